@@ -1,0 +1,3 @@
+//! Conformance suites, faults and the engine simulation of the paas SDK.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
