@@ -3,5 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod guard;
+pub mod memory;
+pub mod model;
+pub mod port;
 
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use guard::{Guard, Guarded, RetryPolicy};

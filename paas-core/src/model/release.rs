@@ -1,0 +1,386 @@
+//! How a new revision of a service takes over from the old one.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::limit;
+use super::name::excerpt;
+use super::quantity::{Percent, duration};
+use crate::{Error, Result};
+
+/// The shape of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// A few new instances at a time take over from as many old ones.
+    Rolling,
+    /// All old instances stop before the first new one starts: a stated downtime.
+    Recreate,
+    /// One instance at a time stops and starts anew in its place: what instances with volumes of their own need.
+    Ordered,
+    /// All new instances start beside the old ones; traffic moves at once.
+    BlueGreen,
+    /// Traffic moves in steps, each held for [`Release::every`] (or for an approval).
+    Canary {
+        /// The share of requests that the new revision gets at each step, rising; the last step to all is implied.
+        steps: Vec<Percent>,
+    },
+}
+
+impl Strategy {
+    /// The word that stands for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Recreate => "recreate",
+            Self::Ordered => "ordered",
+            Self::BlueGreen => "blue-green",
+            Self::Canary { .. } => "canary",
+        }
+    }
+}
+
+/// Requests that carry this header go to the new revision, whatever the weights say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// The header's name; case does not matter.
+    pub name: String,
+    /// Its exact value.
+    pub value: String,
+}
+
+/// A condition that ends a release and brings the old revision back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AbortRule {
+    /// More than this share of the new revision's requests of the current step failed (5xx or no answer), once it
+    /// has had at least [`AbortRule::LEAST_REQUESTS`].
+    Errors(Percent),
+    /// The median latency of the new revision's requests of the current step is longer than this.
+    Latency(Duration),
+}
+
+impl AbortRule {
+    /// Requests needed before a rule judges, so that one failed request of two does not end a release.
+    pub const LEAST_REQUESTS: u64 = 20;
+}
+
+/// How a service is released.
+///
+/// In an app file it is the word of a strategy or a map; it is written back as the map.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "ReleaseForm")]
+#[non_exhaustive]
+pub struct Release {
+    /// The shape.
+    pub strategy: Strategy,
+    /// How long each step of a canary, and the untried slot of blue-green before traffic moves, is held.
+    pub every: Duration,
+    /// Whether each step waits for a person's approval instead.
+    pub approve: bool,
+    /// Requests with this header reach the new revision from its first ready instance on.
+    pub header: Option<HeaderMatch>,
+    /// A cookie of this name keeps a client on the slot it met first.
+    pub sticky: Option<String>,
+    /// What ends the release early.
+    pub abort_if: Vec<AbortRule>,
+    /// How long the old slot stays ready after all traffic left it, so that going back is one route change.
+    pub warm: Duration,
+    /// How many instances more than `replicas` a rolling release may run at once.
+    pub surge: Percent,
+    /// How long the new revision's instances may take to become ready before the release fails.
+    pub deadline: Duration,
+}
+
+impl Release {
+    /// A release of this shape: no holds, no rules, an old slot warm for five minutes (blue-green and canary), a
+    /// quarter of surge, two minutes to become ready.
+    ///
+    /// # Errors
+    /// `Invalid` where a canary's steps do not rise.
+    pub fn new(strategy: Strategy) -> Result<Self> {
+        let warm = match strategy {
+            Strategy::BlueGreen | Strategy::Canary { .. } => Duration::from_secs(300),
+            _ => Duration::ZERO,
+        };
+        Self {
+            strategy,
+            every: Duration::ZERO,
+            approve: false,
+            header: None,
+            sticky: None,
+            abort_if: Vec::new(),
+            warm,
+            surge: Percent::whole(25),
+            deadline: Duration::from_secs(120),
+        }
+        .checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if let Strategy::Canary { steps } = &self.strategy {
+            let rising = steps.windows(2).all(|pair| pair[0] < pair[1]);
+            if !rising || steps.is_empty() || steps.len() > limit::CANARY_STEPS {
+                return Err(Error::invalid("a canary has rising steps").with("most", limit::CANARY_STEPS));
+            }
+        }
+        if self.abort_if.len() > limit::ABORT_RULES {
+            return Err(Error::invalid("too many abort rules").with("most", limit::ABORT_RULES));
+        }
+        if self.surge.basis_points() == 0 {
+            return Err(Error::invalid("a rolling release needs a surge above 0%"));
+        }
+        if self.deadline < Duration::from_secs(1) {
+            return Err(Error::invalid("the deadline of a release is at least 1s"));
+        }
+        let token = |text: &str| {
+            let inner = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            !text.is_empty() && text.len() <= 100 && text.bytes().all(inner)
+        };
+        if let Some(header) = &self.header {
+            let value =
+                header.value.len() <= 200 && header.value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+            if !token(&header.name) || !value {
+                return Err(
+                    Error::invalid("not a header's name and value").with("name", excerpt(&header.name))
+                );
+            }
+        }
+        if let Some(cookie) = &self.sticky
+            && !token(cookie)
+        {
+            return Err(Error::invalid("not a cookie's name").with("sticky", excerpt(cookie)));
+        }
+        Ok(self)
+    }
+
+    /// Whether the strategy runs old and new instances at the same time.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        !matches!(self.strategy, Strategy::Recreate | Strategy::Ordered)
+    }
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "a rolling release with default values passes every check; a test shows it"
+        )]
+        Self::new(Strategy::Rolling).expect("the default release is valid")
+    }
+}
+
+/// A rule as people write it: `errors: "> 1%"` or `latency: "> 300ms"`.
+#[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+struct RuleForm {
+    /// Share of failed requests, like `> 1%`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<String>,
+    /// Median latency, like `> 300ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<String>,
+}
+
+impl TryFrom<RuleForm> for AbortRule {
+    type Error = Error;
+    fn try_from(form: RuleForm) -> Result<Self> {
+        let above = |text: &str| text.trim().strip_prefix('>').map(|rest| rest.trim().to_owned());
+        let wrong = || Error::invalid("an abort rule reads `errors: \"> 1%\"` or `latency: \"> 300ms\"`");
+        match (form.errors, form.latency) {
+            (Some(errors), None) => Ok(Self::Errors(above(&errors).ok_or_else(wrong)?.parse()?)),
+            (None, Some(latency)) => {
+                let text = above(&latency).ok_or_else(wrong)?;
+                humantime::parse_duration(&text).map(Self::Latency).map_err(|_| wrong())
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// The map in an app file.
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+struct ReleaseForm {
+    /// `rolling`, `recreate`, `ordered` or `blue-green`; for a canary give `canary` instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strategy: Option<String>,
+    /// The steps of a canary, like `[5%, 25%, 50%]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Vec<Percent>>,
+    /// How long each step is held.
+    #[serde(default, with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    every: Duration,
+    /// Whether each step waits for an approval.
+    #[serde(default)]
+    approve: bool,
+    /// Requests with this header reach the new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<HeaderMatch>,
+    /// `cookie`, or a cookie's name: keeps a client on one slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<String>,
+    /// What ends the release early.
+    #[serde(default)]
+    abort_if: Vec<RuleForm>,
+    /// How long the old slot stays ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warm: Option<Length>,
+    /// How many instances more a rolling release may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    surge: Option<Percent>,
+    /// How long new instances may take to become ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<Length>,
+}
+
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+struct Length(
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    Duration,
+);
+
+fn strategy(word: &str) -> Result<Strategy> {
+    const WORDS: [&str; 4] = ["rolling", "recreate", "ordered", "blue-green"];
+    match word {
+        "rolling" => Ok(Strategy::Rolling),
+        "recreate" => Ok(Strategy::Recreate),
+        "ordered" => Ok(Strategy::Ordered),
+        "blue-green" => Ok(Strategy::BlueGreen),
+        other => Err(Error::invalid("no such release strategy; for a canary write `canary: [5%, 25%]`")
+            .with("found", excerpt(other))
+            .with("known", WORDS.join(", "))),
+    }
+}
+
+impl TryFrom<ReleaseForm> for Release {
+    type Error = Error;
+    fn try_from(form: ReleaseForm) -> Result<Self> {
+        let shape = match (form.strategy.as_deref(), form.canary) {
+            (None | Some("canary"), Some(steps)) => Strategy::Canary { steps },
+            (Some(word), None) => strategy(word)?,
+            (None, None) => Strategy::Rolling,
+            (Some(_), Some(_)) => return Err(Error::invalid("give either `strategy` or `canary`")),
+        };
+        let base = Self::new(shape)?;
+        Self {
+            every: form.every,
+            approve: form.approve,
+            header: form.header,
+            sticky: form.sticky.map(|name| if name == "cookie" { "paas-slot".to_owned() } else { name }),
+            abort_if: form.abort_if.into_iter().map(AbortRule::try_from).collect::<Result<_>>()?,
+            warm: form.warm.map_or(base.warm, |warm| warm.0),
+            surge: form.surge.unwrap_or(base.surge),
+            deadline: form.deadline.map_or(base.deadline, |deadline| deadline.0),
+            ..base
+        }
+        .checked()
+    }
+}
+
+impl std::str::FromStr for Release {
+    type Err = Error;
+    fn from_str(word: &str) -> Result<Self> {
+        Self::new(strategy(word)?)
+    }
+}
+
+impl From<Release> for ReleaseForm {
+    fn from(release: Release) -> Self {
+        let (strategy, canary) = match release.strategy {
+            Strategy::Canary { steps } => (None, Some(steps)),
+            other => (Some(other.word().to_owned()), None),
+        };
+        let rule = |rule| match rule {
+            AbortRule::Errors(share) => RuleForm { errors: Some(format!("> {share}")), latency: None },
+            AbortRule::Latency(limit) => {
+                RuleForm { errors: None, latency: Some(format!("> {}", humantime::format_duration(limit))) }
+            }
+        };
+        Self {
+            strategy,
+            canary,
+            every: release.every,
+            approve: release.approve,
+            header: release.header,
+            sticky: release.sticky,
+            abort_if: release.abort_if.into_iter().map(rule).collect(),
+            warm: Some(Length(release.warm)),
+            surge: Some(release.surge),
+            deadline: Some(Length(release.deadline)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Release {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        super::form::text_or_map::<ReleaseForm, Self, D>(deserializer, "the word of a strategy, or a map")
+    }
+}
+
+impl schemars::JsonSchema for Release {
+    fn schema_name() -> Cow<'static, str> {
+        "Release".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let form = ReleaseForm::json_schema(generator);
+        schemars::json_schema!({
+            "description": "how a new revision takes over: the word of a strategy, or a map",
+            "oneOf": [{ "enum": ["rolling", "recreate", "ordered", "blue-green"] }, form],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Release, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_release_is_written_back_as_it_was_read() {
+        for json in [
+            r#""rolling""#,
+            r#""blue-green""#,
+            r#"{"strategy":"recreate"}"#,
+            r#"{"canary":["5%","25%"],"every":"2m","sticky":"cookie","abort_if":[{"errors":"> 1%"},{"latency":"> 300ms"}]}"#,
+            r#"{"canary":["0%"],"approve":true,"header":{"name":"x-canary","value":"1"},"warm":"0s"}"#,
+        ] {
+            let release = read(json).unwrap();
+            let again = read(&serde_json::to_string(&release).unwrap()).unwrap();
+            assert_eq!(release, again, "{json}");
+        }
+        assert_eq!(read(r#""rolling""#).unwrap(), Release::default());
+    }
+
+    #[test]
+    fn a_wrong_release_is_refused() {
+        for json in [
+            r#""rollin""#,
+            r#"{"strategy":"rolling","canary":["5%"]}"#,
+            r#"{"canary":[]}"#,
+            r#"{"canary":["25%","5%"]}"#,
+            r#"{"canary":["5%"],"abort_if":[{"errors":"< 1%"}]}"#,
+            r#"{"canary":["5%"],"abort_if":[{}]}"#,
+            r#"{"sticky":"a b"}"#,
+            r#"{"header":{"name":"a:","value":"1"}}"#,
+            r#"{"deadline":"0s"}"#,
+            r#"{"nope":1}"#,
+        ] {
+            assert!(read(json).is_err(), "{json}");
+        }
+    }
+}

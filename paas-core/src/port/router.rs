@@ -1,0 +1,107 @@
+//! Brings requests to instances.
+
+use async_trait::async_trait;
+
+use super::{Backend, Hints, Selector};
+use crate::Result;
+use crate::guard::{Guarded, call};
+use crate::model::{Address, Resource, Route, RouteStatus, Scope, SlotTraffic};
+
+/// What a router can do, beyond what all can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouterCapabilities {
+    /// Whether calls to a service's own address follow the weights, as those to its domains do.
+    pub internal_weights: bool,
+    /// Whether a header can choose the slot.
+    pub headers: bool,
+    /// Whether a cookie can keep a client on its slot.
+    pub sticky: bool,
+    /// Whether it counts requests, errors and latency by slot.
+    pub traffic: bool,
+    /// Whether it refuses writes of a leader whose term is over.
+    pub fenced: bool,
+}
+
+impl RouterCapabilities {
+    /// Those of a router that can do nothing more.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { internal_weights: false, headers: false, sticky: false, traffic: false, fenced: false }
+    }
+}
+
+/// Holds the stable address and the domains of services, and spreads requests over their instances.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Router: Backend {
+    /// What it can do. Always the same answer.
+    fn capabilities(&self) -> RouterCapabilities;
+
+    /// Makes this the route of a service. `Ok` means that no new request follows the route before it. Idempotent.
+    ///
+    /// The address is the same for a service as long as its route is not removed, whatever else changes.
+    ///
+    /// # Errors
+    /// `Invalid` where both slots are the same or an endpoint comes twice; `Conflict` where a host and path belong to
+    /// another service, or a leader of a later term has been seen; `Unsupported` for a header or cookie it cannot do.
+    async fn apply(&self, scope: &Scope, route: &Route) -> Result<Address>;
+
+    /// The routes of the selection as they are now, with what is open. Idempotent.
+    ///
+    /// # Errors
+    /// Only those of the transport.
+    async fn observe(&self, scope: &Scope, selector: &Selector) -> Result<Vec<RouteStatus>>;
+
+    /// Counters of a service by slot and revision, newest revision first. A service without a route has none.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// `Unsupported` without the capability `traffic`.
+    async fn traffic(&self, scope: &Scope, service: &Resource) -> Result<Vec<SlotTraffic>>;
+
+    /// Tells of endpoints that drained, from the moment of the call on. Hints may come late, twice, or for nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` where nothing can be watched now.
+    async fn watch(&self, scope: &Scope) -> Result<Hints>;
+
+    /// Removes a service's route and gives up its address. Idempotent: a missing route is `Ok`.
+    ///
+    /// # Errors
+    /// `Conflict` where a leader of a later term has been seen.
+    async fn remove(&self, scope: &Scope, service: &Resource) -> Result<()>;
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<R: Router + ?Sized> Router for Guarded<R> {
+    fn capabilities(&self) -> RouterCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn apply(&self, scope: &Scope, route: &Route) -> Result<Address> {
+        let call = call!(self, scope, "router", "apply", Deploy, route.resource(), idempotent);
+        self.guard.run(call, || self.inner.apply(scope, route)).await
+    }
+
+    async fn observe(&self, scope: &Scope, selector: &Selector) -> Result<Vec<RouteStatus>> {
+        let call = call!(self, scope, "router", "observe", Read, selector.resource(), idempotent);
+        self.guard.run(call, || self.inner.observe(scope, selector)).await
+    }
+
+    async fn traffic(&self, scope: &Scope, service: &Resource) -> Result<Vec<SlotTraffic>> {
+        let call = call!(self, scope, "router", "traffic", Read, service.clone(), idempotent);
+        self.guard.run(call, || self.inner.traffic(scope, service)).await
+    }
+
+    async fn watch(&self, scope: &Scope) -> Result<Hints> {
+        let call = call!(self, scope, "router", "watch", Read, scope.resource().clone(), idempotent);
+        self.guard.run(call, || self.inner.watch(scope)).await
+    }
+
+    async fn remove(&self, scope: &Scope, service: &Resource) -> Result<()> {
+        let call = call!(self, scope, "router", "remove", Deploy, service.clone(), idempotent);
+        self.guard.run(call, || self.inner.remove(scope, service)).await
+    }
+}
