@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Timeout,
     /// The backend cannot be reached or is not ready.
     Unavailable,
+    /// It was done as asked and did not work out; what was before is back. The message says what happened.
+    Failed,
     /// A defect or corruption; needs a person.
     Internal,
 }
@@ -57,6 +59,7 @@ impl Display for ErrorKind {
             Self::Throttled => "throttled",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
             Self::Internal => "internal",
         })
     }

@@ -27,6 +27,11 @@ pub enum Principal {
         /// The tenant it works in.
         tenant: TenantId,
     },
+    /// Somebody of the platform team, who belongs to no tenant.
+    Operator {
+        /// The name they signed in with.
+        name: String,
+    },
     /// The engine itself.
     Engine,
 }
@@ -38,12 +43,18 @@ impl Principal {
         Self::User { name: name.into(), tenant, groups: Vec::new() }
     }
 
-    /// The tenant it works in; the engine works in all.
+    /// Somebody of the platform team.
+    #[must_use]
+    pub fn operator(name: impl Into<String>) -> Self {
+        Self::Operator { name: name.into() }
+    }
+
+    /// The tenant it works in; operators and the engine work in all.
     #[must_use]
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::User { tenant, .. } | Self::Robot { tenant, .. } => Some(tenant),
-            Self::Engine => None,
+            Self::Operator { .. } | Self::Engine => None,
         }
     }
 }
@@ -53,6 +64,7 @@ impl fmt::Display for Principal {
         match self {
             Self::User { name, .. } => write!(f, "user {name}"),
             Self::Robot { name, .. } => write!(f, "robot {name}"),
+            Self::Operator { name } => write!(f, "operator {name}"),
             Self::Engine => f.write_str("engine"),
         }
     }

@@ -101,6 +101,8 @@ pub struct EndpointUse {
     pub instance: InstanceId,
     /// How many are open. An endpoint that is no longer in the route and has none open is drained.
     pub open: u64,
+    /// When it left the route, if it did.
+    pub left: Option<Timestamp>,
 }
 
 /// A route as its router sees it.

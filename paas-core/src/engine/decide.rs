@@ -1,0 +1,458 @@
+//! What becomes of an app's record, given what was observed.
+
+use std::collections::BTreeSet;
+
+use super::desire::is_wanted;
+use super::observed::Observed;
+use super::record::{AppRecord, Build, Desired, Direction, Phase, ServiceState};
+use super::rollout::{Situation, Step, advance};
+use super::template::{self, Revisions, same};
+use crate::model::Timestamp;
+use crate::model::service::Kind;
+use crate::model::{Epoch, Failure, OperationKind, OperationState, RevisionNumber, ServiceName};
+
+/// The outcome of one look.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) app: AppRecord,
+    /// When to look again if nothing happens before.
+    pub(crate) wake: Option<Timestamp>,
+}
+
+/// Decides until nothing more can be decided without acting.
+pub(crate) fn decide(
+    app: &AppRecord,
+    revisions: &Revisions,
+    observed: &Observed,
+    now: Timestamp,
+    epoch: Epoch,
+) -> Decision {
+    let mut app = app.clone();
+    let mut wake = None;
+    // Each round either changes something or is the last; a service has a handful of phases a stage, so this ends.
+    for _ in 0..64 {
+        let before = app.clone();
+        wake = None;
+        Look { revisions, observed, now, wake: &mut wake }.round(&mut app);
+        if app == before {
+            break;
+        }
+    }
+    app.epoch = epoch;
+    Decision { app, wake }
+}
+
+struct Look<'a> {
+    revisions: &'a Revisions,
+    observed: &'a Observed,
+    now: Timestamp,
+    wake: &'a mut Option<Timestamp>,
+}
+
+impl Look<'_> {
+    fn round(&mut self, app: &mut AppRecord) {
+        self.tidy(app);
+        match app.operation.as_ref().map(|operation| (operation.kind.clone(), operation.state)) {
+            Some((OperationKind::Deploy(goal) | OperationKind::Rollback(goal), OperationState::Running)) => {
+                self.release(app, goal);
+            }
+            Some((_, OperationState::RollingBack)) => self.roll_back(app),
+            Some((OperationKind::Stop | OperationKind::Remove, OperationState::Running)) => self.stop(app),
+            Some((OperationKind::Start, OperationState::Running)) => self.start(app),
+            _ => {}
+        }
+        self.step_all(app);
+        self.archive(app);
+    }
+
+    fn situation<'b>(&'b self, app: &'b AppRecord) -> Situation<'b> {
+        Situation { app, revisions: self.revisions, observed: self.observed, now: self.now }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        *self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// What follows from observation alone.
+    fn tidy(&mut self, app: &mut AppRecord) {
+        let unwanted: BTreeSet<ServiceName> =
+            app.services.keys().filter(|name| !is_wanted(app, self.revisions, name)).cloned().collect();
+        let mut wakes = Vec::new();
+        for (name, service) in &mut app.services {
+            service.address = self.observed.routes.get(&service.id).map(|route| route.address.clone());
+            if service.warm_until.is_some_and(|until| self.now >= until) {
+                service.warm_until = None;
+            }
+            wakes.extend(service.warm_until);
+            let other = service.active.other();
+            let idle = service.rollout.is_none() && service.warm_until.is_none();
+            if idle && self.observed.is_empty(&service.id, other) {
+                service.slots.remove(&other);
+            }
+            if unwanted.contains(name) && service.rollout.is_none() && self.observed.is_down(&service.id) {
+                service.slots.clear();
+                service.settled = None;
+            }
+        }
+        wakes.into_iter().for_each(|at| self.wake_at(at));
+    }
+
+    fn note(&self, app: &mut AppRecord, service: Option<&ServiceName>, text: impl Into<String>) {
+        app.progressed = self.now;
+        if let Some(operation) = &mut app.operation {
+            operation.note(self.now, service, text);
+        }
+    }
+
+    fn end(&self, app: &mut AppRecord, state: OperationState) {
+        app.progressed = self.now;
+        if let Some(operation) = &mut app.operation {
+            operation.end(self.now, state);
+        }
+    }
+
+    /// Ended operations leave the record once they are archived.
+    fn archive(&self, app: &mut AppRecord) {
+        if let Some(operation) = app.operation.take_if(|operation| operation.state.is_final()) {
+            app.ended.push(operation);
+        }
+    }
+
+    /// Whether a service is at a revision and has nothing more to do for it.
+    fn is_at(&self, app: &AppRecord, name: &ServiceName, goal: RevisionNumber) -> bool {
+        let Some(service) = app.services.get(name) else { return false };
+        service.rollout.is_none()
+            && service.settled.is_some_and(|settled| {
+                same(app, self.revisions, name, settled, Build { revision: goal, ..settled })
+            })
+    }
+
+    /// Whether all that should run of a service is ready.
+    fn is_ready(&self, app: &AppRecord, name: &ServiceName, goal: RevisionNumber) -> bool {
+        let Some(service) = app.services.get(name) else { return false };
+        let build = Build { revision: goal, incarnation: 0 };
+        let is_task = template::spec(self.revisions, build, name).is_some_and(|spec| spec.kind == Kind::Task);
+        is_task || self.observed.ready(&service.id, service.active) >= service.count()
+    }
+
+    fn order(&self, goal: RevisionNumber) -> Vec<ServiceName> {
+        // A revision is only stored after its spec was checked, so it has an order.
+        self.revisions.get(&goal).and_then(|revision| revision.spec.order().ok()).unwrap_or_default()
+    }
+
+    fn needs(&self, goal: RevisionNumber, name: &ServiceName) -> Vec<ServiceName> {
+        let build = Build { revision: goal, incarnation: 0 };
+        template::spec(self.revisions, build, name).map(|spec| spec.needs.clone()).unwrap_or_default()
+    }
+
+    /// Leads all services to a revision, each after what it needs.
+    fn release(&mut self, app: &mut AppRecord, goal: RevisionNumber) {
+        let quick = matches!(app.operation.as_ref().map(|o| &o.kind), Some(OperationKind::Rollback(_)));
+        self.turn_back_leavers(app, goal);
+        let mut waiting = None;
+        for name in self.order(goal) {
+            if self.is_at(app, &name, goal) {
+                if !self.is_ready(app, &name, goal) {
+                    waiting.get_or_insert(name);
+                }
+                continue;
+            }
+            let needs = self.needs(goal, &name);
+            let missing =
+                needs.iter().find(|need| !(self.is_at(app, need, goal) && self.is_ready(app, need, goal)));
+            if missing.is_none() {
+                self.lead(app, &name, goal, quick);
+            }
+            waiting.get_or_insert(name);
+        }
+        match waiting {
+            None => self.finish_release(app, goal),
+            Some(name) => self.watch_progress(app, &name, goal),
+        }
+    }
+
+    /// What an operation before this one had begun to release, and this one does not know.
+    fn turn_back_leavers(&self, app: &mut AppRecord, goal: RevisionNumber) {
+        let Some(revision) = self.revisions.get(&goal) else { return };
+        let mut turned = app.services.clone();
+        for (name, service) in
+            turned.iter_mut().filter(|(name, _)| !revision.spec.services.contains_key(*name))
+        {
+            service.turn_back(self.situation(app), name);
+        }
+        app.services = turned;
+    }
+
+    /// Starts a service's rollout to a revision, or turns another one around first.
+    fn lead(&mut self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber, quick: bool) {
+        let Some(mut service) = app.services.get(name).cloned() else { return };
+        let build = service.build(goal);
+        match &service.rollout {
+            Some(rollout) if rollout.direction == Direction::Back => return,
+            Some(rollout) if same(app, self.revisions, name, rollout.build, build) => {
+                if rollout.build == build {
+                    return;
+                }
+                // The same instances under a newer number.
+                let known = rollout.build;
+                service.slots.values_mut().filter(|slot| **slot == known).for_each(|slot| *slot = build);
+                if let Some(rollout) = &mut service.rollout {
+                    rollout.build = build;
+                    rollout.baseline = None;
+                }
+            }
+            Some(_) => service.turn_back(self.situation(app), name),
+            None => {
+                if let Some(settled) = service.settled
+                    && template::template(app, self.revisions, name, settled)
+                        == template::template(app, self.revisions, name, build)
+                    && self.tasks(settled, name) == self.tasks(build, name)
+                {
+                    // Only what the route says differs.
+                    service.settled = Some(build);
+                    let active = service.active;
+                    service.slots.entry(active).and_modify(|slot| *slot = build);
+                } else {
+                    service.begin(build, quick, self.now);
+                }
+            }
+        }
+        app.services.insert(name.clone(), service);
+    }
+
+    fn tasks(&self, build: Build, name: &ServiceName) -> Option<crate::model::Command> {
+        template::spec(self.revisions, build, name)?.before_release.clone()
+    }
+
+    fn finish_release(&mut self, app: &mut AppRecord, goal: RevisionNumber) {
+        if app.promoted != Some(goal) {
+            app.promoted = Some(goal);
+            self.note(app, None, format!("revision {goal} is promoted"));
+        }
+        let revisions = self.revisions;
+        let leaving = app.services.iter().any(|(name, service)| {
+            !revisions.get(&goal).is_some_and(|r| r.spec.services.contains_key(name))
+                && !self.observed.is_down(&service.id)
+        });
+        if !leaving {
+            self.note(app, None, "done");
+            self.end(app, OperationState::Succeeded);
+        }
+    }
+
+    /// Fails a release that waits for something no rollout of its own bounds: a service that was not to change.
+    fn watch_progress(&mut self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber) {
+        let rolling = app.services.values().any(|service| service.rollout.is_some());
+        let build = Build { revision: goal, incarnation: 0 };
+        let Some(spec) = template::spec(self.revisions, build, name) else { return };
+        let deadline = app.progressed + spec.release().deadline;
+        if rolling || self.paused(app) {
+            return;
+        }
+        if self.now < deadline {
+            self.wake_at(deadline);
+            return;
+        }
+        let mut failure = Failure::of(name.clone(), "it was not to change, and is not ready");
+        if let Some(service) = app.services.get(name) {
+            let instances = self.observed.instances(&service.id, service.active);
+            if let Some(instance) = instances.iter().find(|instance| !instance.is_ready()) {
+                failure.instance = Some(instance.id.clone());
+                failure.exit = instance.last_exit.clone();
+            }
+        }
+        self.fail(app, failure);
+    }
+
+    fn paused(&self, app: &AppRecord) -> bool {
+        app.operation.as_ref().is_some_and(|operation| operation.paused)
+    }
+
+    /// Turns an operation around: everything goes back to what was promoted last.
+    fn fail(&self, app: &mut AppRecord, failure: Failure) {
+        let service = failure.service.clone();
+        self.note(app, service.as_ref(), format!("failed: {}", failure.reason));
+        if let Some(operation) = &mut app.operation {
+            operation.state = OperationState::RollingBack;
+            operation.failure = Some(failure);
+        }
+    }
+
+    fn roll_back(&mut self, app: &mut AppRecord) {
+        let goal = app.promoted;
+        let mut waiting = false;
+        let names: Vec<ServiceName> = app.services.keys().cloned().collect();
+        for name in names {
+            let Some(service) = app.services.get(&name).cloned() else { continue };
+            let wanted = goal.filter(|goal| {
+                self.revisions.get(goal).is_some_and(|revision| revision.spec.services.contains_key(&name))
+            });
+            let forward = service.rollout.as_ref().filter(|rollout| rollout.direction == Direction::Forward);
+            match (wanted, forward) {
+                (Some(goal), None) if service.rollout.is_none() => {
+                    if !self.is_at(app, &name, goal) {
+                        self.lead(app, &name, goal, true);
+                        waiting = true;
+                    }
+                }
+                (Some(goal), Some(rollout))
+                    if same(app, self.revisions, &name, rollout.build, service.build(goal)) =>
+                {
+                    waiting = true;
+                }
+                (_, Some(_)) => {
+                    let mut service = service;
+                    service.turn_back(self.situation(app), &name);
+                    app.services.insert(name, service);
+                    waiting = true;
+                }
+                (None, None) if service.rollout.is_none() => waiting |= !self.observed.is_down(&service.id),
+                (_, None) => waiting = true,
+            }
+        }
+        if !waiting {
+            let text =
+                goal.map_or("nothing runs, as before".to_owned(), |goal| format!("revision {goal} is back"));
+            self.note(app, None, text);
+            self.end(app, OperationState::Failed);
+        }
+    }
+
+    fn stop(&mut self, app: &mut AppRecord) {
+        for service in app.services.values_mut() {
+            service.drop_rollout();
+        }
+        let goal = app.promoted.or(Some(app.last_revision));
+        let names: Vec<ServiceName> = app.services.keys().cloned().collect();
+        for name in &names {
+            let down = |dependent: &ServiceName| {
+                app.services.get(dependent).is_none_or(|service| self.observed.is_down(&service.id))
+            };
+            let needed = names.iter().any(|other| {
+                let needs = goal.map(|goal| self.needs(goal, other)).unwrap_or_default();
+                other != name && needs.contains(name) && !down(other)
+            });
+            if !needed && app.services.get(name).is_some_and(|service| !service.halted) {
+                if let Some(service) = app.services.get_mut(name) {
+                    service.halted = true;
+                }
+                self.note(app, Some(name), "stops");
+            }
+        }
+        if app.services.values().all(|service| service.halted && self.observed.is_down(&service.id)) {
+            self.note(app, None, "everything has stopped");
+            self.end(app, OperationState::Succeeded);
+        }
+    }
+
+    fn start(&mut self, app: &mut AppRecord) {
+        let Some(goal) = app.promoted else {
+            return self.end(app, OperationState::Succeeded);
+        };
+        let mut waiting = None;
+        for name in self.order(goal) {
+            let ready = self.is_ready(app, &name, goal);
+            let halted = app.services.get(&name).is_some_and(|service| service.halted);
+            if halted || !ready {
+                waiting.get_or_insert(name.clone());
+            }
+            let up = |need: &ServiceName| {
+                app.services.get(need).is_some_and(|service| !service.halted)
+                    && self.is_ready(app, need, goal)
+            };
+            if halted && self.needs(goal, &name).iter().all(up) {
+                if let Some(service) = app.services.get_mut(&name) {
+                    service.halted = false;
+                }
+                self.note(app, Some(&name), "starts");
+            }
+        }
+        match waiting {
+            None => {
+                self.note(app, None, "everything is ready");
+                self.end(app, OperationState::Succeeded);
+            }
+            Some(name) => self.bound_start(app, &name, goal),
+        }
+    }
+
+    /// A start has nothing to go back to: past the deadline it ends as failed, and the services keep being tried.
+    fn bound_start(&mut self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber) {
+        let build = Build { revision: goal, incarnation: 0 };
+        let Some(spec) = template::spec(self.revisions, build, name) else { return };
+        let deadline = app.progressed + spec.release().deadline;
+        if self.now < deadline {
+            return self.wake_at(deadline);
+        }
+        for service in app.services.values_mut() {
+            service.halted = false;
+        }
+        if let Some(operation) = &mut app.operation {
+            operation.failure = Some(Failure::of(name.clone(), "not ready in time; it is still being tried"));
+        }
+        self.end(app, OperationState::Failed);
+    }
+
+    /// One step of every rollout.
+    fn step_all(&mut self, app: &mut AppRecord) {
+        let names: Vec<ServiceName> = app.services.keys().cloned().collect();
+        for name in names {
+            let Some(mut service) = app.services.get(&name).cloned() else { continue };
+            let operation = app.operation.as_ref().map(|operation| operation.id.clone());
+            let paused = self.paused(app);
+            let step = advance(self.situation(app), &name, &mut service, operation.as_ref(), paused);
+            self.settle(app, &name, service, step);
+        }
+    }
+
+    fn settle(&mut self, app: &mut AppRecord, name: &ServiceName, mut service: ServiceState, step: Step) {
+        match step {
+            Step::Wait(at) => at.into_iter().for_each(|at| self.wake_at(at)),
+            Step::Moved(text) => {
+                app.services.insert(name.clone(), service);
+                self.note(app, Some(name), text);
+            }
+            Step::Done(direction) => {
+                app.services.insert(name.clone(), service);
+                self.note(
+                    app,
+                    Some(name),
+                    match direction {
+                        Direction::Forward => "released",
+                        Direction::Back => "is as it was",
+                    },
+                );
+            }
+            Step::Failed(failure)
+                if app.operation.as_ref().is_some_and(|o| o.state == OperationState::Running) =>
+            {
+                service.turn_back(self.situation(app), name);
+                app.services.insert(name.clone(), service);
+                self.fail(app, failure);
+            }
+            // A restart that failed, or a return that cannot: the old instances stay; the latter is tried on.
+            Step::Failed(_) => {
+                let returning = app.operation.is_some();
+                if returning && let Some(rollout) = &mut service.rollout {
+                    rollout.since = self.now;
+                    rollout.phase = Phase::Filling;
+                } else {
+                    if let Some(settled) = service.settled {
+                        service.incarnation = settled.incarnation;
+                    }
+                    service.turn_back(self.situation(app), name);
+                }
+                app.services.insert(name.clone(), service);
+            }
+        }
+    }
+}
+
+/// Marks an app as stopped, started or removed; the operation carries it out.
+pub(crate) fn intend(app: &mut AppRecord, kind: &OperationKind) {
+    app.desired = match kind {
+        OperationKind::Stop => Desired::Stopped,
+        OperationKind::Remove => Desired::Removed,
+        OperationKind::Deploy(_) | OperationKind::Rollback(_) | OperationKind::Start => Desired::Running,
+    };
+}

@@ -1,0 +1,46 @@
+//! What one pass has seen of the world.
+
+use std::collections::BTreeMap;
+
+use crate::model::{InstanceStatus, Role, RouteStatus, ServiceId, Slot, SlotTraffic, WorkloadStatus};
+
+/// Statuses of one app's workloads and routes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    pub(crate) workloads: BTreeMap<(ServiceId, Role), WorkloadStatus>,
+    pub(crate) routes: BTreeMap<ServiceId, RouteStatus>,
+    /// Only of services whose release has rules to judge by.
+    pub(crate) traffic: BTreeMap<ServiceId, Vec<SlotTraffic>>,
+}
+
+impl Observed {
+    pub(crate) fn new(workloads: Vec<WorkloadStatus>, routes: Vec<RouteStatus>) -> Self {
+        let workloads =
+            workloads.into_iter().map(|w| ((w.key.service.clone(), w.key.role.clone()), w)).collect();
+        let routes = routes.into_iter().map(|route| (route.service.clone(), route)).collect();
+        Self { workloads, routes, traffic: BTreeMap::new() }
+    }
+
+    pub(crate) fn workload(&self, service: &ServiceId, role: Role) -> Option<&WorkloadStatus> {
+        self.workloads.get(&(service.clone(), role))
+    }
+
+    /// The instances of a slot, those that are stopping included.
+    pub(crate) fn instances(&self, service: &ServiceId, slot: Slot) -> &[InstanceStatus] {
+        self.workload(service, Role::Slot(slot)).map_or(&[], |status| &status.instances)
+    }
+
+    pub(crate) fn is_empty(&self, service: &ServiceId, slot: Slot) -> bool {
+        self.instances(service, slot).is_empty()
+    }
+
+    /// Whether nothing of a service runs in any slot.
+    pub(crate) fn is_down(&self, service: &ServiceId) -> bool {
+        Slot::BOTH.iter().all(|slot| self.is_empty(service, *slot))
+    }
+
+    pub(crate) fn ready(&self, service: &ServiceId, slot: Slot) -> u32 {
+        let ready = self.instances(service, slot).iter().filter(|instance| instance.is_ready()).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+}

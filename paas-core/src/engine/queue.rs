@@ -1,0 +1,148 @@
+//! Apps that want a look, fair between tenants.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{AppId, TenantId};
+
+/// Names an app to look at.
+pub(crate) type Item = (TenantId, AppId);
+
+/// Tenants take turns; within a tenant apps come in the order in which they were put in. An app is in it once, and is
+/// not given out again while somebody works on it.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    turns: VecDeque<TenantId>,
+    waiting: BTreeMap<TenantId, VecDeque<AppId>>,
+    queued: BTreeSet<Item>,
+    working: BTreeSet<Item>,
+    /// Asked for while somebody works on it.
+    again: BTreeSet<Item>,
+    /// By time, and by app: the earliest time at which each wants a look.
+    later: BTreeSet<(Instant, Item)>,
+    due: BTreeMap<Item, Instant>,
+    /// Failures in a row.
+    failures: BTreeMap<Item, u32>,
+}
+
+impl Queue {
+    /// Asks for a look at an app now.
+    pub(crate) fn put(&mut self, item: Item) {
+        if self.working.contains(&item) {
+            self.again.insert(item);
+        } else if self.queued.insert(item.clone()) {
+            let (tenant, app) = item;
+            let apps = self.waiting.entry(tenant.clone()).or_default();
+            if apps.is_empty() {
+                self.turns.push_back(tenant);
+            }
+            apps.push_back(app);
+        }
+    }
+
+    /// Asks for a look at a later time.
+    pub(crate) fn put_at(&mut self, item: Item, at: Instant) {
+        if self.due.get(&item).is_some_and(|known| *known <= at) {
+            return;
+        }
+        if let Some(known) = self.due.insert(item.clone(), at) {
+            self.later.remove(&(known, item.clone()));
+        }
+        self.later.insert((at, item));
+    }
+
+    /// The next app to look at.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Item> {
+        while let Some(due) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
+            self.later.remove(&due);
+            self.due.remove(&due.1);
+            self.put(due.1);
+        }
+        let tenant = self.turns.pop_front()?;
+        let apps = self.waiting.get_mut(&tenant)?;
+        let app = apps.pop_front()?;
+        if apps.is_empty() {
+            self.waiting.remove(&tenant);
+        } else {
+            self.turns.push_back(tenant.clone());
+        }
+        let item = (tenant, app);
+        self.queued.remove(&item);
+        self.working.insert(item.clone());
+        Some(item)
+    }
+
+    /// When the next app becomes due by itself.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Says that the look at an app has ended well.
+    pub(crate) fn done(&mut self, item: &Item) {
+        self.failures.remove(item);
+        self.finish(item);
+    }
+
+    /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s.
+    pub(crate) fn failed(&mut self, item: &Item, now: Instant) {
+        let failures = self.failures.entry(item.clone()).or_default();
+        let pause = Duration::from_millis(100 << (*failures).min(9)).min(Duration::from_secs(30));
+        *failures += 1;
+        // What asks in between must not get around the pause.
+        self.again.remove(item);
+        self.finish(item);
+        self.put_at(item.clone(), now + pause);
+    }
+
+    fn finish(&mut self, item: &Item) {
+        self.working.remove(item);
+        if self.again.remove(item) {
+            self.put(item.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(tenant: &str, app: u32) -> Item {
+        (TenantId::new(tenant).unwrap(), AppId::new(format!("a-{app}")).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tenants_take_turns() {
+        let mut queue = Queue::default();
+        (0..100).for_each(|app| queue.put(item("loud", app)));
+        queue.put(item("quiet", 0));
+        let first: Vec<_> = (0..3).filter_map(|_| queue.take(Instant::now())).collect();
+        assert_eq!(first, [item("loud", 0), item("quiet", 0), item("loud", 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_is_worked_on_once_at_a_time() {
+        let mut queue = Queue::default();
+        queue.put(item("t", 0));
+        queue.put(item("t", 0));
+        let taken = queue.take(Instant::now()).unwrap();
+        queue.put(item("t", 0));
+        assert_eq!(queue.take(Instant::now()), None);
+        queue.done(&taken);
+        assert_eq!(queue.take(Instant::now()), Some(taken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_tried_again_after_growing_pauses() {
+        let mut queue = Queue::default();
+        queue.put(item("t", 0));
+        for pause in [100, 200, 400] {
+            let taken = queue.take(Instant::now()).unwrap();
+            queue.failed(&taken, Instant::now());
+            assert_eq!(queue.take(Instant::now()), None);
+            tokio::time::advance(Duration::from_millis(pause)).await;
+        }
+        assert!(queue.take(Instant::now()).is_some());
+    }
+}

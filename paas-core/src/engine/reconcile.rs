@@ -1,0 +1,202 @@
+//! One pass over one app: load, observe, decide, store, act.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::decide::{Decision, decide};
+use super::desire::{Action, actions};
+use super::observed::Observed;
+use super::record::{AppRecord, Desired};
+use super::rollout::{Course, Situation};
+use super::run::{EngineEvent, Ports};
+use super::store::{Store, Versioned, app_key, app_name_key, domain_key, revision_key};
+use super::template::Revisions;
+use crate::model::{AppId, Clock, Digest, Epoch, Resource, Revision, Scope, TenantId, Timestamp};
+use crate::port::{Expected, Selector};
+use crate::{ErrorKind, Result};
+
+/// Looks at apps, in the term of one leader.
+#[derive(Clone, Debug)]
+pub(crate) struct Reconciler {
+    pub(crate) ports: Ports,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) epoch: Epoch,
+    pub(crate) revisions: RevisionCache,
+    pub(crate) events: tokio::sync::broadcast::Sender<EngineEvent>,
+}
+
+/// Revisions never change, so each is read once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RevisionCache(Arc<Mutex<BTreeMap<(AppId, Digest), Arc<Revision>>>>);
+
+impl RevisionCache {
+    /// The revisions that an app's record refers to.
+    pub(crate) async fn load(&self, store: &Store, app: &AppRecord) -> Result<Revisions> {
+        let mut found = Revisions::new();
+        for number in app.revisions_in_use() {
+            let Some(known) = app.revision_ref(number).filter(|_| !found.contains_key(&number)) else {
+                continue;
+            };
+            let key = (app.id.clone(), known.digest.clone());
+            let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+            let revision = match cached {
+                Some(revision) => revision,
+                None => Arc::new(store.revision(&app.tenant, &app.id, &known.digest).await?),
+            };
+            found.insert(number, revision);
+        }
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only what is in use stays, so memory follows the apps.
+        cache.retain(|(id, _), _| *id != app.id);
+        for (number, revision) in &found {
+            if let Some(known) = app.revision_ref(*number) {
+                cache.insert((app.id.clone(), known.digest.clone()), Arc::clone(revision));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a pass asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Something was changed: look again at once.
+    Again,
+    /// Look again at this time, or when something happens.
+    At(Option<Timestamp>),
+}
+
+/// How many calls of one pass may be made before it looks again.
+const CALLS: usize = 32;
+
+impl Reconciler {
+    /// One pass.
+    pub(crate) async fn pass(&self, tenant: &TenantId, id: &AppId) -> Result<Next> {
+        let Some(stored) = self.store.app(tenant, id).await? else { return Ok(Next::At(None)) };
+        let revisions = self.revisions.load(&self.store, &stored.value).await?;
+        let scope = Scope::engine(stored.value.resource(), self.epoch);
+        let observed = self.observe(&scope, &stored.value, &revisions).await?;
+        let now = self.clock.now();
+        let Decision { app, wake } = decide(&stored.value, &revisions, &observed, now, self.epoch);
+        let changed = app != stored.value;
+        let app = if changed { self.save(stored, app).await? } else { app };
+        if !app.ended.is_empty() {
+            return self.archive(app).await;
+        }
+        let revisions = if changed { self.revisions.load(&self.store, &app).await? } else { revisions };
+        let due = actions(Situation { app: &app, revisions: &revisions, observed: &observed, now });
+        if due.is_empty() && !changed && app.desired == Desired::Removed && app.operation.is_none() {
+            return self.forget(&app).await;
+        }
+        let acted = !due.is_empty();
+        for action in due.into_iter().take(CALLS) {
+            self.act(&scope, action).await?;
+        }
+        Ok(if changed || acted { Next::Again } else { Next::At(wake) })
+    }
+
+    async fn observe(&self, scope: &Scope, app: &AppRecord, revisions: &Revisions) -> Result<Observed> {
+        let selector = Selector::App(app.tenant.clone(), app.environment.clone(), app.id.clone());
+        let workloads = self.ports.scheduler.list(scope, &selector).await?;
+        let routes = self.ports.router.observe(scope, &selector).await?;
+        let mut observed = Observed::new(workloads, routes);
+        if !self.ports.router.capabilities().traffic {
+            return Ok(observed);
+        }
+        let empty = Observed::default();
+        for (name, service) in &app.services {
+            let Some(rollout) = &service.rollout else { continue };
+            let situation = Situation { app, revisions, observed: &empty, now: Timestamp(0) };
+            let judged = Course::of(situation, name, service, rollout.build)
+                .is_some_and(|course| !course.release.abort_if.is_empty());
+            if judged {
+                let traffic = self.ports.router.traffic(scope, &app.service_resource(&service.id)).await?;
+                observed.traffic.insert(service.id.clone(), traffic);
+            }
+        }
+        Ok(observed)
+    }
+
+    /// Stores what was decided, before anything is done about it.
+    async fn save(&self, stored: Versioned<AppRecord>, app: AppRecord) -> Result<AppRecord> {
+        self.store.put_app(&app, Expected::Version(stored.version)).await?;
+        self.tell(&stored.value, &app);
+        Ok(app)
+    }
+
+    /// Sends what is new in an operation to whoever listens.
+    fn tell(&self, before: &AppRecord, after: &AppRecord) {
+        for operation in after.operation.iter().chain(&after.ended) {
+            let known = before.operation.iter().chain(&before.ended).find(|known| known.id == operation.id);
+            let seen = known.and_then(|known| known.events.last()).map(|event| event.number);
+            for event in operation.events.iter().filter(|event| seen.is_none_or(|seen| event.number > seen)) {
+                // Nobody listening is fine.
+                let _ = self.events.send(EngineEvent {
+                    tenant: after.tenant.clone(),
+                    app: after.id.clone(),
+                    name: after.name.clone(),
+                    operation: operation.id.clone(),
+                    event: event.clone(),
+                });
+            }
+        }
+    }
+
+    /// Moves ended operations to records of their own; a crash in between archives them twice, to the same effect.
+    async fn archive(&self, app: AppRecord) -> Result<Next> {
+        for operation in &app.ended {
+            self.store.archive(operation).await?;
+        }
+        let Some(stored) = self.store.app(&app.tenant, &app.id).await? else { return Ok(Next::Again) };
+        let mut without = stored.value;
+        without.ended.retain(|operation| !app.ended.iter().any(|archived| archived.id == operation.id));
+        without.epoch = self.epoch;
+        self.store.put_app(&without, Expected::Version(stored.version)).await?;
+        Ok(Next::Again)
+    }
+
+    /// Forgets a removed app of which nothing runs. Its record goes before its revisions: what a crash leaves behind is
+    /// referred to by nothing, and is collected.
+    async fn forget(&self, app: &AppRecord) -> Result<Next> {
+        for known in &app.revisions {
+            let revision = self.store.revision(&app.tenant, &app.id, &known.digest).await?;
+            for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
+                self.release_domain(app, domain).await?;
+            }
+        }
+        self.store.delete(&app_name_key(&app.tenant, &app.environment, &app.name)?).await?;
+        self.store.delete(&app_key(&app.tenant, &app.id)?).await?;
+        for known in &app.revisions {
+            self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
+        }
+        Ok(Next::At(None))
+    }
+
+    async fn release_domain(&self, app: &AppRecord, domain: &crate::model::Domain) -> Result<()> {
+        let key = domain_key(domain)?;
+        let claim = self.store.get::<super::store::DomainClaim>(&key).await?;
+        if claim.is_some_and(|claim| claim.value.app == app.id) {
+            self.store.delete(&key).await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&self, scope: &Scope, action: Action) -> Result<()> {
+        match action {
+            Action::ApplyVolume(volume) => {
+                let tenant = Scope::engine(Resource::Tenant(volume.tenant.clone()), self.epoch);
+                self.ports.volumes.apply(&tenant, &volume).await.map(|_| ())
+            }
+            Action::ApplyRoute(route) => self.ports.router.apply(scope, &route).await.map(|_| ()),
+            Action::RemoveRoute(service) => self.ports.router.remove(scope, &service).await,
+            Action::ApplyWorkload(workload) => self.ports.scheduler.apply(scope, &workload).await.map(|_| ()),
+            Action::RemoveWorkload(key) => self.ports.scheduler.remove(scope, &key).await,
+        }
+    }
+}
+
+/// Whether a failed pass only means that somebody else was faster.
+pub(crate) fn is_race(error: &crate::Error) -> bool {
+    error.kind() == ErrorKind::Conflict
+}

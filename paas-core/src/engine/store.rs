@@ -1,0 +1,212 @@
+//! The engine's records in the state store, typed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::record::{AppRecord, SCHEMA};
+use crate::model::{
+    AppId, AppName, Digest, Environment, EnvironmentId, EnvironmentName, Key, Operation, OperationId, Record,
+    RecordKind, Revision, Scope, Tenant, TenantId, TenantName, Version,
+};
+use crate::port::{Expected, StateStore};
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) const APP: RecordKind = RecordKind::new("app");
+pub(crate) const REVISION: RecordKind = RecordKind::new("revision");
+pub(crate) const OPERATION: RecordKind = RecordKind::new("operation");
+pub(crate) const TENANT: RecordKind = RecordKind::new("tenant");
+pub(crate) const ENVIRONMENT: RecordKind = RecordKind::new("environment");
+pub(crate) const NAME: RecordKind = RecordKind::new("name");
+pub(crate) const DOMAIN: RecordKind = RecordKind::new("domain");
+pub(crate) const LEASE: RecordKind = RecordKind::new("lease");
+
+/// A value and the version it was read at.
+#[derive(Clone, Debug)]
+pub(crate) struct Versioned<T> {
+    pub(crate) value: T,
+    pub(crate) version: Version,
+}
+
+/// What a record holds: a version of the format beside the value.
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    schema: u32,
+    value: T,
+}
+
+#[derive(Deserialize)]
+struct SchemaOnly {
+    schema: u32,
+}
+
+/// Who owns a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DomainClaim {
+    pub(crate) tenant: TenantId,
+    pub(crate) app: AppId,
+}
+
+/// Typed access to a state store, with the engine's own scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) scope: Scope,
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    serde_json::to_vec(&Envelope { schema: SCHEMA, value })
+        .map(Bytes::from)
+        .map_err(|cause| Error::internal("a record cannot be written as JSON").with_source(cause))
+}
+
+fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
+    let broken =
+        |cause| Error::internal("a record cannot be read").with("key", &record.key).with_source(cause);
+    let SchemaOnly { schema } = serde_json::from_slice(&record.value).map_err(broken)?;
+    if schema > SCHEMA {
+        return Err(Error::invalid(
+            "a record was written by a newer release; run that release, or a later one",
+        )
+        .with("key", &record.key)
+        .with("its format", schema)
+        .with("known format", SCHEMA));
+    }
+    let Envelope { value, .. } = serde_json::from_slice(&record.value).map_err(broken)?;
+    Ok(value)
+}
+
+impl Store {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<Versioned<T>>> {
+        let Some(record) = self.state.get(&self.scope, key).await? else { return Ok(None) };
+        Ok(Some(Versioned { value: decode(&record)?, version: record.version }))
+    }
+
+    pub(crate) async fn put<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        expected: Expected,
+    ) -> Result<Version> {
+        self.state.put(&self.scope, key, encode(value)?, expected).await
+    }
+
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+        tenant: Option<TenantId>,
+    ) -> Result<Vec<T>> {
+        self.state.list(&self.scope, kind, tenant).await?.iter().map(decode).collect()
+    }
+
+    /// Creates a record unless there is one; gives the one that is there.
+    pub(crate) async fn claim<T: Serialize + DeserializeOwned>(&self, key: &Key, value: T) -> Result<T> {
+        loop {
+            if let Some(known) = self.get::<T>(key).await? {
+                return Ok(known.value);
+            }
+            match self.put(key, &value, Expected::Absent).await {
+                Ok(_) => return Ok(value),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) async fn delete(&self, key: &Key) -> Result<()> {
+        match self.state.get(&self.scope, key).await? {
+            Some(record) => self.state.delete(&self.scope, key, record.version).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn app(&self, tenant: &TenantId, id: &AppId) -> Result<Option<Versioned<AppRecord>>> {
+        self.get(&app_key(tenant, id)?).await
+    }
+
+    pub(crate) async fn put_app(&self, app: &AppRecord, expected: Expected) -> Result<Version> {
+        self.put(&app_key(&app.tenant, &app.id)?, app, expected).await
+    }
+
+    /// A revision's content. It is immutable, so its key is its digest and a second write changes nothing.
+    pub(crate) async fn put_revision(&self, app: &AppRecord, revision: &Revision) -> Result<()> {
+        let key = revision_key(&app.tenant, &app.id, &revision.digest())?;
+        match self.put(&key, revision, Expected::Absent).await {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn revision(&self, tenant: &TenantId, app: &AppId, digest: &Digest) -> Result<Revision> {
+        let key = revision_key(tenant, app, digest)?;
+        let found = self.get(&key).await?;
+        found
+            .map(|found| found.value)
+            .ok_or_else(|| Error::internal("a kept revision is missing").with("key", key))
+    }
+
+    /// Keeps an operation that has ended. Idempotent.
+    pub(crate) async fn archive(&self, operation: &Operation) -> Result<()> {
+        let key = operation_key(&operation.tenant, &operation.id)?;
+        match self.put(&key, operation, Expected::Absent).await {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn app_key(tenant: &TenantId, id: &AppId) -> Result<Key> {
+    Key::new(APP, Some(tenant.clone()), id.as_str())
+}
+
+pub(crate) fn revision_key(tenant: &TenantId, app: &AppId, digest: &Digest) -> Result<Key> {
+    Key::new(REVISION, Some(tenant.clone()), format!("{app}/{digest}"))
+}
+
+pub(crate) fn operation_key(tenant: &TenantId, id: &OperationId) -> Result<Key> {
+    Key::new(OPERATION, Some(tenant.clone()), id.as_str())
+}
+
+pub(crate) fn tenant_key(id: &TenantId) -> Result<Key> {
+    Key::new(TENANT, None, id.as_str())
+}
+
+pub(crate) fn tenant_name_key(name: &TenantName) -> Result<Key> {
+    Key::new(NAME, None, name.as_str())
+}
+
+pub(crate) fn environment_key(environment: &Environment) -> Result<Key> {
+    Key::new(ENVIRONMENT, Some(environment.tenant.clone()), environment.id.as_str())
+}
+
+pub(crate) fn environment_name_key(tenant: &TenantId, name: &EnvironmentName) -> Result<Key> {
+    Key::new(NAME, Some(tenant.clone()), format!("environment/{name}"))
+}
+
+pub(crate) fn app_name_key(tenant: &TenantId, environment: &EnvironmentId, name: &AppName) -> Result<Key> {
+    Key::new(NAME, Some(tenant.clone()), format!("app/{environment}/{name}"))
+}
+
+pub(crate) fn domain_key(domain: &crate::model::Domain) -> Result<Key> {
+    // Paths may hold characters that keys do not; a digest of the whole name stands in for them.
+    Key::new(DOMAIN, None, format!("{}/{}", domain.host, Digest::of(&domain.path)))
+}
+
+pub(crate) fn lease_key() -> Result<Key> {
+    Key::new(LEASE, None, "leader")
+}
+
+/// A tenant by its name, made when there is none.
+pub(crate) async fn ensure_tenant(store: &Store, wanted: Tenant) -> Result<Tenant> {
+    let id: TenantId = store.claim(&tenant_name_key(&wanted.name)?, wanted.id.clone()).await?;
+    store.claim(&tenant_key(&id)?, Tenant { id: id.clone(), ..wanted }).await
+}
+
+/// An environment of a tenant by its name, made when there is none.
+pub(crate) async fn ensure_environment(store: &Store, wanted: Environment) -> Result<Environment> {
+    let id = store.claim(&environment_name_key(&wanted.tenant, &wanted.name)?, wanted.id.clone()).await?;
+    let environment = Environment { id, ..wanted };
+    store.claim(&environment_key(&environment)?, environment).await
+}

@@ -1,0 +1,233 @@
+//! What a company holds: a platform composed of backends, and the handles its callers use.
+
+mod access;
+mod app;
+mod builder;
+mod deploy;
+mod environment;
+mod operation;
+mod status;
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+pub use app::AppHandle;
+pub use builder::PlatformBuilder;
+pub use environment::EnvironmentHandle;
+pub use operation::OperationHandle;
+pub use status::{AppStatus, RevisionSummary, ServiceStatus, SlotStatus};
+
+use crate::engine::store::{Store, ensure_environment, ensure_tenant, environment_name_key, tenant_name_key};
+use crate::engine::{Engine, EngineEvent};
+use crate::model::{
+    Action, App, Clock, Environment, EnvironmentId, EnvironmentName, IdSource, Principal, Resource, Scope,
+    Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
+};
+use crate::port::{
+    AuditLog, Authorizer, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
+};
+use crate::{Error, Result};
+
+/// A platform: backends behind one guard, and an engine that keeps what was asked for true.
+///
+/// Cloning it is cheap and gives the same platform. Once the last clone and every handle are dropped, its engine
+/// stops as after a crash; [`Platform::shutdown`] stops it in good order. Neither touches what runs.
+#[derive(Clone, Debug)]
+pub struct Platform(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) scheduler: Arc<dyn Scheduler>,
+    pub(crate) router: Arc<dyn Router>,
+    pub(crate) volumes: Arc<dyn VolumeStore>,
+    pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) audit: Arc<dyn AuditLog>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tenancies: Vec<Arc<dyn Tenancy>>,
+    pub(crate) logs: Option<Arc<dyn LogSource>>,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) ids: IdSource,
+    engine: Arc<Engine>,
+    stop: watch::Sender<bool>,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().ok().and_then(Option::take) {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn state(&self) -> &Arc<dyn StateStore> {
+        &self.store.state
+    }
+
+    /// The platform's own scope for reading on behalf of a caller that was authorised.
+    pub(crate) fn own(&self, resource: Resource) -> Scope {
+        Scope::granted(Principal::Engine, resource, &Action::ALL)
+    }
+}
+
+impl Platform {
+    /// Starts to compose a platform.
+    #[must_use]
+    pub fn builder() -> PlatformBuilder {
+        PlatformBuilder::default()
+    }
+
+    /// A tenant by its name; made, with room in every backend and an environment `production`, when there is none.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// `Denied` unless the principal may administer the platform.
+    pub async fn ensure_tenant(&self, principal: &Principal, name: TenantName) -> Result<Tenant> {
+        let permit = self
+            .0
+            .permit(principal, Action::Administer, Resource::Platform, format!("make tenant {name}"))
+            .await?;
+        permit.finish(self.make_tenant(name).await).await
+    }
+
+    async fn make_tenant(&self, name: TenantName) -> Result<Tenant> {
+        let inner = &self.0;
+        let wanted = Tenant::new(TenantId::generate(&inner.ids), name, inner.clock.now());
+        let tenant = ensure_tenant(&inner.store, wanted).await?;
+        let scope = inner.own(Resource::Tenant(tenant.id.clone()));
+        for tenancy in &inner.tenancies {
+            tenancy.apply(&scope, &tenant).await?;
+        }
+        self.make_environment(&tenant.id, EnvironmentName::production()).await?;
+        Ok(tenant)
+    }
+
+    async fn make_environment(&self, tenant: &TenantId, name: EnvironmentName) -> Result<Environment> {
+        let wanted = Environment::new(EnvironmentId::generate(&self.0.ids), tenant.clone(), name);
+        ensure_environment(&self.0.store, wanted).await
+    }
+
+    /// An environment of a tenant by its name; made when there is none. Idempotent.
+    ///
+    /// # Errors
+    /// `Denied` unless the principal may administer the tenant; `NotFound` where there is no such tenant.
+    pub async fn ensure_environment(
+        &self,
+        principal: &Principal,
+        tenant: &TenantName,
+        name: EnvironmentName,
+    ) -> Result<Environment> {
+        let tenant = self.tenant(tenant).await?;
+        let resource = Resource::Tenant(tenant.id.clone());
+        let permit = self
+            .0
+            .permit(principal, Action::Administer, resource, format!("make environment {name}"))
+            .await?;
+        permit.finish(self.make_environment(&tenant.id, name).await).await
+    }
+
+    async fn tenant(&self, name: &TenantName) -> Result<Tenant> {
+        let missing = || Error::not_found("no such tenant").with("tenant", name);
+        let store = &self.0.store;
+        let id = store.get::<TenantId>(&tenant_name_key(name)?).await?.ok_or_else(missing)?.value;
+        let tenant = store.get::<Tenant>(&crate::engine::store::tenant_key(&id)?).await?;
+        tenant.map(|tenant| tenant.value).ok_or_else(missing)
+    }
+
+    /// A handle on one environment, through which apps are released and seen.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such tenant or environment, or the principal may not see it.
+    pub async fn environment(
+        &self,
+        principal: &Principal,
+        tenant: &TenantName,
+        name: &EnvironmentName,
+    ) -> Result<EnvironmentHandle> {
+        let missing =
+            || Error::not_found("no such environment").with("tenant", tenant).with("environment", name);
+        let tenant = self.tenant(tenant).await.map_err(|_| missing())?;
+        let key = environment_name_key(&tenant.id, name)?;
+        let id = self.0.store.get::<EnvironmentId>(&key).await?.ok_or_else(missing)?.value;
+        let environment = Environment::new(id, tenant.id.clone(), name.clone());
+        let handle = EnvironmentHandle::new(self.clone(), principal.clone(), tenant, environment);
+        self.0.allow(principal, Action::Read, handle.resource()).await.map_err(|_| missing())?;
+        Ok(handle)
+    }
+
+    /// The environment `production` of the tenant that the principal works in.
+    ///
+    /// # Errors
+    /// `Invalid` where the principal works in no tenant; else those of [`Platform::environment`].
+    pub async fn production(&self, principal: &Principal) -> Result<EnvironmentHandle> {
+        let none = || Error::invalid("this principal works in no tenant; use `environment`");
+        let id = principal.tenant().ok_or_else(none)?;
+        let key = crate::engine::store::tenant_key(id)?;
+        let tenant = self.0.store.get::<Tenant>(&key).await?;
+        let tenant = tenant.ok_or_else(|| Error::not_found("no such tenant").with("tenant", id))?;
+        self.environment(principal, &tenant.value.name, &EnvironmentName::production()).await
+    }
+
+    /// Releases an app in the environment `production` of the principal's tenant: [`EnvironmentHandle::deploy`].
+    ///
+    /// # Errors
+    /// Those of [`Platform::production`] and [`EnvironmentHandle::deploy`].
+    pub async fn deploy(&self, principal: &Principal, app: &dyn App) -> Result<OperationHandle> {
+        self.production(principal).await?.deploy(app).await
+    }
+
+    /// Stores a secret of a tenant as its next version. Running services keep the version they were released with.
+    ///
+    /// # Errors
+    /// `Denied` unless the principal may write the tenant's secrets.
+    pub async fn put_secret(
+        &self,
+        principal: &Principal,
+        tenant: &TenantId,
+        name: &SecretName,
+        value: Secret,
+    ) -> Result<SecretVersion> {
+        let resource = Resource::Tenant(tenant.clone());
+        let summary = format!("set secret {name}");
+        let permit = self.0.permit(principal, Action::WriteSecrets, resource, summary).await?;
+        let outcome = self.0.secrets.put(permit.scope(), tenant, name, value).await;
+        permit.finish(outcome).await
+    }
+
+    /// What happens in operations, as long as this replica leads. A slow listener misses events.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
+        self.0.engine.events()
+    }
+
+    /// Asks every backend whether it can do its work.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub async fn check(&self) -> Result<()> {
+        let inner = &self.0;
+        inner.scheduler.check().await?;
+        inner.router.check().await?;
+        inner.volumes.check().await?;
+        inner.state().check().await?;
+        inner.secrets.check().await?;
+        inner.audit.check().await?;
+        inner.authorizer.check().await
+    }
+
+    /// Stops the engine in good order, so that the next leader need not wait. What runs goes on running. Idempotent.
+    pub async fn shutdown(&self) {
+        // The receiver lives in the engine's task; where that has ended there is nothing to stop.
+        let _ = self.0.stop.send(true);
+        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
+        if let Some(task) = task
+            && tokio::time::timeout(std::time::Duration::from_secs(10), task).await.is_err()
+        {
+            tracing::warn!("the engine did not stop in time");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Writes the intent of a release. See [`EnvironmentHandle::deploy`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::operation::OperationHandle;
+use super::{EnvironmentHandle, Inner};
+use crate::engine::decide::intend;
+use crate::engine::observed::Observed;
+use crate::engine::reconcile::RevisionCache;
+use crate::engine::record::{AppRecord, Desired, RevisionRef, SCHEMA, ServiceState};
+use crate::engine::store::{DomainClaim, app_name_key, domain_key};
+use crate::engine::template::Revisions;
+use crate::model::{
+    AppId, AppSpec, Epoch, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
+    ServiceId, TenantId, limit,
+};
+use crate::port::{Expected, Selector};
+use crate::{Error, ErrorKind, Result};
+
+/// How often a compare-and-swap is tried again before the caller is told to.
+const RACES: usize = 32;
+
+impl Inner {
+    /// The revision that a spec makes now, with the newest version of every secret pinned.
+    pub(super) async fn revision(&self, tenant: &TenantId, spec: AppSpec) -> Result<Revision> {
+        let wanted: BTreeSet<_> =
+            spec.services.values().flat_map(|service| service.secrets.clone()).collect();
+        let mut pinned = BTreeMap::new();
+        if !wanted.is_empty() {
+            let own = self.own(crate::model::Resource::Tenant(tenant.clone()));
+            let known: BTreeMap<_, _> = self.secrets.list(&own, tenant).await?.into_iter().collect();
+            for name in wanted {
+                let unset =
+                    || Error::invalid("the secret is not set; set it, then deploy").with("secret", &name);
+                let version = *known.get(&name).ok_or_else(unset)?;
+                pinned.insert(name, version);
+            }
+        }
+        Ok(Revision::new(spec, pinned))
+    }
+
+    pub(super) async fn revisions(&self, app: &AppRecord) -> Result<Revisions> {
+        RevisionCache::default().load(&self.store, app).await
+    }
+
+    pub(super) async fn observe(&self, app: &AppRecord) -> Result<Observed> {
+        let selector = Selector::App(app.tenant.clone(), app.environment.clone(), app.id.clone());
+        let own = self.own(app.resource());
+        let workloads = self.scheduler.list(&own, &selector).await?;
+        Ok(Observed::new(workloads, self.router.observe(&own, &selector).await?))
+    }
+
+    /// Refuses what no backend can do, before anything is stored.
+    fn check_capabilities(&self, spec: &AppSpec) -> Result<()> {
+        let (scheduler, router) = (self.scheduler.capabilities(), self.router.capabilities());
+        for (name, service) in &spec.services {
+            let refuse = |what: &str| {
+                Err(Error::new(ErrorKind::Unsupported, format!("the backend has no {what}"))
+                    .with("service", name))
+            };
+            if !service.sources().iter().any(|source| scheduler.sources.contains(&source.word())) {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the scheduler runs none of the service's sources",
+                )
+                .with("service", name)
+                .with("scheduler", self.scheduler.name())
+                .with("runs", scheduler.sources.join(", ")));
+            }
+            let release = service.release();
+            match () {
+                () if !service.volumes.is_empty() && !scheduler.volumes => refuse("volumes")?,
+                () if release.header.is_some() && !router.headers => refuse("routing by header")?,
+                () if release.sticky.is_some() && !router.sticky => refuse("sticky cookies")?,
+                () => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes an app's record, as often as somebody else is faster.
+    pub(super) async fn update<T>(
+        &self,
+        tenant: &TenantId,
+        id: &AppId,
+        mut change: impl FnMut(&mut AppRecord) -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..RACES {
+            let stored = self.store.app(tenant, id).await?;
+            let stored = stored.ok_or_else(|| Error::not_found("no such app").with("app", id))?;
+            let mut app = stored.value.clone();
+            let outcome = change(&mut app)?;
+            if app == stored.value {
+                return Ok(outcome);
+            }
+            match self.store.put_app(&app, Expected::Version(stored.version)).await {
+                Ok(_) => return Ok(outcome),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::unavailable("the app is being changed too often; try again").with("app", id))
+    }
+}
+
+/// Puts a new operation in the place of the one that is going on.
+pub(super) fn replace_operation(app: &mut AppRecord, operation: Operation) {
+    if let Some(mut before) = app.operation.take() {
+        if !before.state.is_final() {
+            before.note(operation.created, None, format!("superseded: {}", operation.kind));
+            before.end(operation.created, OperationState::Superseded);
+        }
+        app.ended.push(before);
+    }
+    intend(app, &operation.kind);
+    app.progressed = operation.created;
+    app.operation = Some(operation);
+}
+
+impl EnvironmentHandle {
+    pub(super) async fn deploy_spec(&self, spec: AppSpec) -> Result<OperationHandle> {
+        let inner = self.inner();
+        inner.check_capabilities(&spec)?;
+        let revision = inner.revision(&self.tenant.id, spec).await?;
+        for _ in 0..RACES {
+            let id = self.claim_app(&revision).await?;
+            self.claim_domains(&id, &revision).await?;
+            let operation = OperationId::generate(&inner.ids);
+            let stored = inner
+                .update(&self.tenant.id, &id, |app| self.intend_deploy(app, &revision, &operation))
+                .await;
+            match stored {
+                // It was removed in between: the name is free again.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(OperationHandle::new(self.clone(), id, operation)),
+            }
+        }
+        Err(Error::unavailable("the app is being removed; try again").with("app", &revision.spec.app))
+    }
+
+    /// The id behind the app's name, and a record for it, with the revision's content stored before.
+    async fn claim_app(&self, revision: &Revision) -> Result<AppId> {
+        let inner = self.inner();
+        let key = app_name_key(&self.tenant.id, &self.environment.id, &revision.spec.app)?;
+        let id = inner.store.claim(&key, AppId::generate(&inner.ids)).await?;
+        let empty = AppRecord {
+            schema: SCHEMA,
+            id: id.clone(),
+            tenant: self.tenant.id.clone(),
+            environment: self.environment.id.clone(),
+            tenant_name: self.tenant.name.clone(),
+            environment_name: self.environment.name.clone(),
+            name: revision.spec.app.clone(),
+            desired: Desired::Running,
+            revisions: Vec::new(),
+            last_revision: RevisionNumber(0),
+            promoted: None,
+            services: BTreeMap::new(),
+            operation: None,
+            progressed: inner.clock.now(),
+            ended: Vec::new(),
+            epoch: Epoch(0),
+        };
+        inner.store.put_revision(&empty, revision).await?;
+        match inner.store.put_app(&empty, Expected::Absent).await {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            _ => Ok(id),
+        }
+    }
+
+    async fn claim_domains(&self, app: &AppId, revision: &Revision) -> Result<()> {
+        let store = &self.inner().store;
+        for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
+            let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
+            if store.claim(&domain_key(domain)?, wanted.clone()).await? != wanted {
+                return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
+            }
+        }
+        Ok(())
+    }
+
+    fn intend_deploy(&self, app: &mut AppRecord, revision: &Revision, id: &OperationId) -> Result<()> {
+        let inner = self.inner();
+        let going = app
+            .operation
+            .as_ref()
+            .filter(|operation| !operation.state.is_final())
+            .map(|operation| &operation.kind);
+        match (app.desired, going) {
+            (Desired::Removed, _) => {
+                return Err(Error::conflict("the app is being removed").with("app", &app.name));
+            }
+            (Desired::Stopped, _) => {
+                return Err(
+                    Error::conflict("the app is stopped; start it, then deploy").with("app", &app.name)
+                );
+            }
+            (Desired::Running, Some(OperationKind::Start)) => {
+                return Err(Error::conflict("the app is starting; deploy once it has").with("app", &app.name));
+            }
+            (Desired::Running, _) => {}
+        }
+        let now = inner.clock.now();
+        let digest = revision.digest();
+        let number = match app.revisions.iter().find(|known| known.digest == digest) {
+            Some(known) => known.number,
+            None => {
+                app.last_revision = RevisionNumber(app.last_revision.0 + 1);
+                let (number, actor) = (app.last_revision, self.principal.to_string());
+                app.revisions.push(RevisionRef { number, digest, created: now, actor });
+                number
+            }
+        };
+        for (name, service) in &revision.spec.services {
+            let fresh = || ServiceState::new(ServiceId::generate(&inner.ids), service.replicas);
+            app.services.entry(name.clone()).or_insert_with(fresh);
+        }
+        let kind = OperationKind::Deploy(number);
+        let (tenant, actor) = (self.tenant.id.clone(), self.principal.to_string());
+        replace_operation(app, Operation::new(id.clone(), tenant, app.id.clone(), kind, actor, now));
+        trim_revisions(app);
+        Ok(())
+    }
+}
+
+/// Forgets the oldest revisions that nothing runs or returns to.
+fn trim_revisions(app: &mut AppRecord) {
+    let used: BTreeSet<_> = app.revisions_in_use().collect();
+    let mut excess = app.revisions.len().saturating_sub(limit::REVISIONS);
+    app.revisions.retain(|known| {
+        let goes = excess > 0 && !used.contains(&known.number);
+        excess -= usize::from(goes);
+        !goes
+    });
+}
