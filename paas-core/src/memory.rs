@@ -4,15 +4,27 @@
 //! their time from tokio's clock, so that a test with a paused clock repeats exactly. Every type is a handle: a
 //! clone shares the state, so a test can hand one to the platform and turn the knobs of the other.
 
+mod audit_log;
+mod authorizer;
 mod feed;
 mod fence;
+mod log_source;
 mod router;
 mod scheduler;
+mod secret_store;
 mod state_store;
+mod tenancy;
+mod volume_store;
 
+pub use audit_log::MemoryAuditLog;
+pub use authorizer::MemoryAuthorizer;
+pub use log_source::MemoryLogSource;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
+pub use secret_store::MemorySecretStore;
 pub use state_store::MemoryStateStore;
+pub use tenancy::MemoryTenancy;
+pub use volume_store::MemoryVolumeStore;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,7 +58,17 @@ macro_rules! backends {
     )*};
 }
 
-backends!(MemoryRouter, MemoryScheduler, MemoryStateStore);
+backends!(
+    MemoryAuditLog,
+    MemoryAuthorizer,
+    MemoryLogSource,
+    MemoryRouter,
+    MemoryScheduler,
+    MemorySecretStore,
+    MemoryStateStore,
+    MemoryTenancy,
+    MemoryVolumeStore
+);
 
 #[cfg(test)]
 mod tests {
