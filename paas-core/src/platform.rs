@@ -7,6 +7,8 @@ mod deploy;
 mod environment;
 mod operation;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

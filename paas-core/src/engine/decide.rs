@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::desire::is_wanted;
+use super::desire::{DRAIN, is_wanted};
 use super::observed::Observed;
 use super::record::{AppRecord, Build, Desired, Direction, Phase, ServiceState};
 use super::rollout::{Situation, Step, advance};
@@ -94,6 +94,9 @@ impl Look<'_> {
                 service.settled = None;
             }
         }
+        let leaving =
+            self.observed.routes.values().flat_map(|route| &route.in_use).filter_map(|used| used.left);
+        wakes.extend(leaving.map(|left| left + DRAIN).filter(|due| *due > self.now));
         wakes.into_iter().for_each(|at| self.wake_at(at));
     }
 

@@ -1,18 +1,20 @@
 //! From a record and an observation to the calls that bring the world nearer to the record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::record::{AppRecord, Direction, Phase, ServiceState};
 use super::rollout::{Course, Situation, slot_digest};
 use super::stage::ALL;
 use super::template;
 use crate::model::{
-    InstanceId, InstanceState, InstanceStatus, Resource, Role, Route, RouteSlot, ServiceName, Slot, Volume,
-    Workload, WorkloadKey,
+    EndpointUse, InstanceId, InstanceState, InstanceStatus, Resource, Role, Route, RouteSlot, ServiceId,
+    ServiceName, Slot, Volume, Workload, WorkloadKey,
 };
 
 /// A call of a port.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful live at a time")]
 pub(crate) enum Action {
     ApplyVolume(Volume),
     ApplyRoute(Route),
@@ -58,17 +60,28 @@ pub(crate) fn actions(situation: Situation<'_>) -> Vec<Action> {
 }
 
 /// A workload may go when none of its instances can be reached.
-fn may_remove(situation: Situation<'_>, (service, role): &(crate::model::ServiceId, Role)) -> bool {
+fn may_remove(situation: Situation<'_>, (service, role): &(ServiceId, Role)) -> bool {
     let Some(status) = situation.observed.workload(service, role.clone()) else { return false };
-    let route = situation.observed.routes.get(service);
-    status.instances.iter().all(|instance| route.is_none_or(|route| route.is_drained(&instance.id)))
+    status.instances.iter().all(|instance| is_released(situation, service, &instance.id))
+}
+
+/// How long requests that are open on a leaving instance may go on before it is asked to end; it then has its own
+/// grace to finish them.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+
+/// Whether an instance may be stopped: nothing is open on it, or it has had its time.
+fn is_released(situation: Situation<'_>, service: &ServiceId, instance: &InstanceId) -> bool {
+    let Some(route) = situation.observed.routes.get(service) else { return true };
+    let overdue = |used: &EndpointUse| used.left.is_some_and(|left| situation.now >= left + DRAIN);
+    !route.routed.contains(instance)
+        && route.in_use.iter().filter(|used| used.instance == *instance && used.open > 0).all(overdue)
 }
 
 fn service_actions(
     situation: Situation<'_>,
     name: &ServiceName,
     service: &ServiceState,
-    wanted: &mut BTreeSet<(crate::model::ServiceId, Role)>,
+    wanted: &mut BTreeSet<(ServiceId, Role)>,
     actions: &mut Vec<Action>,
 ) {
     let Situation { app, observed, .. } = situation;
@@ -126,7 +139,7 @@ fn task(
     situation: Situation<'_>,
     name: &ServiceName,
     service: &ServiceState,
-    wanted: &mut BTreeSet<(crate::model::ServiceId, Role)>,
+    wanted: &mut BTreeSet<(ServiceId, Role)>,
     actions: &mut Vec<Action>,
 ) {
     let Situation { app, revisions, observed, .. } = situation;
@@ -302,9 +315,8 @@ fn retired(
     count: u32,
     victims: &BTreeSet<InstanceId>,
 ) -> (Vec<InstanceId>, u32) {
-    let route = situation.observed.routes.get(&service.id);
     let drained = |instance: &&InstanceStatus| {
-        victims.contains(&instance.id) && route.is_none_or(|route| route.is_drained(&instance.id))
+        victims.contains(&instance.id) && is_released(situation, &service.id, &instance.id)
     };
     let retire: Vec<_> =
         living(situation, service, slot).filter(drained).map(|instance| instance.id.clone()).collect();

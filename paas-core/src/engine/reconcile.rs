@@ -28,7 +28,9 @@ pub(crate) struct Reconciler {
 
 /// Revisions never change, so each is read once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RevisionCache(Arc<Mutex<BTreeMap<(AppId, Digest), Arc<Revision>>>>);
+pub(crate) struct RevisionCache(Arc<Mutex<Cached>>);
+
+type Cached = BTreeMap<(AppId, Digest), Arc<Revision>>;
 
 impl RevisionCache {
     /// The revisions that an app's record refers to.

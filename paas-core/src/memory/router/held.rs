@@ -38,6 +38,8 @@ pub(super) struct Held {
     /// Whose turn it is within a slot.
     turn: BTreeMap<Slot, usize>,
     open: BTreeMap<InstanceId, u64>,
+    /// Since when what is still open is out of the route.
+    left: BTreeMap<InstanceId, Timestamp>,
     traffic: BTreeMap<(RevisionNumber, Slot), SlotTraffic>,
 }
 
@@ -50,12 +52,13 @@ impl Held {
             credit: BTreeMap::new(),
             turn: BTreeMap::new(),
             open: BTreeMap::new(),
+            left: BTreeMap::new(),
             traffic: BTreeMap::new(),
         }
     }
 
     /// Takes another route; tells whether an endpoint drained by that.
-    pub(super) fn replace(&mut self, route: &Route) -> bool {
+    pub(super) fn replace(&mut self, route: &Route, now: Timestamp) -> bool {
         let weights = |route: &Route| -> Vec<(Slot, u32)> {
             route.slots.iter().map(|slot| (slot.slot, slot.weight)).collect()
         };
@@ -66,6 +69,12 @@ impl Held {
         for slot in &route.slots {
             self.counters(slot.slot, slot.revision);
         }
+        for old in endpoints(&before) {
+            self.left.entry(old.instance.clone()).or_insert(now);
+        }
+        self.left.retain(|instance, _| {
+            self.open.contains_key(instance) && endpoints(route).all(|own| own.instance != *instance)
+        });
         endpoints(&before).any(|old| self.is_drained(&old.instance))
     }
 
@@ -80,7 +89,11 @@ impl Held {
         status.in_use = self
             .open
             .iter()
-            .map(|(instance, open)| EndpointUse { instance: instance.clone(), open: *open })
+            .map(|(instance, open)| EndpointUse {
+                instance: instance.clone(),
+                open: *open,
+                left: self.left.get(instance).copied(),
+            })
             .collect();
         status
     }
@@ -162,6 +175,7 @@ impl Held {
             return false;
         }
         self.open.remove(instance);
+        self.left.remove(instance);
         self.is_drained(instance)
     }
 

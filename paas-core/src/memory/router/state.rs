@@ -57,10 +57,11 @@ impl State {
             let since = self.begin_counting();
             self.routes.insert(service.clone(), Held::new(route, address, since));
         }
+        let now = self.clock.now();
         let Some(held) = self.routes.get_mut(&service) else {
             return Err(Error::internal("the route is gone"));
         };
-        if held.replace(route) {
+        if held.replace(route, now) {
             self.tell(&service);
         }
         Ok(self.routes[&service].address())
