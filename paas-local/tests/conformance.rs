@@ -1,6 +1,7 @@
 //! Everything of this crate that needs real processes: the conformance suites and the keeper's own cases.
 //!
 //! The binary is run again as the keeper, so `main` asks for the role first.
+#![allow(clippy::unwrap_used)] // Helpers and cases of a test binary are not inside `#[test]`.
 
 mod keeper;
 

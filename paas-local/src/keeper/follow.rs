@@ -94,7 +94,8 @@ impl Follower {
         }
     }
 
-    async fn open(&self) -> Result<(View, SpoolOffset)> {
+    /// The spool of the keeper that serves now, where to begin, and what was committed.
+    async fn open(&self) -> Result<(View, SpoolOffset, u64)> {
         let reply = self.keeper.ask(Ask::Follow).await?;
         let unfit = || Error::internal("the keeper's answer does not fit the question");
         let (Answer::Spool { life, segment_bytes, first, committed }, Some(more)) =
@@ -109,11 +110,11 @@ impl Follower {
         let segments: BTreeMap<u64, OwnedFd> = (first..).zip(descriptors).collect();
         let view = View { life, segment_bytes, segments, bell, more, lost: false };
         // What was committed may lie before what is still there.
-        Ok((view, SpoolOffset { life, offset: committed.max(first * segment_bytes) }))
+        Ok((view, SpoolOffset { life, offset: committed.max(first * segment_bytes) }, committed))
     }
 
     async fn join(&mut self) -> Result<()> {
-        let (view, start) = self.open().await?;
+        let (view, start, committed) = self.open().await?;
         match self.at {
             Some(at) if at.life == view.life => {
                 let oldest =
@@ -129,7 +130,14 @@ impl Follower {
                 self.items.push_back(SpoolItem::Gap { from: at, to: start, bytes: None });
                 self.at = Some(start);
             }
-            None => self.at = Some(start),
+            None => {
+                let from = SpoolOffset { offset: committed, ..start };
+                if start > from {
+                    let bytes = Some(start.offset - from.offset);
+                    self.items.push_back(SpoolItem::Gap { from, to: start, bytes });
+                }
+                self.at = Some(start);
+            }
         }
         self.view = Some(view);
         Ok(())
@@ -137,7 +145,7 @@ impl Follower {
 
     /// After the connection was lost: the same keeper still, or the next one.
     async fn rejoin(&mut self) -> Result<()> {
-        let (view, _) = self.open().await?;
+        let (view, ..) = self.open().await?;
         let Some(old) = self.view.as_mut() else { return Ok(()) };
         if old.life == view.life {
             let kept = std::mem::replace(old, view);
@@ -175,7 +183,8 @@ impl Follower {
             let index = at.offset / view.segment_bytes;
             let place = at.offset % view.segment_bytes;
             view.segments = view.segments.split_off(&index);
-            let newest = view.segments.keys().next_back().is_none_or(|newest| *newest == index);
+            // One segment ahead is always there, and still empty.
+            let newest = !view.segments.iter().any(|(other, segment)| *other > index && size(segment) > 0);
             let block =
                 view.segments.get(&index).map(|segment| read_block(segment, place)).unwrap_or_default();
             let (used, ended) = take_apart(&block, *at, unfinished && newest, &mut self.items);

@@ -398,6 +398,7 @@ impl Desk {
             Note::Event { event } => {
                 let _nobody = shared.events.send(event);
             }
+            Note::Leaving => shared.closing.store(true, Ordering::Relaxed),
             Note::Segment { index } => {
                 let Some(segment) = frame.descriptors.pop() else {
                     return Err(io::ErrorKind::InvalidData.into());

@@ -100,6 +100,9 @@ impl Server {
     }
 
     fn woken(&mut self, token: Token) {
+        if self.table.core.spool.has_fresh() {
+            self.announce();
+        }
         match token {
             Token::Out(slot) => drop(self.table.pump(slot, RecordKind::Out)),
             Token::Err(slot) => drop(self.table.pump(slot, RecordKind::Err)),
@@ -153,6 +156,9 @@ impl Server {
         let table = &mut self.table;
         let answer = match request.ask {
             Ask::Hello { protocol } => Some(self.greet(number, protocol)),
+            Ask::Spawn { .. } if self.ending.is_some() => {
+                Some(Err(Refusal::new(ErrorKind::Unavailable, "the keeper is shutting down")))
+            }
             Ask::Spawn { spec } => table.spawn(spec, asker),
             Ask::Stop { process, grace } => table.stop(&process, grace, Some(asker)),
             Ask::Forget { process } => Some(table.forget(&process)),
@@ -270,23 +276,33 @@ impl Server {
             if let Some(asker) = asker {
                 self.table.core.answer(asker, Ok(Answer::Done));
             }
+            for connection in self.connections.values_mut().filter(|connection| connection.welcome) {
+                connection.write(&Note::Leaving, &[], Vec::new());
+            }
+        }
+    }
+
+    /// Tells followers of new segments and new output.
+    fn announce(&mut self) {
+        let Some(fresh) = self.table.core.spool.take_advance() else { return };
+        for connection in self.connections.values_mut().filter(|connection| connection.bell.is_some()) {
+            for index in &fresh {
+                let Some(segment) = self.table.core.spool.segment(*index) else { continue };
+                match rustix::io::fcntl_dupfd_cloexec(segment, 3) {
+                    Ok(segment) => connection.write(&Note::Segment { index: *index }, &[], vec![segment]),
+                    Err(_) => connection.broken = true,
+                }
+            }
+            if !fresh.is_empty() {
+                connection.flush();
+            }
+            connection.ring();
         }
     }
 
     /// Sends what has come up: new segments first, so that whoever is told of output can see it.
     fn send(&mut self) {
-        if let Some(fresh) = self.table.core.spool.take_advance() {
-            for connection in self.connections.values_mut().filter(|connection| connection.bell.is_some()) {
-                for index in &fresh {
-                    let Some(segment) = self.table.core.spool.segment(*index) else { continue };
-                    match rustix::io::fcntl_dupfd_cloexec(segment, 3) {
-                        Ok(segment) => connection.write(&Note::Segment { index: *index }, &[], vec![segment]),
-                        Err(_) => connection.broken = true,
-                    }
-                }
-                connection.ring();
-            }
-        }
+        self.announce();
         for effect in std::mem::take(&mut self.table.core.effects) {
             match effect {
                 Effect::Event(event) => {

@@ -153,6 +153,7 @@ impl Table {
     pub(crate) fn finish(&mut self, slot: usize) {
         let Some(entry) = self.entries[slot].as_mut() else { return };
         let askers = std::mem::take(&mut entry.stop_askers);
+        entry.due = None;
         let mut again = false;
         match std::mem::replace(&mut entry.goal, Goal::Keep) {
             Goal::Stop => entry.phase = Phase::Exited { ended: entry.last_exit, asked: true },

@@ -48,6 +48,8 @@ pub(crate) struct Spool {
     max_segments: usize,
     tail_bytes: usize,
     segments: VecDeque<Segment>,
+    /// The next segment. Followers get it before anything is put into it, so no byte lies only with the keeper.
+    spare: Option<Segment>,
     next_index: u64,
     at: u64,
     committed: u64,
@@ -70,6 +72,7 @@ impl Spool {
             max_segments,
             tail_bytes,
             segments: VecDeque::new(),
+            spare: None,
             next_index: 0,
             at: 0,
             committed: 0,
@@ -93,21 +96,38 @@ impl Spool {
         self.committed
     }
 
-    /// The segments that exist, oldest first, and the index of the first.
+    /// The segments that exist, oldest first, with the one to come, and the index of the first.
     pub(crate) fn segments(&self) -> (u64, impl Iterator<Item = BorrowedFd<'_>>) {
         (
             self.segments.front().map_or(self.next_index, |segment| segment.index),
-            self.segments.iter().map(|s| s.memory.as_fd()),
+            self.segments.iter().chain(&self.spare).map(|s| s.memory.as_fd()),
         )
     }
 
     pub(crate) fn segment(&self, index: u64) -> Option<BorrowedFd<'_>> {
-        self.segments.iter().find(|segment| segment.index == index).map(|segment| segment.memory.as_fd())
+        let mut all = self.segments.iter().chain(&self.spare);
+        all.find(|segment| segment.index == index).map(|segment| segment.memory.as_fd())
+    }
+
+    /// Makes the segment to come, so that it can be announced before it is needed.
+    pub(crate) fn prepare(&mut self) -> rustix::io::Result<()> {
+        if self.spare.is_none() {
+            let memory = rustix::fs::memfd_create("paas-spool", MemfdFlags::CLOEXEC)?;
+            self.spare = Some(Segment { index: self.next_index, memory });
+            self.fresh.push(self.next_index);
+        }
+        Ok(())
+    }
+
+    /// Whether followers must be told before more is written.
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
     }
 
     /// Whether anything was written, and which segments were made, since the last call.
     pub(crate) fn take_advance(&mut self) -> Option<Vec<u64>> {
-        std::mem::take(&mut self.advanced).then(|| std::mem::take(&mut self.fresh))
+        let news = std::mem::take(&mut self.advanced) || self.has_fresh();
+        news.then(|| std::mem::take(&mut self.fresh))
     }
 
     /// Moves at most one record's worth from `pipe` into the spool.
@@ -169,16 +189,16 @@ impl Spool {
         if !self.segments.is_empty() && left >= MIN_ROOM.max(least as u64) {
             return Ok(());
         }
-        let memory = rustix::fs::memfd_create("paas-spool", MemfdFlags::CLOEXEC)?;
+        self.prepare()?;
         if left >= HEADER as u64 && !self.segments.is_empty() {
             let head = Head { kind: RecordKind::Pad, id: "", generation: 0, incarnation: 0, position: 0 };
             let (start, _) = self.begin(&head)?;
             self.finish(start, 0, 0)?;
         }
-        self.segments.push_back(Segment { index: self.next_index, memory });
-        self.fresh.push(self.next_index);
+        self.segments.extend(self.spare.take());
         self.next_index += 1;
         self.at = 0;
+        self.prepare()?;
         while self.segments.len() > self.max_segments {
             let from = self.segments.front().map_or(0, |segment| segment.index * self.segment_bytes);
             self.dropped += self.segment_bytes - self.committed.saturating_sub(from).min(self.segment_bytes);

@@ -326,7 +326,7 @@ impl Table {
             entry.due = None;
             if entry.run.is_some() {
                 self.press(slot, now);
-            } else {
+            } else if matches!(entry.phase, Phase::BackingOff { .. } | Phase::Failed { .. }) {
                 entry.restarts = entry.restarts.saturating_add(1);
                 self.start(slot);
             }

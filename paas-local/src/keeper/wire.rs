@@ -88,6 +88,8 @@ pub(crate) enum Note {
     Segment {
         index: u64,
     },
+    /// Everything was stopped, the keeper ends, and nobody should start another one.
+    Leaving,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -211,10 +211,15 @@ async fn nothing_but_the_spec_is_inherited() {
     let mut seen = super::Seen::default();
     seen.until(&mut spool, |seen| seen.records.len() == 2).await;
     let text = String::from_utf8_lossy(seen.out("env")).into_owned();
-    let limit = std::process::Command::new("sh").args(["-c", "ulimit -n"]).output().unwrap();
+    // Whoever runs the tests may have left descriptors open, which is not the keeper's doing.
+    let plain = std::process::Command::new("sh")
+        .args(["-c", "ls /proc/self/fd | tr '\\n' ' '; ulimit -n"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
     let wanted = format!(
-        "PAAS_GENERATION PAAS_INCARNATION PAAS_INSTANCE PAAS_KEEPER PATH PWD 0 1 2 3 {}",
-        String::from_utf8_lossy(&limit.stdout)
+        "PAAS_GENERATION PAAS_INCARNATION PAAS_INSTANCE PAAS_KEEPER PATH PWD {}",
+        String::from_utf8_lossy(&plain.stdout)
     );
     assert_eq!(text.replace("_ ", ""), wanted);
     bench.end().await;
