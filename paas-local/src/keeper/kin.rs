@@ -1,0 +1,130 @@
+//! Who is who in `/proc`: a process's identity, its marks, the keeper's children.
+
+use std::fs;
+use std::io::Read;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::model::{GENERATION_MARK, INCARNATION_MARK, KEEPER_MARK, PROCESS_MARK};
+
+/// The longest environment that is looked at.
+const MAX_ENVIRON: u64 = 512 * 1024;
+
+/// What `/proc/PID/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) group: i32,
+    pub(crate) zombie: bool,
+    /// In clock ticks since boot; with the boot id and the pid it names a process for ever.
+    pub(crate) start: u64,
+}
+
+/// A process that carries this keeper's mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) pid: i32,
+    pub(crate) stat: Stat,
+    pub(crate) process: String,
+    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
+}
+
+/// This boot of the machine.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Looks at one process.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name stands in brackets and may contain anything.
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    let group = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Stat { group, zombie, start })
+}
+
+/// The marks of a process, if it carries the mark of the keeper `identity`.
+pub(crate) fn marked(pid: i32, identity: &str) -> Option<Marked> {
+    let mut environ = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ")).ok()?.take(MAX_ENVIRON).read_to_end(&mut environ).ok()?;
+    let value = |name: &str| {
+        environ.split(|byte| *byte == 0).find_map(|entry| {
+            let rest = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(rest).ok()
+        })
+    };
+    if value(KEEPER_MARK)? != identity {
+        return None;
+    }
+    Some(Marked {
+        pid,
+        stat: stat(pid)?,
+        process: value(PROCESS_MARK)?.to_owned(),
+        generation: value(GENERATION_MARK)?.parse().ok()?,
+        incarnation: value(INCARNATION_MARK)?.parse().ok()?,
+    })
+}
+
+/// All processes of the machine.
+pub(crate) fn everyone() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The keeper's own children: those it started and those it inherited from processes that died.
+pub(crate) fn children() -> Vec<i32> {
+    let own = std::process::id();
+    match fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        Ok(list) => list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+        // A kernel without that file.
+        Err(_) => everyone(),
+    }
+}
+
+/// Sends a signal; a process that is gone already is fine.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _gone = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// Kills a process and waits until it is gone, for a second at most.
+pub(crate) fn end(pid: i32) {
+    let watch = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    signal(pid, Signal::KILL);
+    if let Some(watch) = watch {
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _best_effort = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&second));
+    }
+}
+
+/// Sends a signal to a process group; one that is gone already is fine.
+pub(crate) fn signal_group(pid: Pid, signal: Signal) {
+    let _gone = rustix::process::kill_process_group(pid, signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_confuse_stat() {
+        let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844";
+        assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, start: 9876 }));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn this_process_is_found_and_bears_no_mark() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(everyone().contains(&own));
+        assert!(stat(own).is_some_and(|stat| !stat.zombie && stat.start > 0));
+        assert_eq!(marked(own, "nobody"), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! One run of a process: starting it, its pipes, finding it again.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime};
+
+use paas_core::ErrorKind;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions};
+
+use super::kin;
+use super::model::{Ended, Exit, GENERATION_MARK, INCARNATION_MARK, KEEPER_MARK, PROCESS_MARK, ProcessSpec};
+use super::wire::Refusal;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The keeper's end of a pipe, and how many bytes came through it in this life of the keeper.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) end: OwnedFd,
+    pub(crate) bytes: u64,
+}
+
+/// A process that was started or found.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) pid: Pid,
+    pub(crate) start: u64,
+    /// False if another keeper started it: then its exit code cannot be had.
+    pub(crate) child: bool,
+    pub(crate) watch: OwnedFd,
+    pub(crate) out: Option<Pipe>,
+    pub(crate) err: Option<Pipe>,
+    pub(crate) began: Instant,
+    pub(crate) ended: Option<Ended>,
+}
+
+/// What every process of a keeper is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks<'a> {
+    pub(crate) identity: &'a str,
+    pub(crate) incarnation: u64,
+    /// The limit on descriptors that the keeper itself was started with.
+    pub(crate) descriptors: Rlimit,
+}
+
+impl Run {
+    /// Starts the process, in its own process group, by the fast path of `std`.
+    pub(crate) fn start(spec: &ProcessSpec, marks: Marks<'_>) -> Result<Self, Refusal> {
+        let program = executable(spec)?;
+        let failed = |error: &io::Error| {
+            Refusal::io("cannot start the process", error)
+                .with("path", program.display())
+                .with("process", &spec.id)
+        };
+        let (out, child_out) = pipe().map_err(|error| failed(&error))?;
+        let (err, child_err) = pipe().map_err(|error| failed(&error))?;
+        let child = Command::new(&program)
+            .arg0(&spec.argv[0])
+            .args(&spec.argv[1..])
+            .env_clear()
+            .envs(&spec.env)
+            .env(PROCESS_MARK, &spec.id)
+            .env(KEEPER_MARK, marks.identity)
+            .env(GENERATION_MARK, spec.generation.to_string())
+            .env(INCARNATION_MARK, marks.incarnation.to_string())
+            .current_dir(&spec.dir)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(child_out)
+            .stderr(child_err)
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let pid = Pid::from_child(&child);
+        // The keeper needs many descriptors; its children get the limit they would have had without it.
+        let _best_effort = rustix::process::prlimit(Some(pid), Resource::Nofile, marks.descriptors);
+        let start = kin::stat(pid.as_raw_pid()).map_or(0, |stat| stat.start);
+        let watch = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+            kin::signal_group(pid, rustix::process::Signal::KILL);
+            failed(&error.into())
+        })?;
+        Ok(Self {
+            pid,
+            start,
+            child: true,
+            watch,
+            out: Some(Pipe { end: out, bytes: 0 }),
+            err: Some(Pipe { end: err, bytes: 0 }),
+            began: Instant::now(),
+            ended: None,
+        })
+    }
+
+    /// Takes over a process that another keeper started.
+    pub(crate) fn adopt(pid: i32, start: u64) -> Option<Self> {
+        let process = Pid::from_raw(pid)?;
+        let watch = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
+        if kin::stat(pid).is_none_or(|stat| stat.start != start || stat.zombie) {
+            return None;
+        }
+        let same = match (pipe_inode(pid, 1), pipe_inode(pid, 2)) {
+            (Some(out), Some(err)) => out == err,
+            _ => false,
+        };
+        Some(Self {
+            pid: process,
+            start,
+            child: false,
+            watch,
+            out: reopen(pid, 1),
+            err: if same { None } else { reopen(pid, 2) },
+            began: Instant::now(),
+            ended: None,
+        })
+    }
+
+    /// How it ended, if it has. The process stays unreaped, so its pid and group stay its own.
+    pub(crate) fn look(&self) -> Option<Ended> {
+        let exit = if self.child {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let status = match rustix::process::waitid(WaitId::Pid(self.pid), options) {
+                Ok(status) => status?,
+                Err(_) => return Some(Ended { exit: Exit::Unknown, at: SystemTime::now() }),
+            };
+            match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => Exit::Unknown,
+            }
+        } else {
+            let mut polled = [rustix::event::PollFd::new(&self.watch, rustix::event::PollFlags::IN)];
+            let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            if rustix::event::poll(&mut polled, Some(&zero)).unwrap_or(0) == 0 {
+                return None;
+            }
+            Exit::Unknown
+        };
+        Some(Ended { exit, at: SystemTime::now() })
+    }
+
+    /// Reaps it; only after its end is written down.
+    pub(crate) fn reap(&self) {
+        if self.child {
+            reap(self.pid);
+        }
+    }
+}
+
+/// Reaps a child if it has ended.
+pub(crate) fn reap(pid: Pid) {
+    let _not_ours = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
+/// A pipe whose writing end is open for reading too: the child itself keeps it alive when the keeper dies.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let both = reopen_descriptor(write.as_fd(), OFlags::RDWR)?;
+    rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+    Ok((read, both))
+}
+
+fn reopen_descriptor(descriptor: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn pipe_inode(pid: i32, stream: u8) -> Option<u64> {
+    let meta = fs::metadata(format!("/proc/{pid}/fd/{stream}")).ok()?;
+    (rustix::fs::FileType::from_raw_mode(meta.mode()) == rustix::fs::FileType::Fifo).then(|| meta.ino())
+}
+
+fn reopen(pid: i32, stream: u8) -> Option<Pipe> {
+    pipe_inode(pid, stream)?;
+    let path = format!("/proc/{pid}/fd/{stream}");
+    let end =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    Some(Pipe { end, bytes: 0 })
+}
+
+/// Finds the program before anything starts, so that the error can say what is wrong.
+fn executable(spec: &ProcessSpec) -> Result<PathBuf, Refusal> {
+    let refuse = |kind, message: &str, path: &Path| {
+        Refusal::new(kind, message).with("path", path.display()).with("process", &spec.id)
+    };
+    match fs::metadata(&spec.dir) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            return Err(refuse(ErrorKind::Invalid, "the working directory is not a directory", &spec.dir));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(refuse(ErrorKind::NotFound, "the working directory does not exist", &spec.dir));
+        }
+        Err(error) => {
+            return Err(
+                Refusal::io("cannot use the working directory", &error).with("path", spec.dir.display())
+            );
+        }
+    }
+    let name = &spec.argv[0];
+    let runs = |path: &Path| {
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        let path = spec.dir.join(name);
+        return match fs::metadata(&path) {
+            Err(_) => Err(refuse(ErrorKind::NotFound, "the executable does not exist", &path)),
+            Ok(_) if runs(&path) => Ok(path),
+            Ok(_) => Err(refuse(ErrorKind::Denied, "the file is not executable", &path)),
+        };
+    }
+    let path = spec.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+    std::env::split_paths(path)
+        .map(|directory| spec.dir.join(directory).join(name))
+        .find(|candidate| runs(candidate))
+        .ok_or_else(|| refuse(ErrorKind::NotFound, "the executable is not in PATH", Path::new(name)))
+}
