@@ -1,0 +1,133 @@
+//! The control socket's server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paas_core::{Error, Result};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::state::State;
+use super::usage::Event;
+use super::wire::{self, Failed, Hello, MAX_REPLY, MAX_REQUEST, Reply, Request};
+
+/// The most control connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a reader may take for one reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves control connections for ever.
+pub(crate) async fn serve(state: Arc<State>, listener: UnixListener) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let state = state.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = converse(&state, stream).await {
+                        tracing::debug!(%error, "a control connection ended");
+                    }
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the control socket");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn converse(state: &Arc<State>, mut stream: UnixStream) -> Result<()> {
+    loop {
+        let request = match wire::read::<Request>(&mut stream, MAX_REQUEST).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Request::Events)) => return events(state, stream).await,
+            Ok(Some(request)) => request,
+            Err(error) => {
+                // What follows cannot be told apart from the rest of this message.
+                return reply(&mut stream, &Reply::Failed(Failed::from(&error))).await;
+            }
+        };
+        let answer = match answer(state, request).await {
+            Ok(answer) => answer,
+            Err(error) => Reply::Failed(Failed::from(&error)),
+        };
+        reply(&mut stream, &answer).await?;
+    }
+}
+
+async fn reply(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
+    match tokio::time::timeout(WRITE_TIMEOUT, wire::write(stream, reply, MAX_REPLY)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(paas_core::ErrorKind::Timeout, "the reply was not read in time")),
+    }
+}
+
+async fn answer(state: &Arc<State>, request: Request) -> Result<Reply> {
+    match request {
+        Request::Hello { version } => hello(state, version).map(Reply::Hello),
+        Request::Apply { stamp, route } => {
+            let state = state.clone();
+            finished(tokio::spawn(async move { state.apply(stamp, *route).await })).await
+        }
+        Request::Remove { stamp, service } => {
+            let state = state.clone();
+            finished(tokio::spawn(async move { state.remove(stamp, &service).await })).await
+        }
+        Request::Observe { service } => state.observe(service.as_deref()).map(Reply::Observed),
+        Request::Traffic { service } => state.traffic(service.as_deref()).map(Reply::Traffic),
+        Request::Drained { service, wait_ms } => {
+            let wait = Duration::from_millis(wait_ms.min(3_600_000));
+            Ok(Reply::Drained(state.drained(&service, wait).await))
+        }
+        Request::Events => Err(Error::internal("events are not a single answer")),
+    }
+}
+
+fn hello(state: &State, version: u32) -> Result<Hello> {
+    if version != wire::VERSION {
+        return Err(Error::new(paas_core::ErrorKind::Unsupported, "the edge speaks another control version")
+            .with("version", version)
+            .with("known_version", wire::VERSION));
+    }
+    Ok(Hello {
+        version: wire::VERSION,
+        pid: std::process::id(),
+        start: state.start,
+        epoch: state.epoch(),
+        connections: state.clients.len(),
+    })
+}
+
+/// Changes run in a task of their own: a client that leaves does not stop one halfway.
+async fn finished(change: tokio::task::JoinHandle<Result<()>>) -> Result<Reply> {
+    match change.await {
+        Ok(result) => result.map(|()| Reply::Done),
+        Err(error) => Err(Error::internal("the change was not finished").with_source(error)),
+    }
+}
+
+async fn events(state: &Arc<State>, mut stream: UnixStream) -> Result<()> {
+    let mut events = state.subscribe();
+    reply(&mut stream, &Reply::Done).await?;
+    let (mut read, mut write) = stream.split();
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => event,
+                Err(RecvError::Lagged(_)) => Event::Lagged,
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            // Nothing may follow: this is the reader's end.
+            _ = wire::read::<Request>(&mut read, MAX_REQUEST) => return Ok(()),
+        };
+        let event = Reply::Event(event);
+        let written = wire::write(&mut write, &event, MAX_REPLY);
+        if tokio::time::timeout(WRITE_TIMEOUT, written).await.is_err() {
+            return Ok(());
+        }
+    }
+}

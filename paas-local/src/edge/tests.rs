@@ -1,0 +1,5 @@
+//! The edge as a whole, over real sockets.
+
+mod drain;
+mod kit;
+mod proxy;
