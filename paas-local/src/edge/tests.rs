@@ -1,5 +1,10 @@
 //! The edge as a whole, over real sockets.
 
+mod control;
 mod drain;
+mod header;
 mod kit;
 mod proxy;
+mod retry;
+mod sticky;
+mod stream;
