@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paas_core::{Error, Result};
+use paas_core::{Error, ErrorKind, Result};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 
 use super::state::State;
 use super::usage::Event;
@@ -20,12 +21,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves control connections for ever.
 pub(crate) async fn serve(state: Arc<State>, listener: UnixListener) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // They end with this task.
+    let mut conversations = JoinSet::new();
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let state = state.clone();
-                tokio::spawn(async move {
+                while conversations.try_join_next().is_some() {}
+                conversations.spawn(async move {
                     if let Err(error) = converse(&state, stream).await {
                         tracing::debug!(%error, "a control connection ended");
                     }
@@ -47,8 +51,12 @@ async fn converse(state: &Arc<State>, mut stream: UnixStream) -> Result<()> {
             Ok(Some(Request::Events)) => return events(state, stream).await,
             Ok(Some(request)) => request,
             Err(error) => {
-                // What follows cannot be told apart from the rest of this message.
-                return reply(&mut stream, &Reply::Failed(Failed::from(&error))).await;
+                reply(&mut stream, &Reply::Failed(Failed::from(&error))).await?;
+                // After a frame that was read whole the next one can be told; else not.
+                if error.context("limit").is_some() || error.kind() != ErrorKind::Invalid {
+                    return Ok(());
+                }
+                continue;
             }
         };
         let answer = match answer(state, request).await {
@@ -62,7 +70,7 @@ async fn converse(state: &Arc<State>, mut stream: UnixStream) -> Result<()> {
 async fn reply(stream: &mut UnixStream, reply: &Reply) -> Result<()> {
     match tokio::time::timeout(WRITE_TIMEOUT, wire::write(stream, reply, MAX_REPLY)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::new(paas_core::ErrorKind::Timeout, "the reply was not read in time")),
+        Err(_) => Err(Error::new(ErrorKind::Timeout, "the reply was not read in time")),
     }
 }
 
@@ -89,7 +97,7 @@ async fn answer(state: &Arc<State>, request: Request) -> Result<Reply> {
 
 fn hello(state: &State, version: u32) -> Result<Hello> {
     if version != wire::VERSION {
-        return Err(Error::new(paas_core::ErrorKind::Unsupported, "the edge speaks another control version")
+        return Err(Error::new(ErrorKind::Unsupported, "the edge speaks another control version")
             .with("version", version)
             .with("known_version", wire::VERSION));
     }

@@ -71,10 +71,6 @@ async fn requests_that_could_be_read_in_two_ways_are_refused() {
     let (rig, one) = (Rig::new().await, Instance::start("one").await);
     rig.apply(&blue(&[&one])).await;
     let cases = [
-        (
-            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-            "0\r\n\r\nGET /x HTTP/1.1\r\nHost: app.test\r\n\r\n",
-        ),
         ("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!"),
         ("Content-Length: +5\r\n", "hello"),
         ("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
@@ -89,11 +85,18 @@ async fn requests_that_could_be_read_in_two_ways_are_refused() {
         let answer = rig.raw(&format!("POST / HTTP/1.1\r\nHost: app.test\r\n{headers}{BYE}{body}")).await;
         let status: u16 =
             answer.get(9..12).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("{answer}"));
-        // Hyper ignores the length beside a chunked coding; then what follows is not part of another request.
         assert!((400..=501).contains(&status), "{headers:?} was answered {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{headers:?} was read as two requests: {answer}");
     }
     assert_eq!(one.asked(), 0);
+    // Hyper drops a length beside a chunked coding, so there is one reading only, here and at the instance.
+    let both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+    let smuggled = "0\r\n\r\nGET /x HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    let answer = rig.raw(&format!("POST / HTTP/1.1\r\nHost: app.test\r\n{both}{BYE}{smuggled}")).await;
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    assert_eq!(one.asked(), 1);
+    let asked = one.last();
+    assert!(asked.body.is_empty() && !asked.head.headers.contains_key("content-length"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +114,7 @@ async fn malformed_and_oversized_requests_are_refused() {
         (format!("GET / HTTP/3.0\r\nHost: app.test\r\n{BYE}"), 400),
         (format!("{head}{many}{BYE}"), 431),
         (format!("{head}{large}{BYE}"), 431),
-        (long, 414),
+        (long, 431),
     ];
     for (bytes, status) in cases {
         let answer = rig.raw(&bytes).await;

@@ -67,8 +67,8 @@ async fn without_anyone_to_ask_the_client_is_told_to_come_back() {
 }
 
 /// Each connection serves one request and is closed when the second arrives: the race of a kept connection.
-async fn closes_on_reuse(tally: Arc<AtomicU64>) -> Instance {
-    Instance::scripted("one", move |_, mut stream| {
+async fn closes_on_reuse(id: &str, tally: Arc<AtomicU64>) -> Instance {
+    Instance::scripted(id, move |_, mut stream| {
         let tally = tally.clone();
         async move {
             if take_request(&mut stream).await.is_some() {
@@ -87,7 +87,7 @@ async fn closes_on_reuse(tally: Arc<AtomicU64>) -> Instance {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idempotent_request_survives_a_kept_connection_that_closes() {
     let (rig, tally) = (Rig::new().await, Arc::new(AtomicU64::new(0)));
-    let one = closes_on_reuse(tally.clone()).await;
+    let one = closes_on_reuse("one", tally.clone()).await;
     rig.apply(&blue(&[&one])).await;
     let mut client = rig.client().await;
     assert_eq!(client.get("/").await.status(), 200);
@@ -102,7 +102,8 @@ async fn an_idempotent_request_survives_a_kept_connection_that_closes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_is_never_sent_twice() {
     let (rig, tally) = (Rig::new().await, Arc::new(AtomicU64::new(0)));
-    let (one, two) = (closes_on_reuse(tally.clone()).await, closes_on_reuse(tally.clone()).await);
+    let (one, two) =
+        (closes_on_reuse("one", tally.clone()).await, closes_on_reuse("two", tally.clone()).await);
     rig.apply(&blue(&[&one, &two])).await;
     let mut client = rig.client().await;
     let mut failed = 0;

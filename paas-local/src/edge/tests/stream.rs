@@ -201,6 +201,6 @@ async fn tcp_flows_both_ways_and_each_way_ends_by_itself() {
 
     tcp.slots[0].endpoints.remove(1);
     rig.apply(&tcp).await;
-    let mut client = TcpStream::connect(inner).await.unwrap();
-    assert!(client.read_u8().await.is_err(), "without an instance the connection ends");
+    let ended = async { TcpStream::connect(inner).await?.read_u8().await };
+    assert!(ended.await.is_err(), "without an instance the connection ends");
 }
