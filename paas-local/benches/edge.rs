@@ -52,6 +52,7 @@ fn line(name: &str, ours: f64, peer: Option<f64>, goal: Goal) {
     println!("{name:44} {ours:>12.3} {:>12} {:>7} {shown:>9}  {met}", text(peer), text(ratio));
 }
 
+#[derive(Clone, Copy)]
 enum Goal {
     Ratio(f64),
     AtMost(f64),
@@ -92,6 +93,8 @@ impl ListenerSource for Holder {
 struct Bench {
     time: Duration,
     load: Runtime,
+    /// Where the calls of the edge's client are made.
+    caller: Runtime,
     instances: Runtime,
     proxies: Runtime,
     bare: Runtime,
@@ -101,6 +104,7 @@ struct Bench {
     public: SocketAddr,
     running: Option<Running>,
     generation: AtomicU64,
+    epoch: Instant,
 }
 
 impl Bench {
@@ -115,6 +119,7 @@ impl Bench {
         Self {
             time,
             load: runtime("load", 2),
+            caller: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             instances: runtime("instance", 2),
             proxies,
             bare: runtime("bare", 2),
@@ -124,18 +129,25 @@ impl Bench {
             public,
             running: Some(running),
             generation: AtomicU64::new(1),
+            epoch: Instant::now(),
         }
     }
 
     fn instance(&self, body: Vec<u8>) -> SocketAddr {
-        let body = Bytes::from(body);
+        self.dated_instance(body, Arc::default())
+    }
+
+    /// An instance that notes when the last request arrived, in nanoseconds since the bench began.
+    fn dated_instance(&self, body: Vec<u8>, last: Arc<AtomicU64>) -> SocketAddr {
+        let (body, epoch) = (Bytes::from(body), self.epoch);
         self.instances.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    let body = body.clone();
+                    let (body, last) = (body.clone(), last.clone());
                     let service = service_fn(move |request: Request<Incoming>| {
+                        last.fetch_max(epoch.elapsed().as_nanos() as u64, Ordering::Relaxed);
                         let body = body.clone();
                         async move {
                             let _ = request.into_body().collect().await;
@@ -159,7 +171,7 @@ impl Bench {
             route.slots.push(SlotRule { slot: *slot, revision: 1, weight: *weight, endpoints });
         }
         let stamp = Stamp { epoch: 1, generation: self.generation.fetch_add(1, Ordering::Relaxed) };
-        self.load.block_on(self.edge.apply(stamp, &route)).unwrap();
+        self.caller.block_on(self.edge.apply(stamp, &route)).unwrap();
     }
 
     /// Requests per CPU second, of the threads named, through `addr`.
@@ -210,38 +222,31 @@ impl Bench {
         line("weights: deviation over 10,000, percent", worst, None, Goal::AtMost(1.0));
     }
 
-    /// From the call of apply to the last answer of the old slot and to the acknowledgement, under load.
+    /// From the call of apply to the arrival of the last request at the old instance, and to the acknowledgement.
     fn switch(&self) {
-        let (blue, green) = (self.instance(b"blue".to_vec()), self.instance(b"green".to_vec()));
+        let (last_blue, last_green) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let blue = self.dated_instance(b"blue".to_vec(), last_blue.clone());
+        let green = self.dated_instance(b"green".to_vec(), last_green.clone());
         let rounds = if self.time > Duration::from_secs(1) { 101 } else { 11 };
-        for (name, busy) in [("quiet", false), ("under load", true)] {
-            let stop = Arc::new(AtomicBool::new(!busy));
+        for (name, clients) in [("1 client", 1), ("32 clients", CLIENTS)] {
+            let stop = Arc::new(AtomicBool::new(false));
             let (mut moved, mut acknowledged) = (Vec::new(), Vec::new());
+            self.apply(&[(SlotName::Blue, 1, blue), (SlotName::Green, 0, green)]);
             std::thread::scope(|scope| {
                 let (load, halt, addr) = (&self.load, stop.clone(), self.public);
-                scope.spawn(move || load.block_on(keep_busy(addr, halt)));
-                let own = runtime("probe", 1);
+                scope.spawn(move || load.block_on(keep_busy(addr, halt, clients)));
                 for round in 0..rounds {
-                    let to_green = round % 2 == 0;
-                    let (text, other) = if to_green { ("green", "blue") } else { ("blue", "green") };
-                    let mut probe = own.block_on(Client::connect(self.public));
-                    if round > 0 {
-                        assert_eq!(own.block_on(probe.ask(false)), other);
-                    }
-                    let seen = Arc::new(Mutex::new(None));
-                    let (at, want) = (seen.clone(), text);
-                    let probing = own.spawn(async move {
-                        while probe.ask(false).await != want {}
-                        *at.lock().unwrap() = Some(Instant::now());
-                    });
-                    let weights = if to_green { (0, 1) } else { (1, 0) };
-                    let began = Instant::now();
+                    let (weights, old, new) = match round % 2 {
+                        0 => ((0, 1), &last_blue, &last_green),
+                        _ => ((1, 0), &last_green, &last_blue),
+                    };
+                    until_later(old, self.epoch.elapsed());
+                    let began = self.epoch.elapsed();
                     self.apply(&[(SlotName::Blue, weights.0, blue), (SlotName::Green, weights.1, green)]);
-                    acknowledged.push(began.elapsed());
-                    own.block_on(probing).unwrap();
-                    if round > 0 {
-                        moved.push(seen.lock().unwrap().unwrap().saturating_duration_since(began));
-                    }
+                    let acknowledgement = self.epoch.elapsed();
+                    acknowledged.push(acknowledgement - began);
+                    until_later(new, acknowledgement);
+                    moved.push(Duration::from_nanos(old.load(Ordering::Relaxed)).saturating_sub(began));
                 }
                 stop.store(true, Ordering::Relaxed);
             });
@@ -291,8 +296,15 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
-async fn keep_busy(addr: SocketAddr, halt: Arc<AtomicBool>) {
-    let clients = (0..CLIENTS).map(|i| {
+/// Waits until a request arrived after `time`.
+fn until_later(last: &AtomicU64, time: Duration) {
+    while Duration::from_nanos(last.load(Ordering::Relaxed)) <= time {
+        std::thread::yield_now();
+    }
+}
+
+async fn keep_busy(addr: SocketAddr, halt: Arc<AtomicBool>, clients: usize) {
+    let clients = (0..clients).map(|i| {
         let halt = halt.clone();
         tokio::spawn(async move {
             let mut client = Client::connect(addr).await;

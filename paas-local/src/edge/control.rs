@@ -1,12 +1,13 @@
 //! The control socket's server.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use paas_core::{Error, ErrorKind, Result};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::state::State;
@@ -17,6 +18,49 @@ use super::wire::{self, Failed, Hello, MAX_REPLY, MAX_REQUEST, Reply, Request};
 const MAX_CONNECTIONS: usize = 256;
 /// How long a reader may take for one reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The control socket's own thread: changes get through however busy the workers are.
+#[derive(Debug)]
+pub(crate) struct Control {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    pub(crate) fn start(state: Arc<State>, listener: std::os::unix::net::UnixListener) -> Result<Self> {
+        let failed = |e| Error::unavailable("cannot start the control thread").with_source(e);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .thread_name("edge-disk")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let listener = {
+            let _context = runtime.enter();
+            UnixListener::from_std(listener).map_err(failed)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let work = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(state, listener) => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread =
+            std::thread::Builder::new().name("edge-control".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
 
 /// Serves control connections for ever.
 pub(crate) async fn serve(state: Arc<State>, listener: UnixListener) {

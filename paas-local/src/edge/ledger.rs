@@ -187,9 +187,9 @@ pub(crate) struct RoutesFile {
 
 /// A new content that is written but not yet in force.
 #[derive(Debug)]
-pub(crate) struct Draft<'a> {
+pub(crate) struct Draft {
     file: File,
-    routes: &'a RoutesFile,
+    routes: RoutesFile,
 }
 
 impl RoutesFile {
@@ -206,12 +206,12 @@ impl RoutesFile {
     }
 
     /// Writes the new content beside the old one. A full disk shows here.
-    pub(crate) fn draft(&self, ledger: &Ledger) -> Result<Draft<'_>> {
+    pub(crate) fn draft(&self, ledger: &Ledger) -> Result<Draft> {
         let bytes = ledger.to_json()?;
         let failed = |error| self.failed("cannot write the routes file", error);
         let mut file = File::create(&self.draft).map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
-        Ok(Draft { file, routes: self })
+        Ok(Draft { file, routes: self.clone() })
     }
 
     fn failed(&self, message: &str, error: std::io::Error) -> Error {
@@ -219,7 +219,7 @@ impl RoutesFile {
     }
 }
 
-impl Draft<'_> {
+impl Draft {
     /// Puts the new content in force, for good.
     pub(crate) fn commit(self) -> Result<()> {
         let failed = |error| self.routes.failed("cannot write the routes file", error);

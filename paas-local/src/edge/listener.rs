@@ -14,6 +14,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use paas_core::{BoxError, Error, Result};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -38,6 +39,8 @@ pub(crate) struct Listeners {
     source: Arc<dyn ListenerSource>,
     slots: Arc<Semaphore>,
     open: Mutex<HashMap<String, AbortHandle>>,
+    /// Where connections are served, also when a change comes from another thread.
+    workers: Handle,
 }
 
 impl std::fmt::Debug for Listeners {
@@ -49,7 +52,7 @@ impl std::fmt::Debug for Listeners {
 impl Listeners {
     pub(crate) fn new(source: Arc<dyn ListenerSource>, max_connections: usize) -> Self {
         let slots = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { source, slots, open: Mutex::default() }
+        Self { source, slots, open: Mutex::default(), workers: Handle::current() }
     }
 
     /// Takes those of `names` that are not served yet.
@@ -69,6 +72,7 @@ impl Listeners {
         let listener = self.source.take(name).await?;
         let usable = |error| Error::unavailable("the listener cannot be used").with_source(error);
         listener.set_nonblocking(true).map_err(usable)?;
+        let _context = self.workers.enter();
         TcpListener::from_std(listener).map_err(usable)
     }
 
@@ -77,7 +81,7 @@ impl Listeners {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, listener) in new {
             let accepting = accept(state.clone(), name.as_str().into(), listener, self.slots.clone());
-            open.insert(name, tokio::spawn(accepting).abort_handle());
+            open.insert(name, self.workers.spawn(accepting).abort_handle());
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Idle connections to one endpoint, the latest used first.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use hyper::client::conn::http1::SendRequest;
-use tokio::net::TcpStream;
 
 use super::body::Upload;
 use super::clock;
@@ -20,7 +20,7 @@ const FRESH_MS: u64 = 500;
 /// A connection that can take a request.
 pub(crate) struct Idle {
     pub(crate) sender: SendRequest<Upload>,
-    pub(crate) socket: Arc<TcpStream>,
+    pub(crate) socket: OwnedFd,
     /// Not to be used after this time.
     pub(crate) until: u64,
     pub(crate) since: u64,
@@ -83,7 +83,7 @@ impl Pool {
 }
 
 /// Whether nothing, not even the end, waits to be read.
-fn is_silent(socket: &TcpStream) -> bool {
+fn is_silent(socket: &OwnedFd) -> bool {
     use rustix::net::RecvFlags;
     let mut byte = [0u8; 1];
     matches!(

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
 
 use super::config::EdgeConfig;
-use super::control;
+use super::control::Control;
 use super::listener::ListenerSource;
 use super::socket;
 use super::state::State;
@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// `Conflict` when another edge serves the directory, `Unsupported` when a newer version wrote its file.
-pub fn run(config: EdgeConfig, source: Arc<dyn ListenerSource>) -> Result<()> {
-    raise_descriptor_limit();
+pub fn run(mut config: EdgeConfig, source: Arc<dyn ListenerSource>) -> Result<()> {
+    fit_descriptors(&mut config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("edge")
@@ -51,6 +51,8 @@ pub fn run(config: EdgeConfig, source: Arc<dyn ListenerSource>) -> Result<()> {
 pub struct Running {
     state: Arc<State>,
     tasks: Vec<AbortHandle>,
+    /// Dropped before the lock.
+    _control: Control,
     _lock: File,
 }
 
@@ -64,13 +66,13 @@ impl Running {
         let dir = config.dir.join("edge");
         let lock = socket::lock(&dir)?;
         let state = State::load(config, source)?;
-        let mut running = Self { state: state.clone(), tasks: Vec::new(), _lock: lock };
+        let control = Control::start(state.clone(), socket::listen(&dir)?)?;
+        let mut running = Self { state: state.clone(), tasks: Vec::new(), _control: control, _lock: lock };
         let names = state.tables.with(|table| state.names(table));
         if !take(&state, names).await {
             running.spawn(retry(state.clone()));
         }
-        running.spawn(sweep(state.clone()));
-        running.spawn(control::serve(state, socket::listen(&dir)?));
+        running.spawn(sweep(state));
         Ok(running)
     }
 
@@ -133,12 +135,17 @@ async fn sweep(state: Arc<State>) {
     }
 }
 
-/// Each client takes a descriptor and each request another: use all that the system grants.
-fn raise_descriptor_limit() {
+/// Each client takes a descriptor and its request up to two more: use all that the system grants, and take no more
+/// clients than that allows for.
+fn fit_descriptors(config: &mut EdgeConfig) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the descriptor limit stays");
+    }
+    if let Some(granted) = getrlimit(Resource::Nofile).current {
+        let clients = granted.saturating_sub(1_024).max(granted / 4) / 3;
+        config.max_connections = config.max_connections.min(clients as usize).max(1);
     }
 }

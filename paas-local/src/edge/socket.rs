@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use paas_core::{Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 const NAME: &str = "edge.sock";
 
@@ -26,16 +26,16 @@ fn short_path(dir: &Path) -> std::io::Result<ShortPath> {
 
 /// Opens the control socket of the edge in `dir` (its own directory), for its owner only.
 pub(crate) fn listen(dir: &Path) -> Result<UnixListener> {
-    let bind = || {
+    let bind = || -> std::io::Result<UnixListener> {
         let short = short_path(dir)?;
         match fs::remove_file(&short.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = StdListener::bind(&short.path)?;
+        let listener = UnixListener::bind(&short.path)?;
         fs::set_permissions(&short.path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener)
+        Ok(listener)
     };
     bind().map_err(|e| {
         Error::unavailable("cannot open the control socket")

@@ -126,7 +126,7 @@ impl State {
             let table = Arc::new(old.with(&runtime.service, compiled)?);
             let next = Arc::new(ledger.with(stamp, &runtime.service, route)?);
             let new = self.listeners.take_missing(self.names(&table)).await?;
-            self.put_in_force(next, table, &old, &runtime).await?;
+            self.put_in_force(next, &table, &old, &runtime).await?;
             self.listeners.serve(self, new)
         }
         .await;
@@ -142,27 +142,24 @@ impl State {
     /// Writes the file, moves the traffic, and makes the file durable. Moving comes before the slow part: until this
     /// returns, nobody may rely on either the old or the new route.
     async fn put_in_force(
-        self: &Arc<Self>,
+        &self,
         next: Arc<Ledger>,
-        table: Arc<Table>,
+        table: &Arc<Table>,
         old: &Arc<Table>,
         runtime: &Arc<Runtime>,
     ) -> Result<()> {
-        let (state, old, touched) = (self.clone(), old.clone(), [runtime.clone()]);
-        let work = move || {
-            let draft = state.file.draft(&next)?;
-            state.tables.publish(&table, &touched);
-            match draft.commit() {
-                Ok(()) => *state.ledger.lock().unwrap_or_else(PoisonError::into_inner) = next,
-                Err(error) => {
-                    state.tables.publish(&old, &touched);
-                    return Err(error);
-                }
-            }
-            Ok(())
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| Err(Error::internal("the change was not finished").with_source(error)))
+        // Into the page cache: too short to be worth another thread, and a full disk shows before traffic moves.
+        let draft = self.file.draft(&next)?;
+        let touched = [runtime.clone()];
+        self.tables.publish(table, &touched);
+        let durable = tokio::task::spawn_blocking(move || draft.commit()).await;
+        let durable =
+            durable.unwrap_or_else(|e| Err(Error::internal("the change was not finished").with_source(e)));
+        match &durable {
+            Ok(()) => *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = next,
+            Err(_) => self.tables.publish(old, &touched),
+        }
+        durable
     }
 
     /// The listeners that a table needs, and the configured ones.

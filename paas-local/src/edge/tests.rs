@@ -4,6 +4,7 @@ mod control;
 mod drain;
 mod header;
 mod kit;
+mod lease;
 mod property;
 mod proxy;
 mod retry;

@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -13,7 +11,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -43,7 +40,7 @@ pub(crate) enum Failure {
 pub(crate) struct Held {
     lease: Lease,
     sender: SendRequest<Upload>,
-    socket: Arc<TcpStream>,
+    socket: OwnedFd,
     keep_ms: u64,
 }
 
@@ -128,13 +125,13 @@ pub(crate) async fn ask(
     Ok((response, Held { lease, sender, socket, keep_ms: IDLE_MS }))
 }
 
-async fn connect(lease: &Lease, config: &EdgeConfig) -> io::Result<(SendRequest<Upload>, Arc<TcpStream>)> {
+async fn connect(lease: &Lease, config: &EdgeConfig) -> io::Result<(SendRequest<Upload>, OwnedFd)> {
     let stream = dial(lease, config).await?;
-    let socket = Arc::new(stream);
-    let io = TokioIo::new(Shared(socket.clone()));
+    // A second descriptor, to look at the socket while hyper owns the stream.
+    let socket = stream.as_fd().try_clone_to_owned()?;
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_headers).max_header_size(config.max_head);
-    let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "the connection to an instance ended");
@@ -197,59 +194,3 @@ fn classify(error: hyper::Error, reused: bool) -> Failure {
 
 /// The header that limits how long a connection may be idle.
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// A socket that the pool can look at while hyper owns the connection.
-struct Shared(Arc<TcpStream>);
-
-impl AsyncRead for Shared {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(drop)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Shared {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.0.try_write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-            ready!(self.0.poll_write_ready(cx))?;
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.0.try_write_vectored(bufs) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-            ready!(self.0.poll_write_ready(cx))?;
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write) {
-            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-}
