@@ -156,11 +156,10 @@ impl Follower {
             return Ok(());
         }
         // The old keeper is dead: read to the very end of what it left.
-        let mut found = true;
-        while found {
-            let before = self.items.len();
+        let mut before = None;
+        while before != self.at {
+            before = self.at;
             self.read(false);
-            found = self.items.len() > before;
         }
         self.read(true);
         // A new keeper's followers may have been slow to come, too: then its first segments are gone.

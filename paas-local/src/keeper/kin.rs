@@ -1,12 +1,13 @@
 //! Who is who in `/proc`: a process's identity, its marks, the keeper's children.
 
+use std::fmt;
 use std::fs;
 use std::io::Read;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::model::{GENERATION_MARK, INCARNATION_MARK, KEEPER_MARK, PROCESS_MARK};
+use super::model::{KEEPER_MARK, PROCESS_MARK, RUN_MARK};
 
 /// The longest environment that is looked at.
 const MAX_ENVIRON: u64 = 512 * 1024;
@@ -20,14 +21,37 @@ pub(crate) struct Stat {
     pub(crate) start: u64,
 }
 
+/// The run that a process belongs to, as its environment tells: generation, incarnation, and the inodes of the pipes
+/// that were its standard output and error. Its descriptors 1 and 2 may be something else by now, or for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunMark {
+    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) out: u64,
+    pub(crate) err: u64,
+}
+
+impl fmt::Display for RunMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}.{}", self.generation, self.incarnation, self.out, self.err)
+    }
+}
+
+impl RunMark {
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some(Self { generation: next()?, incarnation: next()?, out: next()?, err: next()? })
+    }
+}
+
 /// A process that carries this keeper's mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Marked {
     pub(crate) pid: i32,
     pub(crate) stat: Stat,
     pub(crate) process: String,
-    pub(crate) generation: u64,
-    pub(crate) incarnation: u64,
+    pub(crate) run: RunMark,
 }
 
 /// This boot of the machine.
@@ -66,8 +90,7 @@ pub(crate) fn marked(pid: i32, identity: &str) -> Option<Marked> {
         pid,
         stat: stat(pid)?,
         process: value(PROCESS_MARK)?.to_owned(),
-        generation: value(GENERATION_MARK)?.parse().ok()?,
-        incarnation: value(INCARNATION_MARK)?.parse().ok()?,
+        run: RunMark::parse(value(RUN_MARK)?)?,
     })
 }
 
@@ -118,6 +141,13 @@ mod tests {
         let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844";
         assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, start: 9876 }));
         assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn the_mark_of_a_run_comes_back() {
+        let mark = RunMark { generation: 1, incarnation: 1_795_478_223_126_336_831, out: 3, err: 4 };
+        assert_eq!(RunMark::parse(&mark.to_string()), Some(mark));
+        assert_eq!(RunMark::parse("1.2.3"), None);
     }
 
     #[test]

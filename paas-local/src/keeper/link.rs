@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::KeeperOptions;
 use super::frame::{Frame, FrameReader, FrameWriter};
-use super::model::{GENERATION_MARK, INCARNATION_MARK, KEEPER_MARK, KeeperEvent, PROCESS_MARK};
+use super::model::{KEEPER_MARK, KeeperEvent, PROCESS_MARK, RUN_MARK};
 use super::role::{self, DIRECTORY_ENV, OPTIONS_ENV, ROLE_ENV, Report};
 use super::wire::{Answer, Ask, Note, PROTOCOL, Request};
 
@@ -212,8 +212,7 @@ impl Shared {
             .env(OPTIONS_ENV, options)
             .env_remove(PROCESS_MARK)
             .env_remove(KEEPER_MARK)
-            .env_remove(GENERATION_MARK)
-            .env_remove(INCARNATION_MARK)
+            .env_remove(RUN_MARK)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -12,10 +12,8 @@ use super::wire::Refusal;
 pub const PROCESS_MARK: &str = "PAAS_INSTANCE";
 /// Every process of a keeper carries the identity of the keeper's directory in this environment variable.
 pub const KEEPER_MARK: &str = "PAAS_KEEPER";
-/// The generation, for a keeper that finds the process again.
-pub(crate) const GENERATION_MARK: &str = "PAAS_GENERATION";
-/// The number of this run, for a keeper that finds the process again.
-pub(crate) const INCARNATION_MARK: &str = "PAAS_INCARNATION";
+/// What a keeper that finds the process again must know of this run.
+pub(crate) const RUN_MARK: &str = "PAAS_RUN";
 
 /// The most processes one keeper keeps.
 pub(crate) const MAX_PROCESSES: usize = 4096;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,8 +14,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions};
 
-use super::kin;
-use super::model::{Ended, Exit, GENERATION_MARK, INCARNATION_MARK, KEEPER_MARK, PROCESS_MARK, ProcessSpec};
+use super::kin::{self, Marked, RunMark};
+use super::model::{Ended, Exit, KEEPER_MARK, PROCESS_MARK, ProcessSpec, RUN_MARK};
 use super::wire::Refusal;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -61,6 +61,13 @@ impl Run {
         };
         let (out, child_out) = pipe().map_err(|error| failed(&error))?;
         let (err, child_err) = pipe().map_err(|error| failed(&error))?;
+        let inode = |pipe: &OwnedFd| rustix::fs::fstat(pipe).map(|stat| stat.st_ino);
+        let mark = RunMark {
+            generation: spec.generation,
+            incarnation: marks.incarnation,
+            out: inode(&out).map_err(|error| failed(&error.into()))?,
+            err: inode(&err).map_err(|error| failed(&error.into()))?,
+        };
         let child = Command::new(&program)
             .arg0(&spec.argv[0])
             .args(&spec.argv[1..])
@@ -68,8 +75,7 @@ impl Run {
             .envs(&spec.env)
             .env(PROCESS_MARK, &spec.id)
             .env(KEEPER_MARK, marks.identity)
-            .env(GENERATION_MARK, spec.generation.to_string())
-            .env(INCARNATION_MARK, marks.incarnation.to_string())
+            .env(RUN_MARK, mark.to_string())
             .current_dir(&spec.dir)
             .process_group(0)
             .stdin(Stdio::null())
@@ -97,24 +103,23 @@ impl Run {
         })
     }
 
-    /// Takes over a process that another keeper started.
-    pub(crate) fn adopt(pid: i32, start: u64) -> Option<Self> {
-        let process = Pid::from_raw(pid)?;
-        let watch = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
-        if kin::stat(pid).is_none_or(|stat| stat.start != start || stat.zombie) {
+    /// Takes over a process that another keeper started, with the pipes that it or one of its `kin` still holds.
+    pub(crate) fn adopt(main: &Marked, kin: &[&Marked]) -> Option<Self> {
+        let pid = Pid::from_raw(main.pid)?;
+        let watch = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        if kin::stat(main.pid).is_none_or(|stat| stat.start != main.stat.start || stat.zombie) {
             return None;
         }
-        let same = match (pipe_inode(pid, 1), pipe_inode(pid, 2)) {
-            (Some(out), Some(err)) => out == err,
-            _ => false,
+        let find = |inode| {
+            std::iter::once(main).chain(kin.iter().copied()).find_map(|marked| find_pipe(marked.pid, inode))
         };
         Some(Self {
-            pid: process,
-            start,
+            pid,
+            start: main.stat.start,
             child: false,
             watch,
-            out: reopen(pid, 1),
-            err: if same { None } else { reopen(pid, 2) },
+            out: find(main.run.out),
+            err: find(main.run.err),
             began: Instant::now(),
             ended: None,
         })
@@ -170,17 +175,19 @@ fn reopen_descriptor(descriptor: BorrowedFd<'_>, flags: OFlags) -> io::Result<Ow
     Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn pipe_inode(pid: i32, stream: u8) -> Option<u64> {
-    let meta = fs::metadata(format!("/proc/{pid}/fd/{stream}")).ok()?;
-    (rustix::fs::FileType::from_raw_mode(meta.mode()) == rustix::fs::FileType::Fifo).then(|| meta.ino())
-}
-
-fn reopen(pid: i32, stream: u8) -> Option<Pipe> {
-    pipe_inode(pid, stream)?;
-    let path = format!("/proc/{pid}/fd/{stream}");
-    let end =
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    Some(Pipe { end, bytes: 0 })
+/// Opens the pipe of that inode once more, wherever the process holds it: a shell moves its descriptors about.
+fn find_pipe(pid: i32, inode: u64) -> Option<Pipe> {
+    // A descriptor can move while we look.
+    (0..3).find_map(|_| {
+        fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().find_map(|entry| {
+            let path = entry.path();
+            let fits = |meta: fs::Metadata| meta.ino() == inode && meta.file_type().is_fifo();
+            fs::metadata(&path).ok().filter(|meta| fits(meta.clone()))?;
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let end = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+            end.metadata().is_ok_and(fits).then(|| Pipe { end: end.into(), bytes: 0 })
+        })
+    })
 }
 
 /// Finds the program before anything starts, so that the error can say what is wrong.

@@ -207,7 +207,7 @@ impl Table {
             .filter(|marked| !marked.stat.zombie)
             .collect();
         found.sort_by_key(|marked| (marked.stat.start, marked.pid));
-        self.core.last_incarnation = found.iter().map(|marked| marked.incarnation).max().unwrap_or(0);
+        self.core.last_incarnation = found.iter().map(|marked| marked.run.incarnation).max().unwrap_or(0);
         for marked in &found {
             if !intents.iter().any(|intent| intent.spec.id == marked.process) {
                 self.core.journal.note(
@@ -234,11 +234,11 @@ impl Table {
         let Some(entry) = self.entries[slot].as_mut() else { return };
         entry.last_exit = intent.ended;
         entry.incarnation = noted.as_ref().map_or(0, |run| run.incarnation);
-        let adopted = main.and_then(|main| Some((main, Run::adopt(main.pid, main.stat.start)?)));
+        let adopted = main.and_then(|main| Some((main, Run::adopt(main, own)?)));
         if let Some((main, run)) = adopted {
-            entry.incarnation = main.incarnation;
-            entry.spec.generation = main.generation;
-            if intent.spec.generation > main.generation {
+            entry.incarnation = main.run.incarnation;
+            entry.spec.generation = main.run.generation;
+            if intent.spec.generation > main.run.generation {
                 entry.goal = Goal::Replace(Box::new(intent.spec.clone()));
             } else if intent.stopped {
                 entry.goal = Goal::Stop;
@@ -282,5 +282,5 @@ fn main_process<'a>(own: &[&'a Marked], intents: &Intents, id: &str, boot: &str)
         return Some(main);
     }
     let after = noted.filter(|run| run.pid != 0).map_or(0, |run| run.incarnation + 1);
-    own.iter().find(|marked| marked.incarnation >= after && marked.stat.group == marked.pid).copied()
+    own.iter().find(|marked| marked.run.incarnation >= after && marked.stat.group == marked.pid).copied()
 }

@@ -8,6 +8,7 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -121,7 +122,7 @@ impl Drop for Bench {
         let identity = std::fs::read_to_string(self.dir.path().join("keeper/identity")).unwrap_or_default();
         if std::thread::panicking() {
             if let Ok(log) = std::fs::read_to_string(self.dir.path().join("keeper/keeper.log")) {
-                println!("{log}");
+                let _shown = writeln!(std::io::stderr(), "{log}");
             }
             kill(self.keeper.pid());
             for pid in marked(identity.trim()) {

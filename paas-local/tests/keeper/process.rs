@@ -217,10 +217,8 @@ async fn nothing_but_the_spec_is_inherited() {
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
-    let wanted = format!(
-        "PAAS_GENERATION PAAS_INCARNATION PAAS_INSTANCE PAAS_KEEPER PATH PWD {}",
-        String::from_utf8_lossy(&plain.stdout)
-    );
+    let wanted =
+        format!("PAAS_INSTANCE PAAS_KEEPER PAAS_RUN PATH PWD {}", String::from_utf8_lossy(&plain.stdout));
     assert_eq!(text.replace("_ ", ""), wanted);
     bench.end().await;
 }
@@ -338,6 +336,7 @@ async fn an_idle_keeper_uses_no_time_and_little_memory() {
     assert!(anonymous < 4096, "{anonymous} KiB");
     let before = line("voluntary_ctxt_switches");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(line("voluntary_ctxt_switches"), before);
+    // Whatever it still had to do when asked, it was not woken after that.
+    assert!(line("voluntary_ctxt_switches") - before <= 1);
     bench.end().await;
 }
