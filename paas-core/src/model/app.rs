@@ -112,7 +112,9 @@ impl AppSpec {
         }
     }
 
+    /// What is wrong: at least the first [`limit::APP_FILE_FINDINGS`] of it.
     pub(crate) fn findings(&self) -> Vec<Finding> {
+        const ENOUGH: usize = limit::APP_FILE_FINDINGS;
         let mut found = Vec::new();
         let mut add = |path: &[&str], error| {
             found.push(Finding { path: path.iter().map(|part| (*part).to_owned()).collect(), error });
@@ -122,6 +124,7 @@ impl AppSpec {
         }
         if self.services.len() > limit::SERVICES {
             add(&["services"], Error::invalid("too many services").with("most", limit::SERVICES));
+            return found;
         }
         if let Err(error) = self.order() {
             let at = error.context("service").unwrap_or_default().to_owned();
@@ -131,7 +134,10 @@ impl AppSpec {
             add(&["environments"], Error::invalid("too many environments").with("most", limit::ENVIRONMENTS));
         }
         found.extend(self.service_findings());
-        for environment in self.environments.keys() {
+        for environment in self.environments.keys().take(limit::ENVIRONMENTS) {
+            if found.len() > ENOUGH {
+                break;
+            }
             found.extend(self.overlay_findings(environment));
         }
         found
@@ -142,6 +148,9 @@ impl AppSpec {
         let mut found = Vec::new();
         let mut claimed = BTreeMap::new();
         for (name, service) in &self.services {
+            if found.len() > limit::APP_FILE_FINDINGS {
+                break;
+            }
             let mut add = |path: Vec<String>, error| {
                 let path = ["services".to_owned(), name.as_str().to_owned()].into_iter().chain(path);
                 found.push(Finding { path: path.collect(), error });
@@ -164,7 +173,8 @@ impl AppSpec {
     fn overlay_findings(&self, environment: &EnvironmentName) -> Vec<Finding> {
         let Some(overlay) = self.environments.get(environment) else { return Vec::new() };
         let base = ["environments", environment.as_str()].map(str::to_owned);
-        let unknown = overlay.services.keys().filter(|name| !self.services.contains_key(*name)).map(|name| {
+        let unknown = overlay.services.keys().filter(|name| !self.services.contains_key(*name));
+        let unknown = unknown.take(limit::SERVICES).map(|name| {
             let path = base.iter().cloned().chain(["services".to_owned(), name.as_str().to_owned()]);
             Finding { path: path.collect(), error: self.unknown_service(name.as_str()) }
         });
@@ -202,7 +212,7 @@ impl AppSpec {
         for volume in service.volumes.keys() {
             known.insert(volume_variable(volume), format!("the volume `{volume}`"));
         }
-        for (at, need) in service.needs.iter().enumerate() {
+        for (at, need) in service.needs.iter().enumerate().take(limit::NEEDS) {
             match self.services.get(need) {
                 None => {
                     found.push((
@@ -233,11 +243,12 @@ impl AppSpec {
             match command.variables() {
                 Err(error) => found.push((path(), error)),
                 Ok(used) => {
-                    found.extend(used.into_iter().filter(|used| !known.contains_key(used)).map(|used| {
+                    let unknown = used.into_iter().filter(|used| !known.contains_key(used));
+                    found.extend(unknown.take(limit::APP_FILE_FINDINGS).map(|used| {
                         let error = Error::invalid("no such variable here").with("variable", &used);
                         let near = nearest(&used, known.keys().map(String::as_str));
                         (path(), if let Some(near) = near { error.with("did you mean", near) } else { error })
-                    }))
+                    }));
                 }
             }
         }
@@ -247,8 +258,12 @@ impl AppSpec {
     /// The services in an order in which each comes after all that it needs; alphabetical where either may come first.
     ///
     /// # Errors
-    /// `Invalid` where services need each other in a circle, with the circle's path.
+    /// `Invalid` where services need each other in a circle, with the circle's path, or where there are more than
+    /// [`limit::SERVICES`].
     pub fn order(&self) -> Result<Vec<ServiceName>> {
+        if self.services.len() > limit::SERVICES {
+            return Err(Error::invalid("too many services").with("most", limit::SERVICES));
+        }
         let mut order = Vec::with_capacity(self.services.len());
         let mut done = BTreeSet::new();
         for name in self.services.keys() {

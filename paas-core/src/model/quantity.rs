@@ -32,7 +32,7 @@ impl<T: FromStr<Err = Error>> serde::de::Visitor<'_> for TextVisitor<T> {
 }
 
 macro_rules! as_text {
-    ($name:ident, $expecting:literal, $pattern:literal) => {
+    ($name:ident, [$($type:literal),+], $expecting:literal, $pattern:literal) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -50,7 +50,7 @@ macro_rules! as_text {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": ["string", "number"], "pattern": $pattern, "description": $expecting })
+                schemars::json_schema!({ "type": [$($type),+], "pattern": $pattern, "description": $expecting })
             }
         }
 
@@ -66,7 +66,12 @@ macro_rules! as_text {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-as_text!(ByteSize, "a size like 512, 64KiB, 256MiB or 5GiB", "^[0-9]+(B|KiB|MiB|GiB|TiB)?$");
+as_text!(
+    ByteSize,
+    ["string", "integer"],
+    "a size like 512, 64KiB, 256MiB or 5GiB",
+    "^[0-9]+(B|KiB|MiB|GiB|TiB)?$"
+);
 
 const BYTE_UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -104,7 +109,12 @@ pub struct CpuQuantity {
     pub millis: u32,
 }
 
-as_text!(CpuQuantity, "processor time like 500m, 1 or 2.5", "^[0-9]+(m|\\.[0-9]{1,3})?$");
+as_text!(
+    CpuQuantity,
+    ["string", "number"],
+    "processor time like 500m, 1 or 2.5",
+    "^[0-9]+(m|\\.[0-9]{1,3})?$"
+);
 
 impl FromStr for CpuQuantity {
     type Err = Error;
@@ -147,7 +157,7 @@ pub struct Percent {
     basis_points: u16,
 }
 
-as_text!(Percent, "a share like 5% or 0.5%, at most 100%", "^[0-9]+(\\.[0-9]{1,2})?%$");
+as_text!(Percent, ["string"], "a share like 5% or 0.5%, at most 100%", "^[0-9]+(\\.[0-9]{1,2})?%$");
 
 impl Percent {
     /// All of it.
