@@ -191,6 +191,11 @@ impl Error {
         self.0.context.iter().find(|(known, _)| *known == key).map(|(_, value)| value.as_str())
     }
 
+    /// All of the context, in the order in which it was added.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

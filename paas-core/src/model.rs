@@ -5,6 +5,7 @@ pub mod app;
 pub mod audit;
 pub mod command;
 pub mod environment;
+pub mod file;
 mod form;
 pub mod id;
 pub mod limit;
@@ -18,6 +19,7 @@ pub mod record;
 pub mod release;
 pub mod revision;
 pub mod route;
+mod schema;
 pub mod scope;
 pub mod secret;
 pub mod service;
@@ -32,6 +34,7 @@ pub use app::{App, AppSpec};
 pub use audit::{AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord};
 pub use command::Command;
 pub use environment::{Environment, EnvironmentOverlay, ServiceOverlay};
+pub use file::{AppFile, AppFileError, Diagnostic};
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
 };

@@ -112,23 +112,19 @@ impl AppSpec {
         }
     }
 
+    /// What is wrong: at least the first [`limit::APP_FILE_FINDINGS`] of it.
     pub(crate) fn findings(&self) -> Vec<Finding> {
+        const ENOUGH: usize = limit::APP_FILE_FINDINGS;
         let mut found = Vec::new();
         let mut add = |path: &[&str], error| {
-            let path = path.iter().filter(|part| !part.is_empty()).map(|part| (*part).to_owned()).collect();
-            found.push(Finding { path, error });
+            found.push(Finding { path: path.iter().map(|part| (*part).to_owned()).collect(), error });
         };
-        if self.services.is_empty() || self.services.len() > limit::SERVICES {
-            add(
-                &["services"],
-                Error::invalid("an app has at least one service").with("most", limit::SERVICES),
-            );
+        if self.services.is_empty() {
+            add(&["services"], Error::invalid("an app has at least one service"));
         }
-        for (name, service) in &self.services {
-            for (field, error) in service.findings().into_iter().chain(self.reference_findings(name, service))
-            {
-                add(&["services", name.as_str(), field], error);
-            }
+        if self.services.len() > limit::SERVICES {
+            add(&["services"], Error::invalid("too many services").with("most", limit::SERVICES));
+            return found;
         }
         if let Err(error) = self.order() {
             let at = error.context("service").unwrap_or_default().to_owned();
@@ -137,20 +133,64 @@ impl AppSpec {
         if self.environments.len() > limit::ENVIRONMENTS {
             add(&["environments"], Error::invalid("too many environments").with("most", limit::ENVIRONMENTS));
         }
-        for (environment, overlay) in &self.environments {
-            let base = ["environments", environment.as_str(), "services"];
-            for name in overlay.services.keys().filter(|name| !self.services.contains_key(*name)) {
-                add(&[base[0], base[1], base[2], name.as_str()], self.unknown_service(name.as_str()));
+        found.extend(self.service_findings());
+        for environment in self.environments.keys().take(limit::ENVIRONMENTS) {
+            if found.len() > ENOUGH {
+                break;
             }
-            for (name, service) in self.overlaid(environment).services {
-                if overlay.services.contains_key(&name) {
-                    for (field, error) in service.findings() {
-                        add(&[base[0], base[1], base[2], name.as_str(), field], error);
-                    }
+            found.extend(self.overlay_findings(environment));
+        }
+        found
+    }
+
+    /// What is wrong with the services of this app, environments aside.
+    fn service_findings(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut claimed = BTreeMap::new();
+        for (name, service) in &self.services {
+            if found.len() > limit::APP_FILE_FINDINGS {
+                break;
+            }
+            let mut add = |path: Vec<String>, error| {
+                let path = ["services".to_owned(), name.as_str().to_owned()].into_iter().chain(path);
+                found.push(Finding { path: path.collect(), error });
+            };
+            for (path, error) in service.findings().into_iter().chain(self.reference_findings(name, service))
+            {
+                add(path, error);
+            }
+            for (at, domain) in service.domain.iter().enumerate() {
+                if let Some(owner) = claimed.insert(domain, name).filter(|owner| *owner != name) {
+                    let error = Error::invalid("another service has this domain").with("domain", domain);
+                    add(vec!["domain".to_owned(), at.to_string()], error.with("owner", owner));
                 }
             }
         }
         found
+    }
+
+    /// What is wrong in one environment and not in the app as such.
+    fn overlay_findings(&self, environment: &EnvironmentName) -> Vec<Finding> {
+        let Some(overlay) = self.environments.get(environment) else { return Vec::new() };
+        let base = ["environments", environment.as_str()].map(str::to_owned);
+        let unknown = overlay.services.keys().filter(|name| !self.services.contains_key(*name));
+        let unknown = unknown.take(limit::SERVICES).map(|name| {
+            let path = base.iter().cloned().chain(["services".to_owned(), name.as_str().to_owned()]);
+            Finding { path: path.collect(), error: self.unknown_service(name.as_str()) }
+        });
+        let known = self.service_findings();
+        let is_new = |finding: &Finding| {
+            let same = |known: &Finding| {
+                known.path == finding.path && known.error.to_string() == finding.error.to_string()
+            };
+            !known.iter().any(same)
+        };
+        let own = self.overlaid(environment).service_findings().into_iter().filter(is_new);
+        let own = own.map(|Finding { path, error }| Finding {
+            path: base.iter().cloned().chain(path).collect(),
+            error,
+        });
+        unknown.chain(own).collect()
     }
 
     fn unknown_service(&self, name: &str) -> Error {
@@ -161,28 +201,55 @@ impl AppSpec {
         }
     }
 
-    fn reference_findings(&self, name: &ServiceName, service: &ServiceSpec) -> Vec<(&'static str, Error)> {
+    fn reference_findings(&self, name: &ServiceName, service: &ServiceSpec) -> Vec<(Vec<String>, Error)> {
         let mut found = Vec::new();
-        let mut known: BTreeSet<String> = service.env.keys().cloned().collect();
-        known.extend(service.secrets.iter().map(|secret| secret.as_str().to_owned()));
-        known.extend(service.volumes.keys().map(volume_variable));
-        known.insert("PORT".to_owned());
-        for need in &service.needs {
+        // Each variable and who sets it.
+        let mut known: BTreeMap<String, String> = BTreeMap::new();
+        known.extend(
+            service.secrets.iter().map(|secret| (secret.as_str().to_owned(), "`secrets`".to_owned())),
+        );
+        known.insert("PORT".to_owned(), "the platform".to_owned());
+        for volume in service.volumes.keys() {
+            known.insert(volume_variable(volume), format!("the volume `{volume}`"));
+        }
+        for (at, need) in service.needs.iter().enumerate().take(limit::NEEDS) {
             match self.services.get(need) {
-                None => found.push(("needs", self.unknown_service(need.as_str()))),
+                None => {
+                    found.push((
+                        vec!["needs".to_owned(), at.to_string()],
+                        self.unknown_service(need.as_str()),
+                    ));
+                }
                 Some(_) if need == name => {} // a cycle of one, which the order reports
-                Some(_) => known.extend(need_variables(need)),
+                Some(needed) if needed.port.is_none() => {} // it has no address
+                Some(_) => {
+                    known.extend(need_variables(need).map(|name| (name, format!("the need of `{need}`"))));
+                }
             }
         }
+        for name in service.env.keys() {
+            // The platform's own names and secrets are reported by the service itself.
+            if let Some(by) =
+                known.get(name).filter(|by| by.starts_with("the need") || by.starts_with("the volume"))
+            {
+                let error = Error::invalid("this variable is set already").with("name", name).with("by", by);
+                found.push((vec!["env".to_owned(), name.clone()], error));
+            }
+        }
+        known.extend(service.env.keys().map(|name| (name.clone(), "`env`".to_owned())));
         for (field, command) in [("run", &service.run), ("before_release", &service.before_release)] {
             let Some(command) = command else { continue };
+            let path = || vec![field.to_owned()];
             match command.variables() {
-                Err(error) => found.push((field, error)),
-                Ok(used) => found.extend(used.into_iter().filter(|used| !known.contains(used)).map(|used| {
-                    let error = Error::invalid("no such variable here").with("variable", &used);
-                    let near = nearest(&used, known.iter().map(String::as_str));
-                    (field, if let Some(near) = near { error.with("did you mean", near) } else { error })
-                })),
+                Err(error) => found.push((path(), error)),
+                Ok(used) => {
+                    let unknown = used.into_iter().filter(|used| !known.contains_key(used));
+                    found.extend(unknown.take(limit::APP_FILE_FINDINGS).map(|used| {
+                        let error = Error::invalid("no such variable here").with("variable", &used);
+                        let near = nearest(&used, known.keys().map(String::as_str));
+                        (path(), if let Some(near) = near { error.with("did you mean", near) } else { error })
+                    }));
+                }
             }
         }
         found
@@ -191,8 +258,12 @@ impl AppSpec {
     /// The services in an order in which each comes after all that it needs; alphabetical where either may come first.
     ///
     /// # Errors
-    /// `Invalid` where services need each other in a circle, with the circle's path.
+    /// `Invalid` where services need each other in a circle, with the circle's path, or where there are more than
+    /// [`limit::SERVICES`].
     pub fn order(&self) -> Result<Vec<ServiceName>> {
+        if self.services.len() > limit::SERVICES {
+            return Err(Error::invalid("too many services").with("most", limit::SERVICES));
+        }
         let mut order = Vec::with_capacity(self.services.len());
         let mut done = BTreeSet::new();
         for name in self.services.keys() {
@@ -296,7 +367,7 @@ mod tests {
         let error = app(&[("web", &["abi"]), ("api", &[])]).validate().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no such service in this app (service: abi, did you mean: api, at: services.web.needs)"
+            "no such service in this app (service: abi, did you mean: api, at: services.web.needs.0)"
         );
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::limit;
 use super::name::excerpt;
+use super::service::Scalar;
 use crate::{Error, Result};
 
 /// What to run: a program and its arguments.
@@ -158,8 +159,8 @@ impl<'de> serde::de::Visitor<'de> for Visitor {
         text.parse().map_err(E::custom)
     }
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Command, A::Error> {
-        let mut arguments = Vec::<String>::new();
-        while let Some(argument) = list.next_element()? {
+        let mut arguments = Vec::new();
+        while let Some(Scalar(argument)) = list.next_element()? {
             arguments.push(argument);
         }
         Command::new(arguments).map_err(serde::de::Error::custom)
@@ -181,7 +182,7 @@ impl schemars::JsonSchema for Command {
             "description": "a command as text (split at white space, quotes keep parts together) or as a list of arguments",
             "oneOf": [
                 { "type": "string", "minLength": 1 },
-                { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": limit::ARGS },
+                { "type": "array", "items": { "type": ["string", "number", "boolean"] }, "minItems": 1, "maxItems": limit::ARGS },
             ],
         })
     }

@@ -39,13 +39,17 @@ pub struct EnvironmentOverlay {
     pub services: BTreeMap<ServiceName, ServiceOverlay>,
 }
 
-/// What differs for one service. What is given replaces the base; `env` is merged by variable.
+/// What differs for one service. What is given replaces the base; `env` is merged by variable and `limits` by kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceOverlay {
     /// How many instances a new service starts with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::form::maybe_replicas"
+    )]
     #[schemars(range(max = 1_000))]
     pub replicas: Option<u32>,
     /// Variables that are added or replaced.
@@ -55,7 +59,12 @@ pub struct ServiceOverlay {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// The public names it is reached under.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::form::maybe_one_or_many"
+    )]
+    #[schemars(schema_with = "super::service::domains")]
     pub domain: Option<Vec<Domain>>,
     /// How a new revision takes over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +77,10 @@ impl ServiceOverlay {
         let Self { replicas, env, limits, domain, release } = self.clone();
         service.replicas = replicas.unwrap_or(service.replicas);
         service.env.extend(env);
-        service.limits = limits.unwrap_or(service.limits);
+        if let Some(limits) = limits {
+            service.limits.cpu = limits.cpu.or(service.limits.cpu);
+            service.limits.memory = limits.memory.or(service.limits.memory);
+        }
         service.domain = domain.unwrap_or_else(|| std::mem::take(&mut service.domain));
         service.release = release.or(service.release.take());
     }

@@ -8,6 +8,8 @@ pub const APP_FILE: usize = 128 * 1024;
 pub const APP_FILE_DEPTH: usize = 16;
 /// Most nodes (scalars, lists and maps) in an app file.
 pub const APP_FILE_NODES: usize = 50_000;
+/// Most findings that are reported about an app file at once.
+pub const APP_FILE_FINDINGS: usize = 20;
 /// Most services in an app.
 pub const SERVICES: usize = 100;
 /// Most environments with an overlay in an app file.
@@ -18,6 +20,8 @@ pub const REPLICAS: u32 = 1_000;
 pub const NEEDS: usize = 50;
 /// Most environment variables of a service.
 pub const ENV_VARS: usize = 500;
+/// Longest name of an environment variable, in bytes.
+pub const ENV_NAME: usize = 200;
 /// Longest value of an environment variable, in bytes.
 pub const ENV_VALUE: usize = 32 * 1024;
 /// Most arguments of a command.

@@ -92,7 +92,8 @@ struct ProbeForm {
     #[schemars(schema_with = "duration::schema")]
     timeout: Duration,
     /// How many checks in a row must fail; 3.
-    #[serde(default = "three")]
+    #[serde(default = "three", deserialize_with = "super::form::failures")]
+    #[schemars(range(min = 1, max = 100))]
     failures: u32,
 }
 
@@ -145,7 +146,10 @@ impl std::str::FromStr for Probe {
 
 impl<'de> Deserialize<'de> for Probe {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        super::form::text_or_map::<ProbeForm, Self, D>(deserializer, "a path, the word `tcp`, or a map")
+        super::form::text_or_map::<ProbeForm, Self, D>(
+            deserializer,
+            "a path that begins with `/` (printable ASCII, no spaces), the word `tcp`, or a map",
+        )
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::name::excerpt;
 use crate::{Error, Result};
 
 /// Reads a value that is written as text, and takes a bare number as its text, since `5` and `"5"` are one in YAML.
-struct TextVisitor<T>(&'static str, std::marker::PhantomData<T>);
+pub(super) struct TextVisitor<T>(pub(super) &'static str, pub(super) PhantomData<T>);
 
 impl<T: FromStr<Err = Error>> serde::de::Visitor<'_> for TextVisitor<T> {
     type Value = T;
@@ -19,18 +21,18 @@ impl<T: FromStr<Err = Error>> serde::de::Visitor<'_> for TextVisitor<T> {
         f.write_str(self.0)
     }
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
+        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
-        number.to_string().parse().map_err(E::custom)
+        number.to_string().parse().map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<T, E> {
-        number.to_string().parse().map_err(E::custom)
+        number.to_string().parse().map_err(|_| E::invalid_value(Unexpected::Float(number), &self))
     }
 }
 
 macro_rules! as_text {
-    ($name:ident, $expecting:literal, $pattern:literal) => {
+    ($name:ident, [$($type:literal),+], $expecting:literal, $pattern:literal) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -39,7 +41,7 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(TextVisitor($expecting, std::marker::PhantomData))
+                deserializer.deserialize_any(TextVisitor($expecting, PhantomData))
             }
         }
 
@@ -48,7 +50,7 @@ macro_rules! as_text {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": ["string", "number"], "pattern": $pattern, "description": $expecting })
+                schemars::json_schema!({ "type": [$($type),+], "pattern": $pattern, "description": $expecting })
             }
         }
 
@@ -64,7 +66,12 @@ macro_rules! as_text {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-as_text!(ByteSize, "a size like 512, 64KiB, 256MiB or 5GiB", "^[0-9]+(B|KiB|MiB|GiB|TiB)?$");
+as_text!(
+    ByteSize,
+    ["string", "integer"],
+    "a size like 512, 64KiB, 256MiB or 5GiB",
+    "^[0-9]+(B|KiB|MiB|GiB|TiB)?$"
+);
 
 const BYTE_UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -102,7 +109,12 @@ pub struct CpuQuantity {
     pub millis: u32,
 }
 
-as_text!(CpuQuantity, "processor time like 500m, 1 or 2.5", "^[0-9]+(m|\\.[0-9]{1,3})?$");
+as_text!(
+    CpuQuantity,
+    ["string", "number"],
+    "processor time like 500m, 1 or 2.5",
+    "^[0-9]+(m|\\.[0-9]{1,3})?$"
+);
 
 impl FromStr for CpuQuantity {
     type Err = Error;
@@ -145,7 +157,7 @@ pub struct Percent {
     basis_points: u16,
 }
 
-as_text!(Percent, "a share like 5% or 0.5%", "^[0-9]+(\\.[0-9]{1,2})?%$");
+as_text!(Percent, ["string"], "a share like 5% or 0.5%, at most 100%", "^[0-9]+(\\.[0-9]{1,2})?%$");
 
 impl Percent {
     /// All of it.
@@ -197,7 +209,9 @@ impl fmt::Display for Percent {
 
 /// A length of time as people write it: `250ms`, `2m`, `1h 30m`. For serde's `with`.
 pub mod duration {
-    use super::{Cow, Deserialize, Deserializer, Duration, Error, Serializer, excerpt};
+    use serde::Deserializer;
+
+    use super::{Duration, Error, PhantomData, Serializer, TextVisitor, excerpt};
 
     /// Writes it as text.
     ///
@@ -212,16 +226,23 @@ pub mod duration {
     /// # Errors
     /// Where the text is no length of time.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        parse(&text).map_err(serde::de::Error::custom)
+        struct Length(Duration);
+        impl std::str::FromStr for Length {
+            type Err = Error;
+            fn from_str(text: &str) -> crate::Result<Self> {
+                parse(text).map(Self)
+            }
+        }
+        let visitor = TextVisitor::<Length>(EXPECTED, PhantomData);
+        deserializer.deserialize_any(visitor).map(|length| length.0)
     }
 
-    fn parse(text: &str) -> crate::Result<Duration> {
+    const EXPECTED: &str = "a length of time like 250ms, 30s or 2m, at most a year";
+
+    pub(in crate::model) fn parse(text: &str) -> crate::Result<Duration> {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
-        humantime::parse_duration(text).ok().filter(|duration| *duration <= YEAR).ok_or_else(|| {
-            Error::invalid("expected a length of time like 250ms, 30s or 2m, at most a year")
-                .with("found", excerpt(text))
-        })
+        let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= YEAR);
+        duration.ok_or_else(|| Error::invalid(format!("expected {EXPECTED}")).with("found", excerpt(text)))
     }
 
     /// Its JSON Schema.

@@ -1,13 +1,17 @@
 //! How a new revision of a service takes over from the old one.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{Error as _, IntoDeserializer, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::limit;
 use super::name::excerpt;
-use super::quantity::{Percent, duration};
+use super::quantity::{Percent, TextVisitor, duration};
 use crate::{Error, Result};
 
 /// The shape of a release.
@@ -54,7 +58,8 @@ pub struct HeaderMatch {
 }
 
 /// A condition that ends a release and brings the old revision back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RuleForm", into = "RuleForm")]
 #[non_exhaustive]
 pub enum AbortRule {
     /// More than this share of the new revision's requests of the current step failed (5xx or no answer), once it
@@ -125,7 +130,7 @@ impl Release {
         if let Strategy::Canary { steps } = &self.strategy {
             let rising = steps.windows(2).all(|pair| pair[0] < pair[1]);
             if !rising || steps.is_empty() || steps.len() > limit::CANARY_STEPS {
-                return Err(Error::invalid("a canary has rising steps").with("most", limit::CANARY_STEPS));
+                return Err(Error::invalid("the steps of a canary rise").with("most", limit::CANARY_STEPS));
             }
         }
         if self.abort_if.len() > limit::ABORT_RULES {
@@ -175,31 +180,129 @@ impl Default for Release {
     }
 }
 
+/// `> 1%`: the condition that something is above a bound.
+struct Above<T>(T);
+
+/// What can stand in an [`Above`].
+trait Bound: Sized {
+    const EXPECTED: &'static str;
+    fn read(text: &str) -> Result<Self>;
+    fn written(&self) -> String;
+}
+
+impl Bound for Percent {
+    const EXPECTED: &'static str = "a bound like `> 1%`";
+    fn read(text: &str) -> Result<Self> {
+        text.parse()
+    }
+    fn written(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Bound for Duration {
+    const EXPECTED: &'static str = "a bound like `> 300ms`";
+    fn read(text: &str) -> Result<Self> {
+        duration::parse(text)
+    }
+    fn written(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl<T: Bound> FromStr for Above<T> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let bound = text.trim().strip_prefix('>').map(|rest| T::read(rest.trim()));
+        bound.and_then(Result::ok).map(Self).ok_or_else(|| Error::invalid(T::EXPECTED))
+    }
+}
+
+impl<'de, T: Bound> Deserialize<'de> for Above<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor(T::EXPECTED, PhantomData))
+    }
+}
+
+impl<T: Bound> Serialize for Above<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("> {}", self.0.written()))
+    }
+}
+
+impl<T: Bound> schemars::JsonSchema for Above<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Above".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^ *>", "description": T::EXPECTED })
+    }
+}
+
 /// A rule as people write it: `errors: "> 1%"` or `latency: "> 300ms"`.
-#[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 struct RuleForm {
     /// Share of failed requests, like `> 1%`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<String>,
+    errors: Option<Above<Percent>>,
     /// Median latency, like `> 300ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    latency: Option<String>,
+    latency: Option<Above<Duration>>,
 }
 
 impl TryFrom<RuleForm> for AbortRule {
     type Error = Error;
     fn try_from(form: RuleForm) -> Result<Self> {
-        let above = |text: &str| text.trim().strip_prefix('>').map(|rest| rest.trim().to_owned());
-        let wrong = || Error::invalid("an abort rule reads `errors: \"> 1%\"` or `latency: \"> 300ms\"`");
         match (form.errors, form.latency) {
-            (Some(errors), None) => Ok(Self::Errors(above(&errors).ok_or_else(wrong)?.parse()?)),
-            (None, Some(latency)) => {
-                let text = above(&latency).ok_or_else(wrong)?;
-                humantime::parse_duration(&text).map(Self::Latency).map_err(|_| wrong())
+            (Some(errors), None) => Ok(Self::Errors(errors.0)),
+            (None, Some(latency)) => Ok(Self::Latency(latency.0)),
+            _ => Err(Error::invalid(
+                "an abort rule has either `errors` or `latency`; write several as several items",
+            )),
+        }
+    }
+}
+
+impl From<AbortRule> for RuleForm {
+    fn from(rule: AbortRule) -> Self {
+        match rule {
+            AbortRule::Errors(share) => Self { errors: Some(Above(share)), latency: None },
+            AbortRule::Latency(limit) => Self { errors: None, latency: Some(Above(limit)) },
+        }
+    }
+}
+
+/// The word of a strategy.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Word {
+    Rolling,
+    Recreate,
+    Ordered,
+    BlueGreen,
+    Canary,
+}
+
+impl Word {
+    fn strategy(self, steps: Option<Vec<Percent>>) -> Result<Strategy> {
+        match (self, steps) {
+            (Self::Canary, Some(steps)) => Ok(Strategy::Canary { steps }),
+            (Self::Canary, None) => {
+                Err(Error::invalid("a canary needs its steps: `release: { canary: [5%, 25%, 50%] }`"))
             }
-            _ => Err(wrong()),
+            (_, Some(_)) => {
+                Err(Error::invalid("only the strategy `canary` has `canary` steps; give one of the two"))
+            }
+            (Self::Rolling, None) => Ok(Strategy::Rolling),
+            (Self::Recreate, None) => Ok(Strategy::Recreate),
+            (Self::Ordered, None) => Ok(Strategy::Ordered),
+            (Self::BlueGreen, None) => Ok(Strategy::BlueGreen),
         }
     }
 }
@@ -211,7 +314,7 @@ impl TryFrom<RuleForm> for AbortRule {
 struct ReleaseForm {
     /// `rolling`, `recreate`, `ordered` or `blue-green`; for a canary give `canary` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
-    strategy: Option<String>,
+    strategy: Option<Word>,
     /// The steps of a canary, like `[5%, 25%, 50%]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     canary: Option<Vec<Percent>>,
@@ -230,7 +333,8 @@ struct ReleaseForm {
     sticky: Option<String>,
     /// What ends the release early.
     #[serde(default)]
-    abort_if: Vec<RuleForm>,
+    #[schemars(with = "Vec<RuleForm>")]
+    abort_if: Vec<AbortRule>,
     /// How long the old slot stays ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     warm: Option<Length>,
@@ -251,35 +355,18 @@ struct Length(
     Duration,
 );
 
-fn strategy(word: &str) -> Result<Strategy> {
-    const WORDS: [&str; 4] = ["rolling", "recreate", "ordered", "blue-green"];
-    match word {
-        "rolling" => Ok(Strategy::Rolling),
-        "recreate" => Ok(Strategy::Recreate),
-        "ordered" => Ok(Strategy::Ordered),
-        "blue-green" => Ok(Strategy::BlueGreen),
-        other => Err(Error::invalid("no such release strategy; for a canary write `canary: [5%, 25%]`")
-            .with("found", excerpt(other))
-            .with("known", WORDS.join(", "))),
-    }
-}
-
 impl TryFrom<ReleaseForm> for Release {
     type Error = Error;
     fn try_from(form: ReleaseForm) -> Result<Self> {
-        let shape = match (form.strategy.as_deref(), form.canary) {
-            (None | Some("canary"), Some(steps)) => Strategy::Canary { steps },
-            (Some(word), None) => strategy(word)?,
-            (None, None) => Strategy::Rolling,
-            (Some(_), Some(_)) => return Err(Error::invalid("give either `strategy` or `canary`")),
-        };
+        let word = form.strategy.unwrap_or(if form.canary.is_some() { Word::Canary } else { Word::Rolling });
+        let shape = word.strategy(form.canary)?;
         let base = Self::new(shape)?;
         Self {
             every: form.every,
             approve: form.approve,
             header: form.header,
             sticky: form.sticky.map(|name| if name == "cookie" { "paas-slot".to_owned() } else { name }),
-            abort_if: form.abort_if.into_iter().map(AbortRule::try_from).collect::<Result<_>>()?,
+            abort_if: form.abort_if,
             warm: form.warm.map_or(base.warm, |warm| warm.0),
             surge: form.surge.unwrap_or(base.surge),
             deadline: form.deadline.map_or(base.deadline, |deadline| deadline.0),
@@ -289,10 +376,12 @@ impl TryFrom<ReleaseForm> for Release {
     }
 }
 
-impl std::str::FromStr for Release {
+impl FromStr for Release {
     type Err = Error;
     fn from_str(word: &str) -> Result<Self> {
-        Self::new(strategy(word)?)
+        let word: StrDeserializer<'_, serde::de::value::Error> = word.into_deserializer();
+        let word = Word::deserialize(word).map_err(|error| Error::invalid(error.to_string()))?;
+        Self::new(word.strategy(None)?)
     }
 }
 
@@ -300,13 +389,10 @@ impl From<Release> for ReleaseForm {
     fn from(release: Release) -> Self {
         let (strategy, canary) = match release.strategy {
             Strategy::Canary { steps } => (None, Some(steps)),
-            other => (Some(other.word().to_owned()), None),
-        };
-        let rule = |rule| match rule {
-            AbortRule::Errors(share) => RuleForm { errors: Some(format!("> {share}")), latency: None },
-            AbortRule::Latency(limit) => {
-                RuleForm { errors: None, latency: Some(format!("> {}", humantime::format_duration(limit))) }
-            }
+            Strategy::Rolling => (Some(Word::Rolling), None),
+            Strategy::Recreate => (Some(Word::Recreate), None),
+            Strategy::Ordered => (Some(Word::Ordered), None),
+            Strategy::BlueGreen => (Some(Word::BlueGreen), None),
         };
         Self {
             strategy,
@@ -315,7 +401,7 @@ impl From<Release> for ReleaseForm {
             approve: release.approve,
             header: release.header,
             sticky: release.sticky,
-            abort_if: release.abort_if.into_iter().map(rule).collect(),
+            abort_if: release.abort_if,
             warm: Some(Length(release.warm)),
             surge: Some(release.surge),
             deadline: Some(Length(release.deadline)),
@@ -325,7 +411,23 @@ impl From<Release> for ReleaseForm {
 
 impl<'de> Deserialize<'de> for Release {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        super::form::text_or_map::<ReleaseForm, Self, D>(deserializer, "the word of a strategy, or a map")
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Release;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the word of a strategy, or a map")
+            }
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Release, E> {
+                let strategy = Word::deserialize(word.into_deserializer())?.strategy(None);
+                strategy.and_then(Release::new).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Release, A::Error> {
+                ReleaseForm::deserialize(MapAccessDeserializer::new(map))?
+                    .try_into()
+                    .map_err(A::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
