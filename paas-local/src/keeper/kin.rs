@@ -12,11 +12,16 @@ use super::model::{KEEPER_MARK, PROCESS_MARK, RUN_MARK};
 /// The longest environment that is looked at.
 const MAX_ENVIRON: u64 = 512 * 1024;
 
+/// `PF_EXITING` of the kernel.
+const EXITING: u32 = 4;
+
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) group: i32,
     pub(crate) zombie: bool,
+    /// It is on its way out: its environment is gone already, its children are not ours yet.
+    pub(crate) dying: bool,
     /// In clock ticks since boot; with the boot id and the pid it names a process for ever.
     pub(crate) start: u64,
 }
@@ -69,8 +74,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let group = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(16)?.parse().ok()?;
-    Some(Stat { group, zombie, start })
+    let flags: u32 = fields.nth(3)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    Some(Stat { group, zombie, dying: flags & EXITING != 0, start })
 }
 
 /// The marks of a process, if it carries the mark of the keeper `identity`.
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn a_hostile_name_does_not_confuse_stat() {
         let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844";
-        assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, start: 9876 }));
+        assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, dying: false, start: 9876 }));
         assert_eq!(parse_stat("nonsense"), None);
     }
 

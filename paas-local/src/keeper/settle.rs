@@ -22,6 +22,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What survives KILL for this long is reported to those who wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is left of a run beside its main process.
+#[derive(Debug, Default)]
+pub(crate) struct Survivors {
+    pub(crate) alive: Vec<i32>,
+    /// Something is about to die. It can't be said any more whose it is, and what it leaves behind is not ours yet.
+    pub(crate) dying: bool,
+}
+
 impl Table {
     /// The process of `slot` may have ended: takes what is left in its pipes, then its exit, then what it left behind.
     pub(crate) fn ended(&mut self, slot: usize) {
@@ -67,22 +75,24 @@ impl Table {
         }
     }
 
-    /// The processes other than the main one that belong to `slot`.
-    pub(crate) fn survivors(&self, slot: usize) -> Vec<i32> {
-        let Some(entry) = self.entries[slot].as_ref() else { return Vec::new() };
-        let Some(run) = entry.run.as_ref() else { return Vec::new() };
+    /// What is left of `slot` beside its main process.
+    pub(crate) fn survivors(&self, slot: usize) -> Survivors {
+        let mut survivors = Survivors::default();
+        let Some(entry) = self.entries[slot].as_ref() else { return survivors };
+        let Some(run) = entry.run.as_ref() else { return survivors };
         let main = run.pid.as_raw_pid();
         // What a child of ours left behind became our child; what others left behind went elsewhere.
         let candidates = if run.child { kin::children() } else { kin::everyone() };
-        candidates
-            .into_iter()
-            .filter(|pid| *pid != main && !self.mains.contains_key(pid))
-            .filter(|pid| {
-                kin::stat(*pid).is_some_and(|stat| !stat.zombie && run.child && stat.group == main)
-                    || kin::marked(*pid, &self.core.identity)
-                        .is_some_and(|marked| marked.process == entry.spec.id && !marked.stat.zombie)
-            })
-            .collect()
+        for pid in candidates.into_iter().filter(|pid| *pid != main && !self.mains.contains_key(pid)) {
+            let ours = |marked: Marked| marked.process == entry.spec.id;
+            let Some(stat) = kin::stat(pid).filter(|stat| !stat.zombie) else { continue };
+            if run.child && stat.group == main || kin::marked(pid, &self.core.identity).is_some_and(ours) {
+                survivors.alive.push(pid);
+            } else if kin::stat(pid).is_some_and(|stat| stat.dying && !stat.zombie) {
+                survivors.dying = true;
+            }
+        }
+        survivors
     }
 
     /// Somebody's grace may be over.
@@ -104,7 +114,7 @@ impl Table {
         let survivors = self.survivors(slot);
         let Some(entry) = self.entries[slot].as_mut() else { return };
         let Some(run) = entry.run.as_ref().filter(|run| run.ended.is_some()) else { return };
-        if survivors.is_empty() {
+        if survivors.alive.is_empty() && !survivors.dying {
             self.drain(slot);
             self.release(slot);
             self.finish(slot);
@@ -116,7 +126,7 @@ impl Table {
                 // Not reaped yet, so the number is still this group's.
                 kin::signal_group(run.pid, Signal::KILL);
             }
-            for pid in survivors {
+            for pid in survivors.alive {
                 kin::signal(pid, Signal::KILL);
             }
         }

@@ -352,7 +352,7 @@ impl Table {
             if run.child || !ended {
                 kin::signal_group(run.pid, Signal::TERM);
             }
-            for pid in self.survivors(slot) {
+            for pid in self.survivors(slot).alive {
                 kin::signal(pid, Signal::TERM);
             }
             self.tell(slot);

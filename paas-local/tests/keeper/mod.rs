@@ -124,7 +124,17 @@ impl Drop for Bench {
             if let Ok(log) = std::fs::read_to_string(self.dir.path().join("keeper/keeper.log")) {
                 let _shown = writeln!(std::io::stderr(), "{log}");
             }
-            kill(self.keeper.pid());
+            // Told, not killed: else the handle would start another one.
+            let dir = self.dir.path().to_owned();
+            let told = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+                let end = async {
+                    let keeper = Keeper::open(&dir, KeeperOptions::default()).await.ok()?;
+                    tokio::time::timeout(DEADLINE, keeper.shutdown(true)).await.ok()?.ok()
+                };
+                runtime.block_on(end)
+            });
+            let _best_effort = told.join();
             for pid in marked(identity.trim()) {
                 kill(pid);
             }
