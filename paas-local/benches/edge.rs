@@ -32,13 +32,11 @@ fn main() {
     let seconds = if std::env::args().any(|arg| arg == "--test") { 1 } else { 4 };
     println!("{:44} {:>12} {:>12} {:>7} {:>9}", "name", "ours", "peer", "ratio", "goal");
     let bench = Bench::new(Duration::from_secs(seconds));
-    if !std::env::args().any(|arg| arg == "--start") {
-        bench.requests("GET, 3 bytes", false, 3);
-        bench.requests("POST, 3 bytes", true, 3);
-        bench.requests("GET, 64 KiB", false, 64 * 1024);
-        bench.weights();
-        bench.switch();
-    }
+    bench.requests("GET, 3 bytes", false, 3);
+    bench.requests("POST, 3 bytes", true, 3);
+    bench.requests("GET, 64 KiB", false, 64 * 1024);
+    bench.weights();
+    bench.switch();
     bench.start();
 }
 
