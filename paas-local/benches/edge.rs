@@ -176,9 +176,9 @@ impl Bench {
 
     /// Requests per CPU second, of the threads named, through `addr`.
     fn rate(&self, addr: SocketAddr, post: bool, threads: &str) -> f64 {
-        drive(&self.load, addr, post, self.time / 4);
+        drive(&self.load, addr, post, self.time / 16);
         let before = cpu(threads);
-        let count = drive(&self.load, addr, post, self.time);
+        let count = drive(&self.load, addr, post, self.time / 4);
         count as f64 / (cpu(threads) - before)
     }
 
@@ -186,9 +186,19 @@ impl Bench {
         let instance = self.instance(vec![b'x'; size]);
         self.apply(&[(SlotName::Blue, 1, instance)]);
         let proxy = self.bare.block_on(bare_proxy(instance));
-        let ours = self.rate(self.public, post, "edge");
-        let bare = self.rate(proxy, post, "bare");
-        let direct = self.rate(instance, post, "instance");
+        // In turns, so that whatever else the machine does meets all three.
+        let mut rates = [const { Vec::new() }; 3];
+        for _ in 0..5 {
+            for (rates, (addr, threads)) in
+                rates.iter_mut().zip([(self.public, "edge"), (proxy, "bare"), (instance, "instance")])
+            {
+                rates.push(self.rate(addr, post, threads));
+            }
+        }
+        let [ours, bare, direct] = rates.map(|mut rates: Vec<f64>| {
+            rates.sort_unstable_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        });
         line(&format!("{name}: requests/CPU s, to a bare hyper proxy"), ours, Some(bare), Goal::Ratio(0.8));
         line(&format!("{name}: requests/CPU s, to the instance"), ours, Some(direct), Goal::Ratio(0.3));
     }

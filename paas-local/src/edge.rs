@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod connection;
 mod control;
+mod gate;
 mod header;
 mod host;
 mod http;

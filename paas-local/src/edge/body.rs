@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -11,6 +11,7 @@ use paas_core::BoxError;
 
 use super::clock;
 use super::connection::{Busy, Client};
+use super::gate::Gate;
 use super::traffic::Exchange;
 use super::upstream::Held;
 
@@ -21,18 +22,27 @@ pub(crate) enum Upload {
     /// Read to the end before it was sent, so it can be sent again.
     Whole(Option<Bytes>),
     Stream(Incoming, Arc<Client>),
+    /// As `Stream`, once the instance has asked for it.
+    Gated(Gate, Option<(Incoming, Arc<Client>)>),
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let upload = self.get_mut();
+        if let Self::Gated(gate, held) = upload {
+            match (ready!(gate.poll(cx)), held.take()) {
+                (true, Some((body, client))) => *upload = Self::Stream(body, client),
+                _ => return Poll::Ready(Some(Err("the answer came before the body".into()))),
+            }
+        }
+        match upload {
+            Self::Empty | Self::Gated(..) => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(body, client) => {
                 let frame = Pin::new(body).poll_frame(cx);
@@ -42,7 +52,7 @@ impl Body for Upload {
                     client.uploading.end();
                     client.uploaded.store(clock::now(), Ordering::Relaxed);
                 }
-                frame
+                frame.map_err(Into::into)
             }
         }
     }
@@ -51,7 +61,8 @@ impl Body for Upload {
         match self {
             Self::Empty | Self::Whole(None) => true,
             Self::Whole(Some(_)) => false,
-            Self::Stream(body, _) => body.is_end_stream(),
+            Self::Stream(body, _) | Self::Gated(_, Some((body, _))) => body.is_end_stream(),
+            Self::Gated(_, None) => false,
         }
     }
 
@@ -59,7 +70,8 @@ impl Body for Upload {
         match self {
             Self::Empty | Self::Whole(None) => SizeHint::with_exact(0),
             Self::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(body, _) => body.size_hint(),
+            Self::Stream(body, _) | Self::Gated(_, Some((body, _))) => body.size_hint(),
+            Self::Gated(_, None) => SizeHint::new(),
         }
     }
 }

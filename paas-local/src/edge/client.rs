@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use paas_core::{Error, ErrorKind, Result};
 use tokio::net::UnixStream;
+use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, timeout_at};
 
 use super::ledger::Stamp;
@@ -33,7 +34,8 @@ pub struct Edge {
 struct Inner {
     dir: PathBuf,
     deadline: Duration,
-    idle: Mutex<Vec<UnixStream>>,
+    /// Each with the runtime that watches it; another could wait for it in vain.
+    idle: Mutex<Vec<(Id, UnixStream)>>,
 }
 
 impl Edge {
@@ -161,7 +163,7 @@ impl Edge {
     async fn call_until(&self, request: Request, until: Instant) -> Result<Reply> {
         let frame = wire::encode(&request, MAX_REQUEST)?;
         loop {
-            let pooled = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let pooled = self.pooled();
             let mut stream = match pooled {
                 Some(stream) => stream,
                 None => self.dial(until).await?,
@@ -181,10 +183,17 @@ impl Edge {
         }
     }
 
+    fn pooled(&self) -> Option<UnixStream> {
+        let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Handle::current().id();
+        idle.retain(|(runtime, _)| *runtime == here);
+        idle.pop().map(|(_, stream)| stream)
+    }
+
     fn keep(&self, stream: UnixStream) {
         let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push(stream);
+            idle.push((Handle::current().id(), stream));
         }
     }
 

@@ -40,6 +40,8 @@ impl Control {
         };
         let (stop, stopped) = oneshot::channel();
         let work = move || {
+            // A change is short and somebody waits for it; without the right to go first it waits its turn.
+            let _ = rustix::process::setpriority_process(None, -10);
             runtime.block_on(async {
                 tokio::select! {
                     () = serve(state, listener) => {}

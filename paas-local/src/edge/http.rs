@@ -19,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use super::balance::{Choice, Pick};
 use super::body::{Outgoing, Upload};
 use super::connection::{Busy, Client};
+use super::gate::{Gate, Latch};
 use super::header;
 use super::refusal::Refusal;
 use super::state::State;
@@ -67,6 +68,8 @@ struct Forward<'a> {
     /// What it takes to send the request again.
     replay: Option<Request<Upload>>,
     upgrade: Option<OnUpgrade>,
+    /// The body waits for the instance's 100.
+    latch: Option<Latch>,
     tried: Vec<Arc<Endpoint>>,
     /// How often the request may have been sent in vain, over a kept and over a new connection.
     lost: [u8; 2],
@@ -83,7 +86,7 @@ impl<'a> Forward<'a> {
         let protocol = header::prepare_request(&mut parts.headers);
         let trusted = peer.core.config.trust_forwarded || !peer.core.is_shared(&peer.listener);
         header::forwarded(&mut parts.headers, &peer.ip, trusted);
-        parts.headers.remove(EXPECT);
+        let expects = parts.headers.remove(EXPECT);
         if chunked {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -91,7 +94,8 @@ impl<'a> Forward<'a> {
         let idempotent = parts.method.is_idempotent() && upgrade.is_none();
         peer.client.uploaded.store(0, Ordering::Relaxed);
         let body = take_body(peer, body, idempotent).await?;
-        let request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body);
+        let latch = expects.and_then(|expectation| hold_back(&mut request, expectation));
         let replay = if idempotent { copy(&request) } else { None };
         Ok(Self {
             peer,
@@ -100,6 +104,7 @@ impl<'a> Forward<'a> {
             request: Some(request),
             replay,
             upgrade,
+            latch,
             tried: Vec::new(),
             lost: [0; 2],
             exchange: None,
@@ -218,6 +223,9 @@ impl<'a> Forward<'a> {
         cookie: Option<HeaderValue>,
         busy: Busy,
     ) -> Response<Outgoing> {
+        if let Some(latch) = &self.latch {
+            latch.shut();
+        }
         let Some(mut exchange) = self.exchange else { return Refusal::Lost.into_response(busy) };
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         exchange.answered(response.status().is_server_error());
@@ -291,12 +299,29 @@ async fn take_body(peer: &Peer, body: Incoming, idempotent: bool) -> Result<Uplo
     Ok(Upload::Whole(Some(whole.to_bytes())))
 }
 
+/// Passes an expectation on and keeps the body back until it is met; a body that was read already needs none.
+fn hold_back(request: &mut Request<Upload>, expectation: HeaderValue) -> Option<Latch> {
+    match std::mem::replace(request.body_mut(), Upload::Empty) {
+        Upload::Stream(body, client) => {
+            let (gate, latch) = Gate::new();
+            *request.body_mut() = Upload::Gated(gate, Some((body, client)));
+            request.headers_mut().insert(EXPECT, expectation);
+            latch.watch(request);
+            Some(latch)
+        }
+        body => {
+            *request.body_mut() = body;
+            None
+        }
+    }
+}
+
 /// The same request again, if its body can be had again.
 fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
     let body = match request.body() {
         Upload::Empty => Upload::Empty,
         Upload::Whole(bytes) => Upload::Whole(bytes.clone()),
-        Upload::Stream(..) => return None,
+        Upload::Stream(..) | Upload::Gated(..) => return None,
     };
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();

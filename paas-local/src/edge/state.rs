@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use paas_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::clock;
 use super::config::EdgeConfig;
 use super::connection::Clients;
 use super::ledger::{Ledger, RoutesFile, Stamp, Verdict};
@@ -54,8 +55,7 @@ impl State {
         let file = RoutesFile::in_dir(&config.dir.join("edge"));
         let ledger = file.load()?;
         let (events, _) = broadcast::channel(EVENTS);
-        let start =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let start = clock::stamp();
         let listeners = Listeners::new(source, config.max_connections);
         let state = Self {
             tables: Tables::default(),

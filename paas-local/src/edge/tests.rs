@@ -5,6 +5,7 @@ mod drain;
 mod header;
 mod kit;
 mod lease;
+mod process;
 mod property;
 mod proxy;
 mod retry;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::clock;
 use super::route::SlotName;
 
 const SUB_BITS: u32 = 3;
@@ -85,13 +86,16 @@ impl Histogram {
     }
 }
 
-/// What one slot served with one revision, since the edge's `start`.
+/// What one slot served with one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotUsage {
     /// The slot.
     pub slot: SlotName,
     /// The revision that ran in it.
     pub revision: u64,
+    /// Names this run of the counters: they only grow while it stays the same. Another value means that they began
+    /// anew, because the edge was restarted or the route was removed meanwhile.
+    pub since: u64,
     /// Requests (or TCP connections) that it was chosen for.
     pub requests: u64,
     /// Those of them that ended in a 5xx, without an answer, or cut off by the instance.
@@ -113,10 +117,10 @@ pub struct ServiceTraffic {
     pub slots: Vec<SlotUsage>,
 }
 
-/// A reading of the counters; they only grow while `start` stays the same.
+/// A reading of the counters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Names this run of the edge; another value means that all counters began anew.
+    /// Names this run of the edge.
     pub start: u64,
     /// By service.
     pub services: Vec<ServiceTraffic>,
@@ -127,6 +131,7 @@ pub struct Traffic {
 pub(crate) struct SlotTraffic {
     pub(crate) slot: SlotName,
     pub(crate) revision: u64,
+    since: u64,
     requests: AtomicU64,
     errors: AtomicU64,
     retries: AtomicU64,
@@ -139,6 +144,7 @@ impl SlotTraffic {
         Self {
             slot,
             revision,
+            since: clock::stamp(),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -158,6 +164,7 @@ impl SlotTraffic {
         SlotUsage {
             slot: self.slot,
             revision: self.revision,
+            since: self.since,
             requests: self.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),

@@ -226,3 +226,23 @@ async fn hosts_and_paths_find_their_service_and_others_get_404() {
     let mut inner = Client::connect(internal).await;
     assert_eq!(inner.get("/any/path").await.text, "inner");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_can_decline_a_body_before_it_is_sent() {
+    let rig = Rig::new().await;
+    let one = Instance::scripted("one", |_, mut stream| async move {
+        let Some(head) = read_head(&mut stream).await else { return };
+        assert!(head.contains("expect: 100-continue"), "{head}");
+        let answer = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\nno";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+        assert!(rest.is_empty(), "the body was sent all the same");
+    })
+    .await;
+    rig.apply(&blue(&[&one])).await;
+    let head = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n";
+    let answer = rig.raw(&format!("{head}{BYE}")).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with("no"), "{answer}");
+    assert!(rig.edge.drained("app", DEADLINE).await.unwrap());
+}
