@@ -1,3 +1,16 @@
 //! One machine as a PaaS: keeper, processes, edge proxy, volumes, redb state, encrypted secrets.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
+
+mod batch;
+mod data_dir;
+mod database;
+mod error;
+mod fence;
+mod file;
+mod state;
+#[cfg(test)]
+mod testing;
+
+pub use data_dir::DataDir;
+pub use state::RedbStateStore;
