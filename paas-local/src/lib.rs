@@ -8,9 +8,11 @@ mod database;
 mod error;
 mod fence;
 mod file;
+mod secret;
 mod state;
 #[cfg(test)]
 mod testing;
 
 pub use data_dir::DataDir;
+pub use secret::EncryptedSecretStore;
 pub use state::RedbStateStore;
