@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod audit;
 mod batch;
 mod data_dir;
 mod database;
@@ -13,6 +14,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
+pub use audit::FileAuditLog;
 pub use data_dir::DataDir;
 pub use secret::EncryptedSecretStore;
 pub use state::RedbStateStore;
