@@ -11,10 +11,14 @@ mod fence;
 mod file;
 mod secret;
 mod state;
+mod tenancy;
 #[cfg(test)]
 mod testing;
+mod volume;
 
 pub use audit::FileAuditLog;
 pub use data_dir::DataDir;
 pub use secret::EncryptedSecretStore;
 pub use state::RedbStateStore;
+pub use tenancy::DirectoryTenancy;
+pub use volume::DirectoryVolumeStore;
