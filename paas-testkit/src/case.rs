@@ -52,7 +52,7 @@ macro_rules! suites {
                 backend,
                 &cases(),
                 move || Arc::new(make()) as Arc<dyn $fixture>,
-                Arc::new(|port| port),
+                |port| port,
             )
         }
 
@@ -76,13 +76,7 @@ macro_rules! suites {
             wrap: impl Fn(Arc<dyn $trait>) -> Arc<dyn $trait> + Send + Sync + 'static,
         ) -> $crate::Suite {
             let name = format!("{backend}+{decorator}");
-            $crate::Suite::new(
-                $port,
-                &name,
-                &cases(),
-                move || Arc::new(make()) as Arc<dyn $fixture>,
-                Arc::new(wrap),
-            )
+            $crate::Suite::new($port, &name, &cases(), move || Arc::new(make()) as Arc<dyn $fixture>, wrap)
         }
     };
 }
@@ -116,10 +110,11 @@ impl Suite {
         backend: &str,
         cases: &[Case<F>],
         make: impl Fn() -> Arc<F> + Send + Sync + 'static,
-        wrap: Wrap<F::Port>,
+        wrap: impl Fn(Arc<F::Port>) -> Arc<F::Port> + Send + Sync + 'static,
     ) -> Self {
         let capabilities = make().capabilities();
         let make = Arc::new(make);
+        let wrap: Wrap<F::Port> = Arc::new(wrap);
         let plan = |case: &Case<F>| {
             let (make, wrap, run) = (Arc::clone(&make), Arc::clone(&wrap), case.run);
             let proof: Proof = Box::new(move || prove(&*make, wrap, run));

@@ -56,3 +56,26 @@ fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = text.write_fmt(more);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::memory::{Routers, StateStores, Tenancies};
+    use crate::{compatibility, suite};
+
+    #[test]
+    fn the_table_has_a_row_per_port_and_a_column_per_backend() {
+        let suites = [
+            suite::tenancy::suite("memory", Tenancies::default),
+            suite::tenancy::guarded("memory", Tenancies::default),
+            suite::state_store::suite("memory", StateStores::default),
+            suite::router::suite("plain", Routers::plain),
+        ];
+        let table = compatibility(&suites);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[..2], ["| port | memory | plain |", "|---|---|---|"]);
+        assert!(lines[2].starts_with("| `router` | – | ") && lines[2].contains(" unsupported |"), "{table}");
+        assert!(lines[3].contains("27 passed, 3 unsupported | – |"), "{table}");
+        assert_eq!(lines[4], "| `tenancy` | 7 passed | – |");
+        assert!(table.contains("- `state_store` on memory: deletes survive a restart\n"), "{table}");
+    }
+}

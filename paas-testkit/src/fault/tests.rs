@@ -26,7 +26,8 @@ fn bed() -> Bed {
 
 impl Bed {
     async fn put(&self) -> Result<()> {
-        let put = self.store.put(&self.world.platform(), &self.key, "x".into(), Expected::Absent);
+        let scope = self.world.platform();
+        let put = self.store.put(&scope, &self.key, "x".into(), Expected::Absent);
         let put = tokio::time::timeout(Duration::from_secs(60), put).await;
         put.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer"))).map(drop)
     }

@@ -296,7 +296,7 @@ async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
     bed.port.apply(&bed.world.in_term(1), &route).await?;
     bed.port.observe(&bed.world.in_term(2), &bed.world.selector()).await?;
     refused(bed.port.apply(&bed.world.in_term(1), &route).await, ErrorKind::Conflict);
-    bed.port.watch(&bed.world.in_term(3)).await?;
+    drop(bed.port.watch(&bed.world.in_term(3)).await?);
     refused(bed.port.apply(&bed.world.in_term(2), &route).await, ErrorKind::Conflict);
     Ok(())
 }

@@ -39,7 +39,7 @@ async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
     bed.port.apply(&bed.world.in_term(1), &workload).await?;
     bed.port.list(&bed.world.in_term(2), &bed.world.selector()).await?;
     refused(bed.port.apply(&bed.world.in_term(1), &workload).await, ErrorKind::Conflict);
-    bed.port.watch(&bed.world.in_term(3)).await?;
+    drop(bed.port.watch(&bed.world.in_term(3)).await?);
     refused(bed.port.apply(&bed.world.in_term(2), &workload).await, ErrorKind::Conflict);
     Ok(())
 }
