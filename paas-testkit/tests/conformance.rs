@@ -1,2 +1,42 @@
-//! Conformance.
-fn main() {}
+//! Every suite on the memory backends: plain, through the guard, through faults that do not strike, and on backends
+//! that can do as little as possible.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use paas_testkit::memory::{
+    AuditLogs, Authorizers, LogSources, Routers, Schedulers, SecretStores, StateStores, Tenancies,
+    VolumeStores,
+};
+use paas_testkit::{Faults, Faulty, Suite, memory, run, suite};
+
+/// A port's suite behind the guard and behind faults that do not strike.
+macro_rules! around {
+    ($($port:ident $fixture:expr),* $(,)?) => {
+        [$(
+            suite::$port::guarded("memory", $fixture),
+            suite::$port::decorated("memory", "faults", $fixture, |port| {
+                Arc::new(Faulty::new(Arc::new(Faults::none()), port))
+            }),
+        )*]
+    };
+}
+
+fn main() -> ExitCode {
+    let around: [Suite; 18] = around![
+        audit_log AuditLogs::default,
+        authorizer Authorizers::default,
+        log_source LogSources::default,
+        router Routers::default,
+        scheduler Schedulers::default,
+        secret_store SecretStores::default,
+        state_store StateStores::default,
+        tenancy Tenancies::default,
+        volume_store VolumeStores::default,
+    ];
+    let plain = [
+        suite::router::suite("memory+plain", Routers::plain),
+        suite::scheduler::suite("memory+plain", Schedulers::plain),
+    ];
+    run(memory::suites().into_iter().chain(around).chain(plain))
+}

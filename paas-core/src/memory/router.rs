@@ -98,12 +98,15 @@ impl MemoryRouter {
     /// # Errors
     /// `Unavailable` where nobody can answer.
     pub fn begin(&self, service: &Resource, headers: &[(&str, &str)]) -> Result<OpenRequest> {
-        let mut state = lock(&self.state);
-        let (endpoint, revision) = state
-            .pick(service, headers, true)
-            .ok_or_else(|| Error::unavailable("no endpoint can answer").with("service", service))?;
-        state.opened(service, &endpoint.instance);
-        Ok(self.request(service, endpoint, revision))
+        self.begin_by(service, headers, true)
+    }
+
+    /// As [`MemoryRouter::begin`], for a request to the service's own address.
+    ///
+    /// # Errors
+    /// `Unavailable` where nobody can answer.
+    pub fn begin_internal(&self, service: &Resource, headers: &[(&str, &str)]) -> Result<OpenRequest> {
+        self.begin_by(service, headers, self.capabilities.internal_weights)
     }
 
     /// Holds a request open at an instance that is in a route.
@@ -141,6 +144,15 @@ impl MemoryRouter {
     #[must_use]
     pub fn calls(&self, op: &str) -> u64 {
         lock(&self.state).calls.get(op).copied().unwrap_or_default()
+    }
+
+    fn begin_by(&self, service: &Resource, headers: &[(&str, &str)], by_weight: bool) -> Result<OpenRequest> {
+        let mut state = lock(&self.state);
+        let (endpoint, revision) = state
+            .pick(service, headers, by_weight)
+            .ok_or_else(|| Error::unavailable("no endpoint can answer").with("service", service))?;
+        state.opened(service, &endpoint.instance);
+        Ok(self.request(service, endpoint, revision))
     }
 
     fn request(&self, service: &Resource, endpoint: Endpoint, revision: RevisionNumber) -> OpenRequest {

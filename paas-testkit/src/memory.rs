@@ -1,0 +1,29 @@
+//! Fixtures of the memory backends: what proves them, and an example of how fixtures are written.
+
+mod logs;
+mod router;
+mod scheduler;
+mod stores;
+
+pub use logs::LogSources;
+pub use router::Routers;
+pub use scheduler::Schedulers;
+pub use stores::{AuditLogs, Authorizers, SecretStores, StateStores, Tenancies, VolumeStores};
+
+use crate::{Suite, suite};
+
+/// The suite of every port on its memory backend.
+#[must_use]
+pub fn suites() -> Vec<Suite> {
+    vec![
+        suite::audit_log::suite("memory", AuditLogs::default),
+        suite::authorizer::suite("memory", Authorizers::default),
+        suite::log_source::suite("memory", LogSources::default),
+        suite::router::suite("memory", Routers::default),
+        suite::scheduler::suite("memory", Schedulers::default),
+        suite::secret_store::suite("memory", SecretStores::default),
+        suite::state_store::suite("memory", StateStores::default),
+        suite::tenancy::suite("memory", Tenancies::default),
+        suite::volume_store::suite("memory", VolumeStores::default),
+    ]
+}

@@ -1,0 +1,305 @@
+//! Whom requests reach.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt;
+use paas_core::Result;
+use paas_core::model::{HeaderMatch, Slot};
+use paas_core::port::Hint;
+
+use super::{Bed, RouterFixture, answered_by, apply, at, domain, endpoints, route, shares, slot_of, status};
+use crate::case::{Case, cases};
+
+pub(super) fn cases() -> Vec<Case<dyn RouterFixture>> {
+    cases![dyn RouterFixture:
+        requests_to_the_address_reach_an_endpoint,
+        requests_to_a_domain_reach_an_endpoint,
+        a_host_without_a_route_reaches_nobody,
+        a_host_is_matched_whatever_its_case,
+        all_endpoints_of_a_slot_get_requests,
+        no_request_after_apply_follows_the_route_before,
+        weights_are_followed_within_one_percent,
+        a_change_of_weights_is_followed_at_once,
+        a_slot_of_weight_zero_gets_nothing,
+        a_slot_without_endpoints_leaves_its_share_to_the_other,
+        requests_to_the_address_follow_the_weights_too needs internal_weights,
+        a_header_chooses_its_slot_whatever_the_weights needs headers,
+        a_header_of_another_value_chooses_nothing needs headers,
+        a_cookie_keeps_a_client_on_its_slot needs sticky,
+        a_cookie_does_not_hold_a_slot_of_weight_zero needs sticky,
+        a_header_comes_before_a_cookie needs headers & sticky,
+        an_open_request_keeps_its_endpoint_in_use,
+        an_endpoint_out_of_the_route_is_drained_with_its_last_request,
+        an_endpoint_of_an_open_request_that_is_out_of_the_route_gets_no_new_ones,
+        a_watch_tells_when_an_endpoint_has_drained,
+        a_watch_of_a_tenant_tells_nothing_of_others,
+    ]
+}
+
+async fn requests_to_the_address_reach_an_endpoint(bed: Bed) -> Result<()> {
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let address = apply(&bed, &route).await?;
+    let own = route.slots[0].endpoints[0].instance.clone();
+    assert_eq!(answered_by(&bed, &at(&address)).await?, Some(own));
+    Ok(())
+}
+
+async fn requests_to_a_domain_reach_an_endpoint(bed: Bed) -> Result<()> {
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    apply(&bed, &route).await?;
+    let own = route.slots[0].endpoints[0].instance.clone();
+    assert_eq!(answered_by(&bed, &domain(&bed, "/some/path")).await?, Some(own));
+    Ok(())
+}
+
+async fn a_host_without_a_route_reaches_nobody(bed: Bed) -> Result<()> {
+    assert_eq!(answered_by(&bed, &domain(&bed, "/")).await?, None);
+    Ok(())
+}
+
+async fn a_host_is_matched_whatever_its_case(bed: Bed) -> Result<()> {
+    apply(&bed, &route(&bed, &[(Slot::Blue, 1)]).await?).await?;
+    let shouted = super::Target::Domain(bed.world.host().to_ascii_uppercase(), "/".into());
+    assert!(answered_by(&bed, &shouted).await?.is_some());
+    Ok(())
+}
+
+async fn all_endpoints_of_a_slot_get_requests(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[]).await?;
+    route.slots = vec![bed.world.slot(Slot::Blue, 1, endpoints(&bed, Slot::Blue, 3).await?)];
+    apply(&bed, &route).await?;
+    let mut seen = BTreeSet::new();
+    for _ in 0..60 {
+        seen.extend(answered_by(&bed, &domain(&bed, "/")).await?);
+    }
+    assert_eq!(seen.len(), 3);
+    Ok(())
+}
+
+async fn no_request_after_apply_follows_the_route_before(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    for slot in [Slot::Green, Slot::Blue, Slot::Green] {
+        route.slots = vec![bed.world.slot(slot, 1, endpoints(&bed, slot, 1).await?)];
+        apply(&bed, &route).await?;
+        for _ in 0..5 {
+            let answered = answered_by(&bed, &domain(&bed, "/")).await?;
+            assert_eq!(answered.as_ref(), Some(&route.slots[0].endpoints[0].instance));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the green slot gets `percent` of 2,000 requests, give or take one percent.
+async fn follows(
+    bed: &Bed,
+    route: &paas_core::model::Route,
+    target: &super::Target,
+    percent: u32,
+) -> Result<()> {
+    const REQUESTS: u32 = 2_000;
+    let shares = shares(bed, route, target, &[], REQUESTS).await?;
+    let green = shares.get(&Slot::Green).copied().unwrap_or_default();
+    assert!(green.abs_diff(percent * REQUESTS / 100) <= REQUESTS / 100, "{percent}%: {shares:?}");
+    Ok(())
+}
+
+async fn weights_are_followed_within_one_percent(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 95), (Slot::Green, 5)]).await?;
+    for (blue, green, percent) in [(95, 5, 5), (3, 1, 25), (50, 50, 50)] {
+        (route.slots[0].weight, route.slots[1].weight) = (blue, green);
+        apply(&bed, &route).await?;
+        follows(&bed, &route, &domain(&bed, "/"), percent).await?;
+    }
+    Ok(())
+}
+
+async fn a_change_of_weights_is_followed_at_once(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 0)]).await?;
+    apply(&bed, &route).await?;
+    assert_eq!(shares(&bed, &route, &domain(&bed, "/"), &[], 10).await?, [(Slot::Blue, 10)].into());
+    (route.slots[0].weight, route.slots[1].weight) = (0, 1);
+    apply(&bed, &route).await?;
+    assert_eq!(shares(&bed, &route, &domain(&bed, "/"), &[], 10).await?, [(Slot::Green, 10)].into());
+    Ok(())
+}
+
+async fn a_slot_of_weight_zero_gets_nothing(bed: Bed) -> Result<()> {
+    let route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 0)]).await?;
+    apply(&bed, &route).await?;
+    assert_eq!(shares(&bed, &route, &domain(&bed, "/"), &[], 100).await?, [(Slot::Blue, 100)].into());
+    Ok(())
+}
+
+async fn a_slot_without_endpoints_leaves_its_share_to_the_other(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 1)]).await?;
+    route.slots[1].endpoints.clear();
+    apply(&bed, &route).await?;
+    assert_eq!(shares(&bed, &route, &domain(&bed, "/"), &[], 20).await?, [(Slot::Blue, 20)].into());
+    Ok(())
+}
+
+async fn requests_to_the_address_follow_the_weights_too(bed: Bed) -> Result<()> {
+    let route = route(&bed, &[(Slot::Blue, 4), (Slot::Green, 1)]).await?;
+    let address = apply(&bed, &route).await?;
+    follows(&bed, &route, &at(&address), 20).await
+}
+
+/// A route with everything in blue, and a header for green.
+async fn with_header(bed: &Bed) -> Result<paas_core::model::Route> {
+    let mut route = route(bed, &[(Slot::Blue, 1), (Slot::Green, 0)]).await?;
+    let header = HeaderMatch { name: "X-Canary".into(), value: "yes".into() };
+    route.header = Some((header, Slot::Green));
+    Ok(route)
+}
+
+async fn a_header_chooses_its_slot_whatever_the_weights(bed: Bed) -> Result<()> {
+    let route = with_header(&bed).await?;
+    apply(&bed, &route).await?;
+    for name in ["X-Canary", "x-canary"] {
+        let green = shares(&bed, &route, &domain(&bed, "/"), &[(name, "yes")], 20).await?;
+        assert_eq!(green, [(Slot::Green, 20)].into());
+    }
+    Ok(())
+}
+
+async fn a_header_of_another_value_chooses_nothing(bed: Bed) -> Result<()> {
+    let route = with_header(&bed).await?;
+    apply(&bed, &route).await?;
+    for header in [("x-canary", "no"), ("x-canary", "YES"), ("x-canary2", "yes"), ("accept", "yes")] {
+        let blue = shares(&bed, &route, &domain(&bed, "/"), &[header], 5).await?;
+        assert_eq!(blue, [(Slot::Blue, 5)].into(), "{header:?}");
+    }
+    Ok(())
+}
+
+/// Asks until a slot has answered, and gives the cookie it set.
+async fn cookie_of(bed: &Bed, route: &paas_core::model::Route, slot: Slot) -> Result<String> {
+    for _ in 0..100 {
+        let answer = bed.fixture.request(&domain(bed, "/"), &[]).await?;
+        if answer.instance.as_ref().and_then(|instance| slot_of(route, instance)) == Some(slot)
+            && let Some(cookie) = answer.cookie
+        {
+            return Ok(cookie);
+        }
+    }
+    panic!("{slot} never answered with a cookie")
+}
+
+async fn a_cookie_keeps_a_client_on_its_slot(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 1)]).await?;
+    route.sticky = Some("paas-slot".into());
+    apply(&bed, &route).await?;
+    for slot in Slot::BOTH {
+        let cookie = cookie_of(&bed, &route, slot).await?;
+        assert!(cookie.starts_with("paas-slot="), "{cookie}");
+        let cookies = format!("other=1; {cookie}");
+        let kept = shares(&bed, &route, &domain(&bed, "/"), &[("cookie", &cookies)], 20).await?;
+        assert_eq!(kept, [(slot, 20)].into());
+    }
+    Ok(())
+}
+
+async fn a_cookie_does_not_hold_a_slot_of_weight_zero(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 1)]).await?;
+    route.sticky = Some("paas-slot".into());
+    apply(&bed, &route).await?;
+    let cookie = cookie_of(&bed, &route, Slot::Green).await?;
+    route.slots[1].weight = 0;
+    apply(&bed, &route).await?;
+    let moved = shares(&bed, &route, &domain(&bed, "/"), &[("cookie", &cookie)], 20).await?;
+    assert_eq!(moved, [(Slot::Blue, 20)].into());
+    Ok(())
+}
+
+async fn a_header_comes_before_a_cookie(bed: Bed) -> Result<()> {
+    let mut route = with_header(&bed).await?;
+    route.sticky = Some("paas-slot".into());
+    apply(&bed, &route).await?;
+    let cookie = cookie_of(&bed, &route, Slot::Blue).await?;
+    let headers = [("cookie", cookie.as_str()), ("x-canary", "yes")];
+    let chosen = shares(&bed, &route, &domain(&bed, "/"), &headers, 20).await?;
+    assert_eq!(chosen, [(Slot::Green, 20)].into());
+    Ok(())
+}
+
+async fn an_open_request_keeps_its_endpoint_in_use(bed: Bed) -> Result<()> {
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    apply(&bed, &route).await?;
+    let held = [bed.fixture.hold(&domain(&bed, "/")).await?, bed.fixture.hold(&domain(&bed, "/")).await?];
+    let used = status(&bed, &route).await?.map(|status| status.in_use).unwrap_or_default();
+    assert_eq!(
+        used.iter().map(|used| (&used.instance, used.open)).collect::<Vec<_>>(),
+        [(&held[0].instance, 2)]
+    );
+    drop(held);
+    bed.eventually("nothing is open", || async {
+        Ok(status(&bed, &route).await?.filter(|status| status.in_use.iter().all(|used| used.open == 0)))
+    })
+    .await
+    .map(drop)
+}
+
+async fn an_endpoint_out_of_the_route_is_drained_with_its_last_request(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    apply(&bed, &route).await?;
+    let held = bed.fixture.hold(&domain(&bed, "/")).await?;
+    let old = held.instance.clone();
+    let drained = async || Ok(status(&bed, &route).await?.is_some_and(|status| status.is_drained(&old)));
+    assert!(!drained().await?, "it is in the route");
+    let mut next = route.clone();
+    next.slots = vec![bed.world.slot(Slot::Green, 1, endpoints(&bed, Slot::Green, 1).await?)];
+    apply(&bed, &next).await?;
+    assert!(!drained().await?, "it has a request open");
+    drop(held);
+    bed.eventually("it is drained", || async { Ok(drained().await?.then_some(())) }).await?;
+    route.slots.clear();
+    Ok(())
+}
+
+async fn an_endpoint_of_an_open_request_that_is_out_of_the_route_gets_no_new_ones(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    apply(&bed, &route).await?;
+    let held = bed.fixture.hold(&domain(&bed, "/")).await?;
+    route.slots = vec![bed.world.slot(Slot::Green, 1, endpoints(&bed, Slot::Green, 1).await?)];
+    apply(&bed, &route).await?;
+    assert_eq!(shares(&bed, &route, &domain(&bed, "/"), &[], 20).await?, [(Slot::Green, 20)].into());
+    drop(held);
+    Ok(())
+}
+
+async fn a_watch_tells_when_an_endpoint_has_drained(bed: Bed) -> Result<()> {
+    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    apply(&bed, &route).await?;
+    let held = bed.fixture.hold(&domain(&bed, "/")).await?;
+    let old = held.instance.clone();
+    route.slots.clear();
+    apply(&bed, &route).await?;
+    let mut hints = bed.port.watch(&bed.world.scope()).await?;
+    drop(held);
+    bed.soon("a drained endpoint is told of", async {
+        while !status(&bed, &route).await?.is_some_and(|status| status.is_drained(&old)) {
+            assert!(hints.next().await.is_some(), "the watch ended");
+        }
+        Ok(())
+    })
+    .await?
+}
+
+async fn a_watch_of_a_tenant_tells_nothing_of_others(bed: Bed) -> Result<()> {
+    let other = bed.world.of_other();
+    let mut hints = bed.port.watch(&bed.world.scope()).await?;
+    for world in [&other, &bed.world] {
+        let endpoint = bed.fixture.endpoint(world.instance(), Slot::Blue).await?;
+        let mut route = world.route();
+        route.hosts = vec![world.host().parse()?];
+        route.slots = vec![world.slot(Slot::Blue, 1, vec![endpoint])];
+        bed.port.apply(&world.scope(), &route).await?;
+        let held = bed.fixture.hold(&super::Target::Domain(world.host(), "/".into())).await?;
+        route.slots.clear();
+        bed.port.apply(&world.scope(), &route).await?;
+        drop(held);
+    }
+    let hint = bed.soon("a hint", hints.next()).await?;
+    assert_ne!(hint, Some(Hint::App(other.app)));
+    Ok(())
+}
