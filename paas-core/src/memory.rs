@@ -6,8 +6,6 @@
 
 mod audit_log;
 mod authorizer;
-mod feed;
-mod fence;
 mod log_source;
 mod router;
 mod scheduler;

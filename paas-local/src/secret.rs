@@ -9,9 +9,9 @@ use paas_core::{Error, Result};
 
 use crate::DataDir;
 use crate::database::Database;
-use crate::fence::Fence;
 use crate::file;
 use key::Keyring;
+use paas_core::backend::Fence;
 
 mod key;
 mod table;
@@ -120,7 +120,7 @@ impl SecretStore for EncryptedSecretStore {
         name: &SecretName,
         value: Secret,
     ) -> Result<SecretVersion> {
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let (tenant, name) = (tenant.clone(), name.clone());
         self.run(move |shared| {
             let keys = shared.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +155,7 @@ impl SecretStore for EncryptedSecretStore {
     }
 
     async fn delete(&self, scope: &Scope, tenant: &TenantId, name: &SecretName) -> Result<()> {
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let (tenant, name) = (tenant.clone(), name.clone());
         self.run(move |shared| table::delete(&shared.database, &tenant, &name)).await
     }

@@ -12,8 +12,8 @@ use paas_core::{Error, Result};
 use crate::DataDir;
 use crate::batch::{Answer, Batcher};
 use crate::database::Database;
-use crate::fence::Fence;
 use crate::file;
+use paas_core::backend::Fence;
 use watch::Watchers;
 
 mod table;
@@ -105,7 +105,7 @@ impl StateStore for RedbStateStore {
     }
 
     async fn put(&self, scope: &Scope, key: &Key, value: Bytes, expected: Expected) -> Result<Version> {
-        self.fence.admit(scope.epoch())?;
+        self.fence.admit(scope)?;
         if value.len() > limit::STATE_VALUE {
             return Err(Error::invalid("the value is too long")
                 .with("key", key)
@@ -117,7 +117,7 @@ impl StateStore for RedbStateStore {
     }
 
     async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
-        self.fence.admit(scope.epoch())?;
+        self.fence.admit(scope)?;
         let (key, epoch) = (key.clone(), scope.epoch());
         self.writer.run(|answer| Write { key, epoch, change: Change::Delete(expected, answer) }).await
     }

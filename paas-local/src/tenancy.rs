@@ -12,8 +12,8 @@ use paas_core::{Error, Result};
 
 use crate::DataDir;
 use crate::error::file as failed;
-use crate::fence::Fence;
 use crate::file;
+use paas_core::backend::Fence;
 
 const DESCRIPTION: &str = "tenant.json";
 
@@ -143,7 +143,7 @@ impl Backend for DirectoryTenancy {
 #[async_trait]
 impl Tenancy for DirectoryTenancy {
     async fn apply(&self, scope: &Scope, tenant: &Tenant) -> Result<()> {
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let tenant = tenant.clone();
         self.run(move |shared| shared.apply(&tenant)).await
     }
@@ -154,7 +154,7 @@ impl Tenancy for DirectoryTenancy {
     }
 
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let tenant = tenant.clone();
         self.run(move |shared| shared.remove(&tenant)).await
     }

@@ -87,6 +87,7 @@ impl MemoryLogSource {
     /// Tells that an instance began or ended.
     pub fn notice(&self, origin: &LogOrigin, text: impl Into<String>) {
         let item = LogItem::Notice {
+            resource: origin.resource(),
             instance: origin.instance.clone(),
             at: self.inner.clock.now(),
             text: text.into(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::feed::hints;
 use super::lock;
 use crate::model::{
     Address, Clock, Endpoint, InstanceId, Resource, RevisionNumber, Route, RouteStatus, Scope, Slot,
@@ -242,7 +241,7 @@ impl Router for MemoryRouter {
     }
 
     async fn watch(&self, scope: &Scope) -> Result<Hints> {
-        Ok(self.read("watch", scope, |state| hints(&state.feed, scope)))
+        Ok(self.read("watch", scope, |state| state.feed.hints(scope)))
     }
 
     async fn remove(&self, scope: &Scope, service: &Resource) -> Result<()> {

@@ -7,7 +7,6 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::feed::hints;
 use super::lock;
 use crate::model::{
     Clock, Digest, InstanceId, InstanceStatus, Resource, Scope, ServiceName, Workload, WorkloadKey,
@@ -241,7 +240,7 @@ impl Scheduler for MemoryScheduler {
     }
 
     async fn watch(&self, scope: &Scope) -> Result<Hints> {
-        Ok(self.inner.read("watch", scope, |state| hints(&state.feed, scope)))
+        Ok(self.inner.read("watch", scope, |state| state.feed.hints(scope)))
     }
 
     async fn remove(&self, scope: &Scope, key: &WorkloadKey) -> Result<()> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::feed::Feed;
 use super::lock;
+use crate::backend::Feed;
 use crate::model::{Key, Record, RecordChange, RecordKind, Scope, TenantId, Version, limit};
 use crate::port::{Expected, StateStore};
 use crate::{Error, Result};

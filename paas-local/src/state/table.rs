@@ -15,7 +15,7 @@ use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransact
 use super::watch::Watchers;
 use super::{Change, Write};
 use crate::database::{Database, Fault};
-use crate::fence::Fence;
+use paas_core::backend::Fence;
 
 const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -230,7 +230,7 @@ fn decide(
     let mut verdicts = Vec::with_capacity(writes.len());
     let mut records = transaction.open_table(RECORDS)?;
     for write in writes {
-        verdicts.push(match fence.admit(write.epoch) {
+        verdicts.push(match fence.admit_epoch(write.epoch) {
             Ok(()) => decide_one(&mut records, write, &mut version)?,
             Err(error) => Verdict::Refused(error),
         });

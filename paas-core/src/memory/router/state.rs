@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::held::Held;
-use crate::memory::feed::{Feed, HintFeed};
-use crate::memory::fence::Fence;
+use crate::backend::{Fence, HintFeed};
 use crate::memory::loopback;
 use crate::model::{
     Address, Clock, Endpoint, InstanceId, Resource, RevisionNumber, Route, RouteStatus, Slot, SlotTraffic,
     Timestamp,
 };
-use crate::port::Hint;
 use crate::{Error, Result};
 
 #[derive(Debug)]
@@ -30,7 +28,7 @@ impl State {
         Self {
             fence: Fence::default(),
             calls: BTreeMap::new(),
-            feed: Feed::new(1_024),
+            feed: HintFeed::new(1_024),
             clock,
             routes: BTreeMap::new(),
             addresses: 0,
@@ -160,7 +158,7 @@ impl State {
 
     fn tell(&self, service: &Resource) {
         if let Resource::Service(_, _, app, _) = service {
-            self.feed.send((service.clone(), Hint::App(app.clone())));
+            self.feed.tell(service.clone(), app);
         }
     }
 }

@@ -8,14 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::behaviour::{Behaviour, is_task};
-use crate::memory::feed::{Feed, HintFeed};
-use crate::memory::fence::Fence;
+use crate::backend::{Fence, HintFeed};
 use crate::memory::loopback;
 use crate::model::{
     Clock, Digest, Endpoint, Exit, InstanceId, InstanceState, InstanceStatus, Resource, Role, Timestamp,
     Workload, WorkloadKey, WorkloadStatus,
 };
-use crate::port::Hint;
 use crate::{Error, Result};
 
 /// Two living instances that had the volumes of one ordinal at the same time.
@@ -120,7 +118,7 @@ impl State {
             calls: BTreeMap::new(),
             conflicts: Vec::new(),
             started: 0,
-            feed: Feed::new(1_024),
+            feed: HintFeed::new(1_024),
             clock,
             workloads: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -202,7 +200,7 @@ impl State {
     /// Forgets what was applied, as a scheduler that was started again and found its instances.
     pub(super) fn forget(&mut self) {
         self.workloads.values_mut().for_each(|held| held.applied = None);
-        self.feed = Feed::new(1_024);
+        self.feed = HintFeed::new(1_024);
     }
 
     pub(super) fn crash(&mut self, id: &InstanceId, code: i32) -> Result<()> {
@@ -250,7 +248,7 @@ impl State {
     }
 
     fn tell(&self, key: &WorkloadKey) {
-        self.feed.send((key.resource(), Hint::App(key.app.clone())));
+        self.feed.tell(key.resource(), &key.app);
     }
 
     fn time(&self, at: Instant) -> Timestamp {
