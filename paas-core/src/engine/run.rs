@@ -17,8 +17,8 @@ use super::record::AppRecord;
 use super::store::{APP, Store};
 use crate::Result;
 use crate::model::{
-    AppId, AppName, Clock, Epoch, OperationEvent, OperationId, RecordChange, Resource, Scope, TenantId,
-    Timestamp,
+    Action, AppId, AppName, Clock, Epoch, OperationEvent, OperationId, Principal, RecordChange, Resource,
+    Scope, TenantId, Timestamp,
 };
 use crate::port::{Hint, Router, Scheduler, Selector, StateStore, VolumeStore};
 
@@ -100,8 +100,9 @@ impl Engine {
     /// An engine that does nothing until it runs.
     #[must_use]
     pub fn new(ports: Ports, config: EngineConfig, clock: Clock) -> Self {
-        let store =
-            Store { state: Arc::clone(&ports.state), scope: Scope::engine(Resource::Platform, Epoch(0)) };
+        // The lease is written before there is a term.
+        let scope = Scope::granted(Principal::Engine, Resource::Platform, &Action::ALL);
+        let store = Store { state: Arc::clone(&ports.state), scope };
         let (events, _) = broadcast::channel(1_024);
         Self { ports, store, clock, config, revisions: RevisionCache::default(), events }
     }

@@ -180,6 +180,8 @@ pub enum LogItem {
     },
     /// An instance began or ended.
     Notice {
+        /// The service it belongs to.
+        resource: Resource,
         /// The instance.
         instance: InstanceId,
         /// When.

@@ -59,6 +59,10 @@ impl Ledger {
         self.records.get(service).map(|(record, _)| record.stamp)
     }
 
+    pub(crate) fn note(&self, service: &str) -> String {
+        self.records.get(service).map(|(record, _)| record.route.note.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -15,6 +15,7 @@ pub const PUBLIC: &str = "public";
 pub const MAX_WEIGHT: u32 = 10_000;
 /// The most services one edge serves.
 pub const MAX_ROUTES: usize = 10_000;
+const MAX_NOTE: usize = 4 * 1024;
 /// The most host rules of one service.
 pub const MAX_HOSTS: usize = 256;
 /// The most internal listeners of one service.
@@ -148,6 +149,10 @@ pub struct Route {
     /// The cookie that keeps a client on its slot; HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<String>,
+    /// What whoever set the route wants to remember with it, at most 4 KiB;
+    /// [`ServiceUsage::note`](super::ServiceUsage::note) repeats it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 impl Route {
@@ -161,6 +166,7 @@ impl Route {
             slots: Vec::new(),
             header: None,
             sticky: None,
+            note: String::new(),
         }
     }
 
@@ -174,6 +180,7 @@ impl Route {
 
     fn check(&self) -> Result<()> {
         name("service", &self.service)?;
+        count("note", self.note.len(), MAX_NOTE)?;
         count("listen", self.listen.len(), MAX_LISTENERS)?;
         for (i, listener) in self.listen.iter().enumerate() {
             name(&format!("listen[{i}]"), listener)?;

@@ -28,6 +28,9 @@ pub struct ServiceUsage {
     pub service: String,
     /// The stamp of the route in force; `None` when the route was removed and work is still open.
     pub stamp: Option<Stamp>,
+    /// What the route in force asked to remember.
+    #[serde(default)]
+    pub note: String,
     /// All endpoints of the route, and those removed that have open work.
     pub endpoints: Vec<EndpointUsage>,
 }
@@ -203,7 +206,7 @@ impl State {
                 })
             };
             endpoints.retain(|endpoint| !endpoint.is_drained() || in_route(endpoint));
-            ServiceUsage { service: id.to_owned(), stamp: ledger.stamp(id), endpoints }
+            ServiceUsage { service: id.to_owned(), stamp: ledger.stamp(id), note: ledger.note(id), endpoints }
         };
         Ok(self.runtimes(service)?.into_iter().map(usage).collect())
     }

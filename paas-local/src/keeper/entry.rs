@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) spec: ProcessSpec,
     pub(crate) phase: Phase,
     pub(crate) goal: Goal,
+    /// The spec has secrets that this keeper was not told.
+    pub(crate) lacks_secrets: bool,
     pub(crate) run: Option<Run>,
     pub(crate) incarnation: u64,
     /// In a row, for the back-off.
@@ -63,6 +65,7 @@ impl Entry {
             spec,
             phase: Phase::Starting,
             goal: Goal::Keep,
+            lacks_secrets: false,
             run: None,
             incarnation: 0,
             failures: 0,
@@ -92,6 +95,7 @@ impl Entry {
             incarnation: self.incarnation,
             restarts: self.restarts,
             last_exit: self.last_exit,
+            note: self.spec.note.clone(),
         }
     }
 }

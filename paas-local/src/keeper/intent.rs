@@ -17,12 +17,21 @@ use super::model::{Ended, ProcessSpec, check_id};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Intent {
     pub(crate) spec: ProcessSpec,
+    /// There are secrets, which are not written here.
+    #[serde(default)]
+    pub(crate) has_secrets: bool,
     /// It was told to stop.
     #[serde(default)]
     pub(crate) stopped: bool,
     /// A task that has ended, or a process that was stopped.
     #[serde(default)]
     pub(crate) ended: Option<Ended>,
+}
+
+impl Intent {
+    pub(crate) fn of(spec: &ProcessSpec, has_secrets: bool, stopped: bool, ended: Option<Ended>) -> Self {
+        Self { spec: spec.without_secrets(), has_secrets, stopped, ended }
+    }
 }
 
 /// The newest run of a process.
@@ -161,7 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let intents = Intents::open(dir.path());
         let spec = ProcessSpec::new("web", ["sleep", "1"], "/tmp").generation(7);
-        intents.store(&Intent { spec: spec.clone(), stopped: false, ended: None }).unwrap();
+        intents.store(&Intent::of(&spec, false, false, None)).unwrap();
         fs::write(dir.path().join("torn.json"), "{").unwrap();
         let (loaded, troubles) = intents.load().unwrap();
         assert_eq!(loaded.iter().map(|intent| &intent.spec).collect::<Vec<_>>(), [&spec]);

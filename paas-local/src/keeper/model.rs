@@ -19,6 +19,7 @@ pub(crate) const RUN_MARK: &str = "PAAS_RUN";
 pub(crate) const MAX_PROCESSES: usize = 4096;
 /// The most bytes of `argv` and `env` together.
 pub(crate) const MAX_ARGUMENTS: usize = 128 * 1024;
+const MAX_NOTE: usize = 16 * 1024;
 const MAX_GRACE: Duration = Duration::from_secs(3600);
 
 /// Whether a process that ended is started again.
@@ -80,6 +81,13 @@ pub struct ProcessSpec {
     pub argv: Vec<String>,
     /// The whole environment; the keeper adds its marks and inherits nothing.
     pub env: BTreeMap<String, String>,
+    /// More environment, which is never written to disk. A keeper that finds the process again after a crash of its own
+    /// does not know it: it keeps what runs, and starts nothing of it before it was told again.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// What whoever asked for it wants to remember with it, at most 16 KiB; [`ProcessState::note`] repeats it.
+    #[serde(default)]
+    pub note: String,
     /// The working directory.
     pub dir: PathBuf,
     /// Whether it is started again when it ends.
@@ -105,6 +113,8 @@ impl ProcessSpec {
             generation: 1,
             argv: argv.into_iter().map(Into::into).collect(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            note: String::new(),
             dir: dir.into(),
             restart: Restart::Always,
             backoff: Backoff::default(),
@@ -147,6 +157,23 @@ impl ProcessSpec {
         self
     }
 
+    /// The whole environment that was asked for.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.env.iter().chain(&self.secrets)
+    }
+
+    /// Sets what to remember with it.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// What can be written to disk.
+    pub(crate) fn without_secrets(&self) -> Self {
+        Self { secrets: BTreeMap::new(), ..self.clone() }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         check_id(&self.id, "process")?;
         let invalid = |message: &str| Err(Refusal::invalid(message).with("process", &self.id));
@@ -154,14 +181,18 @@ impl ProcessSpec {
             return invalid("argv is empty");
         }
         let size: usize = self.argv.iter().map(|word| word.len() + 1).sum::<usize>()
-            + self.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+            + self.variables().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         if size > MAX_ARGUMENTS {
             return invalid("arguments and environment exceed 128 KiB");
         }
-        if self.argv.iter().chain(self.env.values()).any(|text| text.contains('\0')) {
+        if self.note.len() > MAX_NOTE {
+            return invalid("the note exceeds 16 KiB");
+        }
+        let values = self.variables().map(|(_, value)| value);
+        if self.argv.iter().chain(values).any(|text| text.contains('\0')) {
             return invalid("arguments and environment must not contain NUL");
         }
-        if self.env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        if self.variables().any(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
             return invalid("names of environment variables must not be empty or contain `=` or NUL");
         }
         if !self.dir.is_absolute() {
@@ -260,6 +291,9 @@ pub struct ProcessState {
     pub restarts: u32,
     /// How its last run ended.
     pub last_exit: Option<Ended>,
+    /// What its spec asked to remember.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// What subscribers are told.

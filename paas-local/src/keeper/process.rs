@@ -72,7 +72,7 @@ impl Run {
             .arg0(&spec.argv[0])
             .args(&spec.argv[1..])
             .env_clear()
-            .envs(&spec.env)
+            .envs(spec.variables())
             .env(PROCESS_MARK, &spec.id)
             .env(KEEPER_MARK, marks.identity)
             .env(RUN_MARK, mark.to_string())

@@ -69,7 +69,8 @@ impl Table {
             return;
         }
         let stopped = matches!(entry.goal, Goal::Stop);
-        let intent = Intent { spec: entry.spec.clone(), stopped, ended: Some(ended) };
+        let has_secrets = entry.lacks_secrets || !entry.spec.secrets.is_empty();
+        let intent = Intent::of(&entry.spec, has_secrets, stopped, Some(ended));
         if let Err(error) = self.core.intents.store(&intent) {
             self.core.journal.note("cannot store the exit of a task", error);
         }
@@ -243,6 +244,7 @@ impl Table {
         let main = main_process(own, &self.core.intents, &intent.spec.id, &self.core.boot);
         let Some(entry) = self.entries[slot].as_mut() else { return };
         entry.last_exit = intent.ended;
+        entry.lacks_secrets = intent.has_secrets;
         entry.incarnation = noted.as_ref().map_or(0, |run| run.incarnation);
         let adopted = main.and_then(|main| Some((main, Run::adopt(main, own)?)));
         if let Some((main, run)) = adopted {

@@ -76,6 +76,10 @@ impl Table {
             return conflict("a newer generation is kept");
         }
         if spec.generation == entry.meant().generation {
+            if entry.lacks_secrets && spec.without_secrets() == entry.spec {
+                entry.spec = spec.clone();
+                entry.lacks_secrets = false;
+            }
             if spec != *entry.meant() {
                 return conflict("this generation is kept with other content");
             }
@@ -164,9 +168,12 @@ impl Table {
     }
 
     fn store(&mut self, spec: &ProcessSpec, stopped: bool) -> Result<(), Refusal> {
+        let known = self.slots.get(&spec.id).and_then(|slot| self.entries[*slot].as_ref());
+        let lacks =
+            known.is_some_and(|entry| entry.lacks_secrets && entry.spec.generation == spec.generation);
         self.core
             .intents
-            .store(&Intent { spec: spec.clone(), stopped, ended: None })
+            .store(&Intent::of(spec, lacks || !spec.secrets.is_empty(), stopped, None))
             .map_err(|error| Refusal::io("cannot store the intent", &error).with("process", &spec.id))
     }
 
@@ -187,6 +194,10 @@ impl Table {
         self.tell(slot);
         let marks = Marks { identity: &self.core.identity, incarnation, descriptors: self.core.descriptors };
         let Some(entry) = self.entries[slot].as_mut() else { return };
+        if entry.lacks_secrets {
+            let reason = "its secrets are unknown since the keeper was restarted; spawn it again";
+            return self.failed(slot, &Refusal::new(ErrorKind::Unavailable, reason).with("process", &id));
+        }
         match Run::start(&entry.spec, marks) {
             Ok(run) => {
                 (note.pid, note.start) = (run.pid.as_raw_pid(), run.start);
