@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataDir;
 use crate::error::file as failed;
-use crate::fence::Fence;
 use crate::file;
+use paas_core::backend::Fence;
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +77,11 @@ impl DirectoryVolumeStore {
             Ok(Self { shared: Arc::new(shared) })
         })
         .await
+    }
+
+    /// Where programs of this host find a volume, once it was applied.
+    pub(crate) fn path(&self, tenant: &TenantId, id: &VolumeId) -> PathBuf {
+        self.shared.path(tenant, id).join(CONTENT)
     }
 
     async fn run<T: Send + 'static>(
@@ -263,7 +268,7 @@ impl VolumeStore for DirectoryVolumeStore {
     }
 
     async fn apply(&self, scope: &Scope, volume: &Volume) -> Result<VolumeStatus> {
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let volume = volume.clone();
         self.run(move |shared| shared.apply(&volume)).await
     }
@@ -282,7 +287,7 @@ impl VolumeStore for DirectoryVolumeStore {
         confirmation: &Confirmation,
     ) -> Result<()> {
         confirmation.check(id)?;
-        self.shared.fence.admit(scope.epoch())?;
+        self.shared.fence.admit(scope)?;
         let (tenant, id) = (tenant.clone(), id.clone());
         self.run(move |shared| shared.remove(&tenant, &id)).await
     }
