@@ -230,7 +230,12 @@ proptest! {
         app.validate().unwrap();
         let json = serde_json::to_string(&app).unwrap();
         prop_assert_eq!(AppFile::parse("app.json", &json).map_err(|error| error.to_string()), Ok(app.clone()));
-        let pretty = serde_json::to_string_pretty(&app).unwrap().replace("  ", "\t");
+        // Indented with tabs; a text holds no line break that is not escaped.
+        let pretty = serde_json::to_string_pretty(&app).unwrap();
+        let pretty: String = pretty.lines().fold(String::new(), |text, line| {
+            let bare = line.trim_start_matches(' ');
+            text + &"\t".repeat((line.len() - bare.len()) / 2) + bare + "\n"
+        });
         prop_assert_eq!(AppFile::parse("app.json", &pretty).map_err(|error| error.to_string()), Ok(app.clone()));
         // As serialisers write it that keep to ASCII.
         let ascii = json.chars().fold(String::new(), |mut ascii, c| {
