@@ -1,4 +1,4 @@
-//! An embeddable SDK for building PaaS platforms.
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -7,3 +7,10 @@ pub use paas_core::*;
 /// One machine: keeper, processes, edge proxy, volumes, state and secrets.
 #[cfg(feature = "embedded")]
 pub use paas_local as local;
+
+/// The book's programs are compiled with the tests.
+#[cfg(all(doctest, feature = "embedded"))]
+mod book {
+    #[doc = include_str!("../docs/getting-started.md")]
+    struct GettingStarted;
+}
