@@ -9,6 +9,7 @@ use paas_core::{Error, Result};
 
 use crate::DataDir;
 use crate::batch::Batcher;
+use crate::data_dir::Part;
 use crate::file;
 use log::{Log, Work};
 
@@ -31,14 +32,14 @@ const SEGMENT: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct FileAuditLog {
     writer: Batcher<Work>,
-    data: Arc<DataDir>,
+    part: Part,
 }
 
 impl FileAuditLog {
     /// Opens the log. A last line that a crash cut off is moved to a file of its own, `torn-…`.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// `Unavailable` while it is open already, and those of the disk.
     pub async fn open(data: &Arc<DataDir>, ids: IdSource) -> Result<Self> {
         Self::open_with(data, ids, SEGMENT).await
     }
@@ -46,9 +47,10 @@ impl FileAuditLog {
     async fn open_with(data: &Arc<DataDir>, ids: IdSource, segment: u64) -> Result<Self> {
         let data = Arc::clone(data);
         file::blocking(move || {
-            let mut log = Log::open(data.audit(), ids, segment)?;
+            let part = data.part("audit")?;
+            let mut log = Log::open(part.path(), ids, segment)?;
             let writer = Batcher::start("paas-audit", move |batch| log.commit(batch))?;
-            Ok(Self { writer, data })
+            Ok(Self { writer, part })
         })
         .await
     }
@@ -64,7 +66,7 @@ impl Backend for FileAuditLog {
         if !self.writer.alive() {
             return Err(Error::unavailable("the thread of the log has stopped: open the log again"));
         }
-        let directory = self.data.audit();
+        let directory = self.part.path();
         file::blocking(move || segment::numbers(&directory).map(drop)).await
     }
 }
@@ -87,7 +89,7 @@ impl AuditLog for FileAuditLog {
     }
 
     async fn search(&self, _: &Scope, query: &AuditQuery) -> Result<Vec<AuditRecord>> {
-        let (directory, query) = (self.data.audit(), query.clone());
+        let (directory, query) = (self.part.path(), query.clone());
         file::blocking(move || segment::search(&directory, &query)).await
     }
 }

@@ -1,10 +1,11 @@
 //! The directory that holds everything the platform keeps on a machine.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use paas_core::{Error, ErrorKind, Result};
 
@@ -25,8 +26,35 @@ const FORMAT_FILE: &str = "format";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The parts that a store holds.
+    held: Mutex<BTreeSet<&'static str>>,
     /// Holds the lock; the kernel gives it back however this process ends.
     _lock: File,
+}
+
+/// A part of the directory that one store holds: a second one would spoil its files.
+#[derive(Debug)]
+pub(crate) struct Part {
+    data: Arc<DataDir>,
+    name: &'static str,
+}
+
+impl Part {
+    /// Where the part is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.data.join(self.name)
+    }
+
+    /// The directory it is part of.
+    pub(crate) fn data(&self) -> &DataDir {
+        &self.data
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.data.held.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+    }
 }
 
 impl DataDir {
@@ -65,7 +93,7 @@ impl DataDir {
                 }
             }
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, held: Mutex::default(), _lock: lock })
     }
 
     /// Where it is, absolute.
@@ -88,6 +116,19 @@ impl DataDir {
         let path = self.path.join(name);
         file::ensure_dir(&path)?;
         Ok(path)
+    }
+
+    /// Holds a directory in it for one store, made where it is missing.
+    pub(crate) fn part(self: &Arc<Self>, name: &'static str) -> Result<Part> {
+        if !self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
+            return Err(Error::unavailable(
+                "the store is open already: use the one that is, or drop it first",
+            )
+            .with("path", self.join(name).display()));
+        }
+        let part = Part { data: Arc::clone(self), name };
+        self.directory(name)?;
+        Ok(part)
     }
 
     /// The database of the platform's records.

@@ -11,6 +11,7 @@ use paas_core::port::{Backend, Tenancy};
 use paas_core::{Error, Result};
 
 use crate::DataDir;
+use crate::data_dir::Part;
 use crate::error::file as failed;
 use crate::file;
 use paas_core::backend::Fence;
@@ -25,7 +26,7 @@ pub struct DirectoryTenancy {
 
 #[derive(Debug)]
 struct Shared {
-    data: Arc<DataDir>,
+    part: Part,
     root: PathBuf,
     /// One change at a time.
     changes: Mutex<()>,
@@ -36,12 +37,13 @@ impl DirectoryTenancy {
     /// Opens the directory.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// `Unavailable` while it is open already, and those of the disk.
     pub async fn open(data: &Arc<DataDir>) -> Result<Self> {
         let data = Arc::clone(data);
         file::blocking(move || {
-            let root = data.directory("tenants")?;
-            let shared = Shared { data, root, changes: Mutex::default(), fence: Fence::default() };
+            let part = data.part("tenants")?;
+            let shared =
+                Shared { root: part.path(), part, changes: Mutex::default(), fence: Fence::default() };
             Ok(Self { shared: Arc::new(shared) })
         })
         .await
@@ -79,7 +81,7 @@ impl Shared {
     fn remove(&self, tenant: &TenantId) -> Result<()> {
         let _one = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = self.root.join(tenant.as_str());
-        let volumes = self.data.volumes().join(tenant.as_str());
+        let volumes = self.part.data().volumes().join(tenant.as_str());
         // A directory goes only while it is empty, which the kernel makes sure of.
         if remove_empty(&volumes)? == Removal::Holds {
             return Err(holds(tenant, &volumes));
@@ -190,6 +192,9 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let text = fs::read(path.join(DESCRIPTION)).unwrap();
         assert_eq!(serde_json::from_slice::<Tenant>(&text).unwrap(), described("a", "new"));
+        let twice = DirectoryTenancy::open(&data).await.unwrap_err();
+        assert_eq!(twice.kind(), ErrorKind::Unavailable);
+        drop(tenancy);
         let tenancy = DirectoryTenancy::open(&data).await.unwrap();
         assert_eq!(tenancy.list(&scope()).await.unwrap(), [tenant("a"), tenant("b")]);
         for _ in 0..2 {

@@ -13,6 +13,7 @@ use paas_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::DataDir;
+use crate::data_dir::Part;
 use crate::error::file as failed;
 use crate::file;
 use paas_core::backend::Fence;
@@ -43,7 +44,7 @@ struct Shared {
     /// One change at a time.
     changes: Mutex<()>,
     fence: Fence,
-    _data: Arc<DataDir>,
+    _part: Part,
 }
 
 /// What `volume.json` holds.
@@ -59,11 +60,12 @@ impl DirectoryVolumeStore {
     /// Opens the directory. The deletion of volumes whose removal was cut off goes on in a thread of its own.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// `Unavailable` while it is open already, and those of the disk.
     pub async fn open(data: &Arc<DataDir>) -> Result<Self> {
         let data = Arc::clone(data);
         file::blocking(move || {
-            let root = data.directory("volumes")?;
+            let part = data.part("volumes")?;
+            let root = part.path();
             file::ensure_dir(&root.join(DRAFTS))?;
             file::ensure_dir(&root.join(TRASH))?;
             // Drafts were shown to nobody, and what is in the trash was confirmed.
@@ -73,7 +75,7 @@ impl DirectoryVolumeStore {
                 let swept = std::thread::Builder::new().name("paas-volumes".to_owned()).spawn(sweep);
                 swept.map_err(|cause| Error::unavailable("no thread for a store").with_source(cause))?;
             }
-            let shared = Shared { root, changes: Mutex::default(), fence: Fence::default(), _data: data };
+            let shared = Shared { root, changes: Mutex::default(), fence: Fence::default(), _part: part };
             Ok(Self { shared: Arc::new(shared) })
         })
         .await
@@ -149,9 +151,18 @@ impl Shared {
                 made.map_err(|cause| failed("make the volume", directory, cause))?;
             }
             file::create_new(&draft.join(DESCRIPTION), &text(volume)?)?;
-            file::ensure_dir(file::parent(path))?;
-            fs::rename(&draft, path).map_err(|cause| failed("make the volume", path, cause))?;
-            file::sync_dir(file::parent(path))
+            let tenant = file::parent(path);
+            file::ensure_dir(tenant)?;
+            let moved = fs::rename(&draft, path).or_else(|cause| match cause.kind() {
+                // The tenant's directory was empty, and went with the tenant at this moment.
+                io::ErrorKind::NotFound => {
+                    DirBuilder::new().mode(0o700).create(tenant).and_then(|()| fs::rename(&draft, path))
+                }
+                _ => Err(cause),
+            });
+            moved.map_err(|cause| failed("make the volume", path, cause))?;
+            file::sync_dir(tenant)?;
+            file::sync_dir(&self.root)
         };
         made().inspect_err(|_| sweep(&draft))
     }

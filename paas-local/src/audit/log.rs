@@ -54,7 +54,6 @@ enum Verdict {
 
 impl Log {
     pub(super) fn open(directory: PathBuf, ids: IdSource, limit: u64) -> Result<Self> {
-        file::ensure_dir(&directory)?;
         let numbers = segment::numbers(&directory)?;
         let number = numbers.last().copied().unwrap_or(0);
         let segment = numbers.last().map(|_| Segment::open(&directory, number)).transpose()?;

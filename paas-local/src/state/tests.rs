@@ -209,7 +209,7 @@ async fn an_open_or_damaged_database_is_refused_clearly() {
     let whole = std::fs::read(data.state()).unwrap();
     let no_database = vec![b'x'; 5_000];
     let mut damaged = whole.clone();
-    for page in damaged.chunks_mut(4096).skip(1).filter(|page| page.iter().any(|byte| *byte == b'v')) {
+    for page in damaged.chunks_mut(4096).skip(1).filter(|page| page.contains(&b'v')) {
         page[page.len() / 2] ^= 0xff;
     }
     for content in [no_database, damaged, whole[..whole.len() / 2].to_vec()] {
