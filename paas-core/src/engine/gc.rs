@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::record::AppRecord;
-use super::store::{OPERATION, REVISION, Store, revision_key};
+use super::store::{DOMAIN, OPERATION, REVISION, Store, domain_key, revision_key};
 use crate::Result;
 use crate::model::{Key, RecordKind};
 
-/// How long a record must have been unreferenced: a deploy writes its revision first and the reference after it.
+/// How long a record must have been unreferenced: a deploy writes its revision and its claims of domains first, and the
+/// reference after them.
 const REST: Duration = Duration::from_secs(3_600);
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(600);
@@ -32,18 +33,27 @@ impl Collector {
             return Ok(());
         }
         self.last = Some(now);
-        self.revisions(store, apps, now).await?;
-        operations(store).await
-    }
-
-    async fn revisions(&mut self, store: &Store, apps: &[AppRecord], now: Instant) -> Result<()> {
         let mut referenced = BTreeSet::new();
         for app in apps {
             for known in &app.revisions {
                 referenced.insert(revision_key(&app.tenant, &app.id, &known.digest)?);
+                let revision = store.revision(&app.tenant, &app.id, &known.digest).await?;
+                for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
+                    referenced.insert(domain_key(domain)?);
+                }
             }
         }
-        let records = keys(store, REVISION).await?;
+        self.remove_unreferenced(store, &referenced, now).await?;
+        operations(store).await
+    }
+
+    async fn remove_unreferenced(
+        &mut self,
+        store: &Store,
+        referenced: &BTreeSet<Key>,
+        now: Instant,
+    ) -> Result<()> {
+        let records = [keys(store, REVISION).await?, keys(store, DOMAIN).await?].concat();
         let garbage: BTreeSet<Key> = records.into_iter().filter(|key| !referenced.contains(key)).collect();
         self.unreferenced.retain(|key, _| garbage.contains(key));
         for key in garbage {

@@ -328,3 +328,24 @@ async fn nothing_is_written_when_nothing_changes() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((world.scheduler.calls("apply"), world.router.calls("apply")), (applied, routed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_belongs_to_one_app_and_is_free_again_once_no_kept_revision_has_it() {
+    let world = World::new().await;
+    let site = |version: &str, domain: Option<&str>| {
+        let mut web = service(version, &[]);
+        web.domain.extend(domain.map(|domain| domain.parse().unwrap()));
+        AppSpec::new("site").unwrap().with_service("web", &web).unwrap()
+    };
+    let first = site("1", Some("shop.test"));
+    world.deploy(&first).await.unwrap();
+    let mut other = first.clone();
+    other.app = "other".parse().unwrap();
+    assert_eq!(world.deploy(&other).await.unwrap_err().kind(), ErrorKind::Conflict);
+    // As many revisions without the domain as are kept.
+    for version in 0..=crate::model::limit::REVISIONS {
+        world.deploy(&site(&format!("v{version}"), None)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
+    world.deploy(&other).await.unwrap();
+}
