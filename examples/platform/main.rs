@@ -1,0 +1,42 @@
+//! A platform on this machine: composed from the embedded backends, with the sample app `shop` deployed on it.
+//!
+//! `cargo run --release --example platform` serves it until Ctrl-C; `-- --tour` shows what it can do, under load;
+//! `-- --help` says the rest. This one program is the platform, its keeper, its edge and, under the name `shop`, the
+//! sample app.
+
+mod child;
+mod console;
+mod control;
+mod http;
+mod load;
+mod options;
+mod report;
+mod routes;
+mod serve;
+mod tour;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use options::{Options, USAGE};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let name = arguments.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == "shop") {
+        return shop::main(arguments);
+    }
+    match Options::parse(arguments) {
+        Err(wrong) => {
+            let _ = writeln!(std::io::stderr(), "error: {wrong}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Ok(options) if options.help => {
+            let _ = write!(std::io::stdout(), "{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Ok(options) if options.tour => tour::main(),
+        Ok(options) => paas::local::main(|| serve::run(options)),
+    }
+}

@@ -1,0 +1,359 @@
+//! The platform: composed from what one machine has, and the bundled app deployed on it.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use paas::guard::Guard;
+use paas::local::{LocalConfig, LocalMachine};
+use paas::model::{
+    App, AppFile, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName, TenantName,
+};
+use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
+use paas::{Error, ErrorKind, Platform, Result};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::console::Console;
+use crate::control::{self, Ask, Change};
+use crate::options::Options;
+use crate::routes::RouteChanges;
+
+/// What is deployed unless the data directory has an app already.
+const APP_FILE: &str = include_str!("../shop/paas.yaml");
+/// How long the apps may take to stop at the end.
+const STOPPING: Duration = Duration::from_secs(60);
+
+/// A platform that runs, and what the control socket needs of it.
+#[derive(Debug)]
+pub(crate) struct Served {
+    machine: LocalMachine,
+    platform: Platform,
+    environment: EnvironmentHandle,
+    bundle: AppSpec,
+    routes: RouteChanges,
+    quit: Notify,
+    console: Console,
+}
+
+/// Serves until it is told to end.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let console = Console::start();
+    console.say(&format!("starting in {}", options.data.display()));
+    let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
+    let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
+    let outcome = tokio::select! {
+        outcome = start_and_serve(&options, &console) => outcome,
+        // Whatever was begun is known to the keeper and the next start goes on with it.
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    };
+    console.flush();
+    outcome
+}
+
+async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
+    let (bundle, is_new) = write_bundle(&options.data)?;
+    let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
+    let address = machine.public_address();
+    let (keeper, edge) = machine.pids().await?;
+    console.say(&format!("keeper {keeper}, edge {edge}"));
+    let routes = RouteChanges::default();
+    let platform = machine
+        .builder()
+        .guard(Guard::default().interceptor(routes.clone()))
+        .build()
+        .await?;
+    let operator = Principal::operator("console");
+    let tenant = TenantName::new("local")?;
+    platform.ensure_tenant(&operator, tenant.clone()).await?;
+    let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
+    let served = Arc::new(Served {
+        machine,
+        platform,
+        environment,
+        bundle,
+        routes,
+        quit: Notify::new(),
+        console: console.clone(),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
+    tasks.spawn(events(served.platform.clone(), console.clone()));
+    for (service, domain) in served.domains() {
+        console.say(&format!("{service} will be at http://{domain}:{}/ (on {address})", address.port()));
+    }
+    served.go(is_new).await?;
+    tasks.spawn(lines(Arc::clone(&served)));
+    served.until_told().await?;
+    served.end(options.keep).await?;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Writes the bundled app beside the data: its file, and its program, which is this one under another name.
+///
+/// Gives the app, and whether its file is another than the last time.
+fn write_bundle(data: &Path) -> Result<(AppSpec, bool)> {
+    let folder = data.join("bundle/shop");
+    let at = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: std::io::Error| {
+            Error::unavailable("cannot write the bundled app").with("path", path).with_source(error)
+        }
+    };
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let (file, program) = (folder.join("paas.yaml"), folder.join("shop"));
+    let before = std::fs::read_to_string(&file).ok();
+    if before.as_deref() != Some(APP_FILE) {
+        std::fs::write(&file, APP_FILE).map_err(at(&file))?;
+    }
+    let own: PathBuf = std::env::current_exe().map_err(at(&program))?;
+    if std::fs::read_link(&program).ok().as_deref() != Some(&*own) {
+        // Renaming puts it in place at once: an instance that starts just now finds the old one or the new one.
+        let draft = folder.join("shop.new");
+        let _left_over = std::fs::remove_file(&draft);
+        symlink(&own, &draft).and_then(|()| std::fs::rename(&draft, &program)).map_err(at(&program))?;
+    }
+    Ok((AppFile::read(&file)?, before.as_deref() != Some(APP_FILE)))
+}
+
+/// Tells what the engine does.
+async fn events(platform: Platform, console: Console) {
+    let mut events = platform.events();
+    loop {
+        match events.recv().await {
+            Ok(happened) => {
+                let event = &happened.event;
+                let service = event.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+                console.say(&format!("{}: {service}{}", happened.name, event.text));
+            }
+            Err(RecvError::Lagged(missed)) => console.say(&format!("... {missed} events not shown")),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Shows what the instances write, as long as there is an app.
+async fn lines(served: Arc<Served>) {
+    loop {
+        if let Err(error) = follow(&served).await {
+            served.console.say(&format!("cannot read lines: {error}"));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn follow(served: &Served) -> Result<()> {
+    let app = served.app().await?;
+    let names: Vec<_> =
+        app.status().await?.services.into_iter().map(|service| (service.id, service.name.to_string())).collect();
+    let mut items = app.lines(None, true).await?;
+    while let Some(item) = items.next().await {
+        match item? {
+            LogItem::Batch(batch) => {
+                let name = names.iter().find(|(id, _)| *id == batch.origin.service);
+                let name = name.map_or("?", |(_, name)| name);
+                batch.lines().for_each(|line| served.console.line(name, batch.origin.stream, line.bytes));
+            }
+            LogItem::Gap { bytes, reason, .. } => {
+                served.console.say(&format!("{bytes} bytes of output are lost: {reason}"));
+            }
+            LogItem::Notice { instance, text, .. } => served.console.say(&format!("{instance}: {text}")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Served {
+    fn domains(&self) -> Vec<(ServiceName, String)> {
+        let services = self.bundle.services.iter();
+        services.flat_map(|(name, spec)| spec.domain.iter().map(|at| (name.clone(), at.to_string()))).collect()
+    }
+
+    fn app_name(&self) -> &AppName {
+        &self.bundle.app
+    }
+
+    async fn app(&self) -> Result<AppHandle> {
+        self.environment.app(self.app_name()).await
+    }
+
+    /// Adopts what runs, starts what was stopped, deploys what is new.
+    async fn go(&self, is_new: bool) -> Result<()> {
+        let status = match self.app().await {
+            Ok(app) => Some((app.status().await?, app)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if let Some((status, app)) = &status {
+            if !status.running {
+                self.console.say("starts what ran before");
+                self.finish(&app.start().await?).await?;
+            }
+            if let (Some(revision), false) = (status.promoted, is_new) {
+                self.console.say(&format!("goes on with {} revision {revision}", self.app_name()));
+                return self.serves();
+            }
+        }
+        self.console.say(&format!("deploys {}", self.app_name()));
+        let operation = self.environment.deploy(&self.bundle).await?;
+        self.finish(&operation).await?;
+        self.serves()
+    }
+
+    /// Waits for an operation that must succeed, unless somebody asked for something newer meanwhile.
+    async fn finish(&self, operation: &OperationHandle) -> Result<()> {
+        match operation.finished().await {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn serves(&self) -> Result<()> {
+        let address = self.machine.public_address();
+        for (service, domain) in self.domains() {
+            self.console.say(&format!("{service} is served at http://{domain}:{}/", address.port()));
+        }
+        self.console.say("Ctrl-C stops it");
+        Ok(())
+    }
+
+    async fn until_told(&self) -> Result<()> {
+        let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
+        let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
+        let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            () = self.quit.notified() => {}
+        }
+        Ok(())
+    }
+
+    /// Stops in good order; or leaves what runs to the keeper.
+    async fn end(&self, keep: bool) -> Result<()> {
+        if keep {
+            self.console.say("leaves the apps running; the next start adopts them");
+            self.platform.shutdown().await;
+            return self.machine.shutdown(false).await;
+        }
+        self.console.say("stopping; Ctrl-C again ends at once and leaves the rest running");
+        let stopped = async {
+            for status in self.environment.apps().await?.into_iter().filter(|app| app.running) {
+                let app = self.environment.app(&status.name).await?;
+                app.stop().await?.finished_within(STOPPING).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let stopped = stopped.await;
+        self.platform.shutdown().await;
+        self.machine.shutdown(true).await?;
+        self.console.say("everything has stopped");
+        stopped
+    }
+
+    /// The bundled app with changes.
+    fn changed(&self, changes: &std::collections::BTreeMap<String, Change>) -> Result<AppSpec> {
+        let mut app = self.bundle.clone();
+        for (name, change) in changes {
+            let unknown = || Error::not_found("no such service in the bundled app").with("service", name);
+            let service = app.services.get_mut(&ServiceName::new(name)?).ok_or_else(unknown)?;
+            for (name, value) in &change.env {
+                service.env.insert(name.clone(), value.as_str().into());
+            }
+            if let Some(release) = &change.release {
+                service.release = Some(release.clone());
+            }
+        }
+        Ok(app)
+    }
+
+    /// Does what the control socket asks.
+    pub(crate) async fn answer(&self, ask: Ask) -> Result<Value> {
+        let started = |operation: OperationHandle| json!({ "operation": operation.id() });
+        match ask {
+            Ask::Deploy { changes } => self.deploy(&self.changed(&changes)?).await,
+            Ask::DeployApp { app } => {
+                let wrong = |error: serde_json::Error| Error::invalid(error.to_string());
+                self.deploy(&serde_json::from_value::<AppSpec>(app).map_err(wrong)?).await
+            }
+            Ask::Rollback { revision } => self.app().await?.rollback(RevisionNumber(revision)).await.map(started),
+            Ask::Stop => self.app().await?.stop().await.map(started),
+            Ask::Start => self.app().await?.start().await.map(started),
+            Ask::Scale { service, replicas } => {
+                self.app().await?.scale(&ServiceName::new(service)?, replicas).await.map(|()| Value::Null)
+            }
+            Ask::Restart { service } => {
+                self.app().await?.restart(&ServiceName::new(service)?).await.map(|()| Value::Null)
+            }
+            Ask::Signal { operation, signal } => {
+                self.app().await?.operation(operation).signal(signal).await.map(|()| Value::Null)
+            }
+            Ask::Wait { operation, seconds } => {
+                let operation = self.app().await?.operation(operation);
+                encoded(&operation.finished_within(Duration::from_secs(seconds.min(600))).await?)
+            }
+            Ask::Operation { operation } => encoded(&self.app().await?.operation(operation).state().await?),
+            Ask::Status => self.status().await,
+            Ask::Pids => {
+                let (keeper, edge) = self.machine.pids().await?;
+                Ok(json!({ "platform": std::process::id(), "keeper": keeper, "edge": edge }))
+            }
+            Ask::RouteChanges => Ok(self.routes.to_json()),
+            Ask::Quit => {
+                self.quit.notify_one();
+                Ok(Value::Null)
+            }
+        }
+    }
+
+    async fn deploy(&self, app: &dyn App) -> Result<Value> {
+        let operation = self.environment.deploy(app).await?;
+        Ok(json!({ "operation": operation.id() }))
+    }
+
+    async fn status(&self) -> Result<Value> {
+        let address = self.machine.public_address();
+        let app = match self.app().await {
+            Ok(app) => app.status().await?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(json!({ "address": address, "services": {} }));
+            }
+            Err(error) => return Err(error),
+        };
+        let services: serde_json::Map<String, Value> = app
+            .services
+            .iter()
+            .map(|service| {
+                let instances: Vec<_> = service.slots.iter().flat_map(|slot| &slot.instances).collect();
+                let status = json!({
+                    "id": service.id,
+                    "revision": service.revision,
+                    "replicas": service.replicas,
+                    "ready": service.ready,
+                    "releasing": service.releasing,
+                    "instances": instances,
+                });
+                (service.name.to_string(), status)
+            })
+            .collect();
+        Ok(json!({
+            "address": address,
+            "running": app.running,
+            "promoted": app.promoted,
+            "services": services,
+            "operating": app.operation.is_some_and(|operation| !operation.state.is_final()),
+        }))
+    }
+}
+
+fn encoded(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|error| Error::internal("cannot be written as JSON").with_source(error))
+}
