@@ -102,7 +102,8 @@ impl Platform {
             let _ = output.read_to_end(&mut tail);
         }
         let text = String::from_utf8_lossy(&tail);
-        let lines: Vec<&str> = text.lines().filter(|line| line.contains("platform") || !line.contains(" 20")).collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains("platform") || !line.contains(" 20")).collect();
         lines.iter().skip(lines.len().saturating_sub(count)).map(|line| (*line).to_owned()).collect()
     }
 
@@ -158,8 +159,10 @@ fn processes(file: &str, like: impl Fn(&[u8]) -> bool) -> BTreeSet<i32> {
     let own = std::process::id().cast_signed();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| *pid != own && std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| like(&bytes)))
-        .collect()
+    pids.filter(|pid| {
+        *pid != own && std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| like(&bytes))
+    })
+    .collect()
 }
 
 /// Resident memory of a process in MiB.

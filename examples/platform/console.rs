@@ -40,8 +40,13 @@ impl Console {
         let waiting = Arc::new(AtomicUsize::new(0));
         let hidden = Arc::new(AtomicU64::new(0));
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let console =
-            Self { sender, waiting: Arc::clone(&waiting), hidden: Arc::clone(&hidden), colour, began: Instant::now() };
+        let console = Self {
+            sender,
+            waiting: Arc::clone(&waiting),
+            hidden: Arc::clone(&hidden),
+            colour,
+            began: Instant::now(),
+        };
         let writer = console.clone_for_writer();
         // Without the thread nothing is shown, which is no reason not to serve.
         let _ = std::thread::Builder::new().name("console".to_owned()).spawn(move || writer.write(&receiver));
@@ -110,7 +115,8 @@ impl Writer {
             match self.hidden.swap(0, Ordering::Relaxed) {
                 0 => {}
                 hidden => {
-                    let _ = writeln!(text, "           ... {hidden} lines came faster than they could be shown");
+                    let _ =
+                        writeln!(text, "           ... {hidden} lines came faster than they could be shown");
                 }
             }
             let mut out = std::io::stdout().lock();

@@ -39,19 +39,38 @@ pub(crate) struct Change {
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Ask {
     /// The bundled app with these changes, by service.
-    Deploy { changes: BTreeMap<String, Change> },
+    Deploy {
+        changes: BTreeMap<String, Change>,
+    },
     /// Any app, as JSON.
-    DeployApp { app: Value },
-    Rollback { revision: u64 },
+    DeployApp {
+        app: Value,
+    },
+    Rollback {
+        revision: u64,
+    },
     Stop,
     Start,
-    Scale { service: String, replicas: u32 },
-    Restart { service: String },
-    Signal { operation: OperationId, signal: Signal },
+    Scale {
+        service: String,
+        replicas: u32,
+    },
+    Restart {
+        service: String,
+    },
+    Signal {
+        operation: OperationId,
+        signal: Signal,
+    },
     /// Answers once the operation has ended.
-    Wait { operation: OperationId, seconds: u64 },
+    Wait {
+        operation: OperationId,
+        seconds: u64,
+    },
     /// The operation as it is now.
-    Operation { operation: OperationId },
+    Operation {
+        operation: OperationId,
+    },
     Status,
     /// Process ids.
     Pids,
@@ -71,7 +90,9 @@ fn short(dir: &Path) -> std::io::Result<(File, PathBuf)> {
 /// Listens in the data directory. Whoever holds that directory may take the place of a socket that was left over.
 pub(crate) fn listen(dir: &Path) -> Result<UnixListener> {
     let failed = |error: std::io::Error| {
-        Error::unavailable("cannot open the control socket").with("path", dir.join(NAME).display()).with_source(error)
+        Error::unavailable("cannot open the control socket")
+            .with("path", dir.join(NAME).display())
+            .with_source(error)
     };
     match std::fs::remove_file(dir.join(NAME)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -137,7 +158,11 @@ impl Client {
     }
 
     /// Asks, and waits for the answer no longer than this.
-    pub(crate) async fn ask_within(&mut self, ask: &Ask, patience: Duration) -> std::result::Result<Value, String> {
+    pub(crate) async fn ask_within(
+        &mut self,
+        ask: &Ask,
+        patience: Duration,
+    ) -> std::result::Result<Value, String> {
         let exchange = async {
             let mut line = serde_json::to_string(ask)?;
             line.push('\n');

@@ -88,7 +88,8 @@ fn parse(head: &[u8]) -> Result<(Answer, usize)> {
     let head = std::str::from_utf8(head).map_err(|_| wrong())?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|line| line.get(..3));
-    let mut answer = Answer { status: status.and_then(|s| s.parse().ok()).ok_or_else(wrong)?, ..Answer::default() };
+    let mut answer =
+        Answer { status: status.and_then(|s| s.parse().ok()).ok_or_else(wrong)?, ..Answer::default() };
     let mut length = if answer.status == 204 { Some(0) } else { None };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();

@@ -62,7 +62,9 @@ impl Request {
             Self::Order(token) => {
                 let body = format!("{{\"token\":{token}}}");
                 let length = body.len();
-                format!("POST /api/orders{TAIL}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+                format!(
+                    "POST /api/orders{TAIL}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+                )
             }
             Self::Read(id) => format!("GET /api/orders/{id}{TAIL}\r\n"),
             Self::Products => format!("GET /api/products{TAIL}\r\n"),
@@ -237,7 +239,13 @@ impl Load {
     }
 
     /// Counts one answer; gives the id of an order that was acknowledged.
-    fn judge(&self, request: Request, sent: Instant, then: &Rules, outcome: std::io::Result<Answer>) -> Option<u64> {
+    fn judge(
+        &self,
+        request: Request,
+        sent: Instant,
+        then: &Rules,
+        outcome: std::io::Result<Answer>,
+    ) -> Option<u64> {
         let now = Rc::clone(&self.rules.borrow());
         let mut tally = self.tally.borrow_mut();
         tally.requests += 1;

@@ -22,6 +22,9 @@ use std::process::ExitCode;
 use options::{Options, USAGE};
 
 fn main() -> ExitCode {
+    if let Some(code) = paas::local::run_if_asked() {
+        return code;
+    }
     let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let name = arguments.next().unwrap_or_default();
     if Path::new(&name).file_name().is_some_and(|name| name == "shop") {

@@ -152,7 +152,8 @@ impl Report {
         for failure in &tally.failures {
             if self.failures.len() < SHOWN {
                 let at = failure.at.saturating_duration_since(self.began).as_secs_f64();
-                self.failures.push(format!("{name}, at {at:.3} s: {} -> {}", failure.request, failure.answer));
+                self.failures
+                    .push(format!("{name}, at {at:.3} s: {} -> {}", failure.request, failure.answer));
             }
         }
         let (half, most) = (tally.percentile(50), tally.percentile(99));
@@ -171,7 +172,13 @@ impl Report {
     }
 
     /// Adds a figure. One that is short of its goal is shown as that; it is not a failed request.
-    pub(crate) fn figure(&mut self, name: &'static str, ours: impl Into<String>, goal: impl Into<String>, met: bool) {
+    pub(crate) fn figure(
+        &mut self,
+        name: &'static str,
+        ours: impl Into<String>,
+        goal: impl Into<String>,
+        met: bool,
+    ) {
         self.figures.push(Figure { name, ours: ours.into(), goal: goal.into(), met });
     }
 

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use paas::guard::Guard;
 use paas::local::{LocalConfig, LocalMachine};
 use paas::model::{
-    App, AppFile, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName, TenantName,
+    App, AppFile, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName,
+    TenantName,
 };
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
@@ -58,17 +59,13 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 }
 
 async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
-    let (bundle, is_new) = write_bundle(&options.data)?;
     let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
+    let (bundle, is_new) = write_bundle(&options.data)?;
     let address = machine.public_address();
     let (keeper, edge) = machine.pids().await?;
     console.say(&format!("keeper {keeper}, edge {edge}"));
     let routes = RouteChanges::default();
-    let platform = machine
-        .builder()
-        .guard(Guard::default().interceptor(routes.clone()))
-        .build()
-        .await?;
+    let platform = machine.builder().guard(Guard::default().interceptor(routes.clone())).build().await?;
     let operator = Principal::operator("console");
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
@@ -130,7 +127,8 @@ async fn events(platform: Platform, console: Console) {
         match events.recv().await {
             Ok(happened) => {
                 let event = &happened.event;
-                let service = event.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+                let service =
+                    event.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
                 console.say(&format!("{}: {service}{}", happened.name, event.text));
             }
             Err(RecvError::Lagged(missed)) => console.say(&format!("... {missed} events not shown")),
@@ -151,8 +149,13 @@ async fn lines(served: Arc<Served>) {
 
 async fn follow(served: &Served) -> Result<()> {
     let app = served.app().await?;
-    let names: Vec<_> =
-        app.status().await?.services.into_iter().map(|service| (service.id, service.name.to_string())).collect();
+    let names: Vec<_> = app
+        .status()
+        .await?
+        .services
+        .into_iter()
+        .map(|service| (service.id, service.name.to_string()))
+        .collect();
     let mut items = app.lines(None, true).await?;
     while let Some(item) = items.next().await {
         match item? {
@@ -174,7 +177,9 @@ async fn follow(served: &Served) -> Result<()> {
 impl Served {
     fn domains(&self) -> Vec<(ServiceName, String)> {
         let services = self.bundle.services.iter();
-        services.flat_map(|(name, spec)| spec.domain.iter().map(|at| (name.clone(), at.to_string()))).collect()
+        services
+            .flat_map(|(name, spec)| spec.domain.iter().map(|at| (name.clone(), at.to_string())))
+            .collect()
     }
 
     fn app_name(&self) -> &AppName {
@@ -284,7 +289,9 @@ impl Served {
                 let wrong = |error: serde_json::Error| Error::invalid(error.to_string());
                 self.deploy(&serde_json::from_value::<AppSpec>(app).map_err(wrong)?).await
             }
-            Ask::Rollback { revision } => self.app().await?.rollback(RevisionNumber(revision)).await.map(started),
+            Ask::Rollback { revision } => {
+                self.app().await?.rollback(RevisionNumber(revision)).await.map(started)
+            }
             Ask::Stop => self.app().await?.stop().await.map(started),
             Ask::Start => self.app().await?.start().await.map(started),
             Ask::Scale { service, replicas } => {
@@ -355,5 +362,6 @@ impl Served {
 }
 
 fn encoded(value: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|error| Error::internal("cannot be written as JSON").with_source(error))
+    serde_json::to_value(value)
+        .map_err(|error| Error::internal("cannot be written as JSON").with_source(error))
 }

@@ -73,7 +73,8 @@ async fn whole() -> bool {
 }
 
 async fn told_to_end() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -126,7 +127,12 @@ impl<'a> Tour<'a> {
         let pids = client.ask(&Ask::Pids).await?;
         let memory = |name: &str| pids[name].as_u64().and_then(resident).unwrap_or(f64::NAN);
         let both = memory("platform") + memory("keeper");
-        report.figure("platform and keeper idle, resident", format!("{both:.1} MiB"), "<= 100 MiB", both <= 100.0);
+        report.figure(
+            "platform and keeper idle, resident",
+            format!("{both:.1} MiB"),
+            "<= 100 MiB",
+            both <= 100.0,
+        );
         say(&format!(
             "at rest: platform {:.1} MiB, keeper {:.1} MiB, edge {:.1} MiB",
             memory("platform"),
@@ -222,7 +228,11 @@ impl<'a> Tour<'a> {
     }
 
     /// Lets something go wrong while the step goes on.
-    async fn amid<T>(&mut self, trouble: Trouble, step: impl AsyncFnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+    async fn amid<T>(
+        &mut self,
+        trouble: Trouble,
+        step: impl AsyncFnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
         self.load.set_rules(|rules| rules.trouble = trouble);
         let outcome = step(self).await;
         self.load.set_rules(|rules| rules.trouble = Trouble::None);
@@ -281,5 +291,7 @@ async fn so(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) -> Ou
 
 /// Waits for something without end, but not for ever.
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> Outcome<T> {
-    tokio::time::timeout(STEP_TIME, future).await.map_err(|_| format!("{what} took longer than {STEP_TIME:?}"))
+    tokio::time::timeout(STEP_TIME, future)
+        .await
+        .map_err(|_| format!("{what} took longer than {STEP_TIME:?}"))
 }

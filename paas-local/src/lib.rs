@@ -31,7 +31,7 @@ pub use audit::FileAuditLog;
 pub use data_dir::DataDir;
 pub use log_source::LocalLogSource;
 pub use machine::{LocalConfig, LocalMachine};
-pub use role::main;
+pub use role::{main, run_if_asked};
 pub use router::LocalRouter;
 pub use scheduler::LocalScheduler;
 pub use secret::EncryptedSecretStore;

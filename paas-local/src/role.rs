@@ -38,17 +38,28 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    if let Some(code) = keeper::run_if_asked() {
+    if let Some(code) = run_if_asked() {
         return code;
     }
-    let outcome = if std::env::var_os(ROLE_ENV).as_deref() == Some(OsStr::new(EDGE)) {
-        run_edge()
-    } else {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime
-            .map_err(|cause| Error::unavailable("cannot start the runtime").with_source(cause))
-            .and_then(|runtime| runtime.block_on(run()))
-    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(|cause| Error::unavailable("cannot start the runtime").with_source(cause))
+        .and_then(|runtime| runtime.block_on(run()));
+    exit_code(outcome)
+}
+
+/// Runs the keeper or the edge if this process was started as one, for programs whose `main` does more than
+/// [`main`]: call it before anything else looks at the arguments, which are not yours then.
+#[must_use]
+pub fn run_if_asked() -> Option<ExitCode> {
+    if let Some(code) = keeper::run_if_asked() {
+        return Some(code);
+    }
+    let asked = std::env::var_os(ROLE_ENV).as_deref() == Some(OsStr::new(EDGE));
+    asked.then(|| exit_code(run_edge()))
+}
+
+fn exit_code(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -44,7 +44,10 @@ impl Tour<'_> {
         if lost > CONNECTIONS as u64 {
             self.report.wrong(format!("{lost} POSTs were lost with an instance"));
         }
-        let notes = format!("{lost} POSTs in flight lost (at most {CONNECTIONS}), next success {}", millis(tally.gap(since)));
+        let notes = format!(
+            "{lost} POSTs in flight lost (at most {CONNECTIONS}), next success {}",
+            millis(tally.gap(since))
+        );
         self.finish_step("kill -9 of an instance", began, tally, &notes);
         Ok(())
     }
@@ -157,16 +160,20 @@ impl Tour<'_> {
         let refused = self.load.peek(|tally| tally.apart_of(Apart::Stopped));
         self.load.read_all_back();
         let missing = TOTAL.saturating_sub(self.report.requests).max(STEP);
-        in_time("reading all orders back", self.load.until(began + super::STEP_TIME, |tally| {
-            tally.requests >= missing && self.load.unread() == 0
-        }))
+        in_time(
+            "reading all orders back",
+            self.load.until(began + super::STEP_TIME, |tally| {
+                tally.requests >= missing && self.load.unread() == 0
+            }),
+        )
         .await?;
         let unread = self.load.unread();
         if unread > 0 {
             self.report.wrong(format!("{unread} orders were not read back in time"));
         }
         let orders = self.load.acknowledged();
-        let notes = format!("ready after {}, {refused} refused apart; all {orders} orders read back", millis(up));
+        let notes =
+            format!("ready after {}, {refused} refused apart; all {orders} orders read back", millis(up));
         self.note("start", began, &notes);
         Ok(())
     }

@@ -81,7 +81,8 @@ impl Tour<'_> {
         let most = (tally.api_total() as f64 * FIRST_SHARE).ceil() + 1.0;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let within = bad as f64 <= most;
-        let notes = format!("{bad} answers of the bad revision (at most {most}), {} errors", tally.bad_failed);
+        let notes =
+            format!("{bad} answers of the bad revision (at most {most}), {} errors", tally.bad_failed);
         if !within || bad == 0 {
             self.report.wrong(format!("canary: {notes}"));
         }
@@ -94,7 +95,9 @@ impl Tour<'_> {
         let began = Instant::now();
         self.before_canary = self.status().await?["promoted"].as_u64().ok_or("nothing is promoted")?;
         self.change("api", "5.0.0", Some(json!({ "canary": [format!("{SHARE}%")], "approve": true })))?;
-        self.load.set_rules(|rules| drop(rules.api.insert("5.0.0".to_owned())));
+        self.load.set_rules(|rules| {
+            rules.api.insert("5.0.0".to_owned());
+        });
         let operation = self.operate(&self.deploy()).await?;
         self.happens(&operation, &format!("gets {SHARE}% of the requests")).await?;
         let (old, new) = self.shares("5.0.0").await?;
@@ -102,7 +105,12 @@ impl Tour<'_> {
         let share = new as f64 * 100.0 / (old + new) as f64;
         #[expect(clippy::cast_precision_loss, reason = "a small constant")]
         let off = (share - SHARE as f64).abs();
-        self.report.figure("canary of 25 %: measured share", format!("{share:.2} %"), "within 1 %", off <= 1.0);
+        self.report.figure(
+            "canary of 25 %: measured share",
+            format!("{share:.2} %"),
+            "within 1 %",
+            off <= 1.0,
+        );
         if off > 1.0 {
             self.report.wrong(format!("canary: {share:.2} % instead of {SHARE} %"));
         }
@@ -139,7 +147,8 @@ impl Tour<'_> {
         let id: paas::model::OperationId = operation.parse().map_err(|error| format!("{error}"))?;
         loop {
             let now = self.client.ask(&Ask::Operation { operation: id.clone() }).await?;
-            if now["events"].as_array().is_some_and(|events| events.iter().any(|event| event["text"] == text)) {
+            if now["events"].as_array().is_some_and(|events| events.iter().any(|event| event["text"] == text))
+            {
                 return Ok(());
             }
             if now["ended"] != Value::Null || Instant::now() > until {
@@ -156,7 +165,9 @@ impl Tour<'_> {
         let api = status["services"]["api"]["id"].clone();
         let before = self.platform.shop("api");
         let revision = self.before_canary;
-        self.load.set_rules(|rules| drop(rules.api.insert("3.0.0".to_owned())));
+        self.load.set_rules(|rules| {
+            rules.api.insert("3.0.0".to_owned());
+        });
         let asked = micros_now();
         let start = Instant::now();
         let operation = self.operate(&Ask::Rollback { revision }).await?;
@@ -169,7 +180,9 @@ impl Tour<'_> {
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|change| change["service"].as_str().zip(api.as_str()).is_some_and(|(path, id)| path.ends_with(id)))
+            .filter(|change| {
+                change["service"].as_str().zip(api.as_str()).is_some_and(|(path, id)| path.ends_with(id))
+            })
             .filter(|change| change["at_micros"].as_u64().is_some_and(|at| (asked..=over).contains(&at)))
             .filter_map(|change| change["took_micros"].as_u64())
             .collect();
@@ -206,7 +219,8 @@ impl Tour<'_> {
         let stopped = tally.broken.map_or(Duration::ZERO, |(first, last)| last - first);
         let refused = tally.apart_of(Apart::Stopped);
         self.report.figure("stop while db is upgraded", millis(stopped), "-", true);
-        let notes = format!("stop {}, {refused} refused apart; {acknowledged} orders before", millis(stopped));
+        let notes =
+            format!("stop {}, {refused} refused apart; {acknowledged} orders before", millis(stopped));
         self.finish_step("upgrade of db (data)", began, tally, &notes);
         Ok(())
     }
