@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ pub(crate) struct Load {
     /// The token of each order that was acknowledged, by its id.
     orders: RefCell<Vec<Option<u64>>>,
     /// The next order to read back, when everything is.
-    reading: Cell<Option<u64>>,
+    reading: RefCell<Range<u64>>,
     in_flight: Cell<usize>,
     next_token: Cell<u64>,
     stopping: Cell<bool>,
@@ -102,7 +103,7 @@ impl Load {
             rules: RefCell::new(Rc::new(rules)),
             tally: RefCell::default(),
             orders: RefCell::default(),
-            reading: Cell::new(None),
+            reading: RefCell::default(),
             in_flight: Cell::new(0),
             next_token: Cell::new(1),
             stopping: Cell::new(false),
@@ -167,15 +168,15 @@ impl Load {
         }
     }
 
-    /// From now on every GET reads the next order back, from the first on.
+    /// From now on every request reads one of the orders back that were acknowledged so far, until all were read.
     pub(crate) fn read_all_back(&self) {
-        self.reading.set(Some(1));
+        self.reading.replace(1..self.orders.borrow().len() as u64);
     }
 
-    /// How many of the acknowledged orders are still to be read back.
+    /// How many of them are still to be read back.
     pub(crate) fn unread(&self) -> u64 {
-        let all = self.orders.borrow().len() as u64;
-        self.reading.get().map_or(all, |next| all.saturating_sub(next))
+        let reading = self.reading.borrow();
+        reading.end.saturating_sub(reading.start)
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
@@ -183,18 +184,15 @@ impl Load {
     }
 
     fn next(&self, number: usize, turn: u64, last: u64) -> Request {
+        let orders = self.orders.borrow();
+        let found = self.reading.borrow_mut().find(|id| orders[*id as usize].is_some());
+        if let Some(id) = found {
+            return Request::Read(id);
+        }
         if turn.is_multiple_of(2) {
             let token = self.next_token.get();
             self.next_token.set(token + 1);
             return Request::Order(token);
-        }
-        let orders = self.orders.borrow();
-        if let Some(next) = self.reading.get() {
-            let found = (next..orders.len() as u64).find(|id| orders[*id as usize].is_some());
-            self.reading.set(Some(found.map_or(orders.len() as u64, |id| id + 1)));
-            if let Some(id) = found {
-                return Request::Read(id);
-            }
         }
         // Older orders are visited in jumps of a large prime: each sooner or later.
         let older = (turn.wrapping_mul(7_919) + number as u64) % orders.len().max(1) as u64;
