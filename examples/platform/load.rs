@@ -223,7 +223,7 @@ impl Load {
                 Err(_) => true,
             };
             let failed = outcome.as_ref().map_or(true, |answer| answer.status >= 500);
-            if let Some(id) = self.judge(request, sent, &rules, outcome) {
+            if let Some(id) = self.judge(request, sent, &rules, &outcome) {
                 last = id;
             }
             if broken {
@@ -242,13 +242,13 @@ impl Load {
         request: Request,
         sent: Instant,
         then: &Rules,
-        outcome: std::io::Result<Answer>,
+        outcome: &std::io::Result<Answer>,
     ) -> Option<u64> {
         let now = Rc::clone(&self.rules.borrow());
         let mut tally = self.tally.borrow_mut();
         tally.requests += 1;
         tally.posts += u64::from(request.is_post());
-        let verdict = match &outcome {
+        let verdict = match outcome {
             Ok(answer) => self.check(request, answer, then, &now, &mut tally),
             Err(error) => Err(error.to_string()),
         };
@@ -292,7 +292,7 @@ impl Load {
         let from_api = !matches!(request, Request::Page);
         let bad = [&then.bad, &now.bad].into_iter().flatten().any(|bad| from_api && *bad == answer.version);
         if from_api && (answer.status < 500 || bad) {
-            tally.from_api(&answer.version);
+            tally.count_version(&answer.version);
         }
         if bad && answer.status == 500 {
             tally.bad_failed += 1;

@@ -58,7 +58,7 @@ pub(crate) struct Watched {
 }
 
 impl Tally {
-    pub(crate) fn from_api(&mut self, version: &str) {
+    pub(crate) fn count_version(&mut self, version: &str) {
         match self.api.get_mut(version) {
             Some(count) => *count += 1,
             None => drop(self.api.insert(version.to_owned(), 1)),
