@@ -1,7 +1,7 @@
 //! Turns intent into running services: pure decisions in a thin shell.
 //!
-//! [`decide`] and [`desire`] are pure functions of what is stored, what is observed and the time. The shell
-//! ([`reconcile`]) loads, observes, decides, stores, and then acts; a crash between any two of these is just another
+//! `decide` and `desire` are pure functions of what is stored, what is observed and the time. The shell
+//! (`reconcile`) loads, observes, decides, stores, and then acts; a crash between any two of these is just another
 //! observation for the next pass. Events are hints to look again: a lost one costs a resync period, never correctness.
 
 pub(crate) mod decide;
