@@ -22,6 +22,7 @@ mod case;
 pub mod fault;
 pub mod memory;
 mod recorder;
+pub mod simulation;
 pub mod suite;
 mod table;
 mod world;

@@ -51,8 +51,10 @@ pub(crate) fn actions(situation: Situation<'_>) -> Vec<Action> {
     }
     for (key, status) in &situation.observed.workloads {
         let known = situation.app.services.values().any(|service| service.id == key.0);
-        let stopped = !status.instances.is_empty() || status.applied.is_some();
-        if !wanted.contains(key) && stopped && known && may_remove(situation, key) {
+        // What is stopping already was removed before.
+        let stays = |instance: &InstanceStatus| instance.state != InstanceState::Stopping;
+        let there = status.applied.is_some() || status.instances.iter().any(stays);
+        if !wanted.contains(key) && there && known && may_remove(situation, key) {
             actions.push(Action::RemoveWorkload(situation.app.key(&key.0, key.1.clone())));
         }
     }
