@@ -163,4 +163,8 @@ impl ListenerSource for KeeperSockets {
         taken.push((name.to_owned(), kept));
         Ok(socket)
     }
+
+    fn release(&self, name: &str) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != name);
+    }
 }

@@ -171,7 +171,7 @@ impl Inner {
         let mut left = lock(&self.left);
         for endpoint in usage.endpoints {
             let Ok(instance) = InstanceId::new(&endpoint.id) else { continue };
-            if !endpoint.closed {
+            if endpoint.named {
                 left.remove(&instance);
                 status.routed.push(instance.clone());
             }
@@ -179,7 +179,7 @@ impl Inner {
                 left.remove(&instance);
                 continue;
             }
-            let since = endpoint.closed.then(|| *left.entry(instance.clone()).or_insert(now));
+            let since = (!endpoint.named).then(|| *left.entry(instance.clone()).or_insert(now));
             status.in_use.push(EndpointUse { instance, open: endpoint.open, left: since });
         }
         Ok(Some(status))

@@ -1,20 +1,17 @@
-//! Everything of this crate that needs real processes: the conformance suites and the keeper's own cases.
+//! Everything of this crate that needs real processes: the conformance suites, the keeper's own cases, and trouble.
 //!
-//! The binary is run again as the keeper, so `main` asks for the role first.
+//! The binary is run again as the keeper, the edge and the test programs, so `main` asks for the role first.
 #![allow(clippy::unwrap_used)] // Helpers and cases of a test binary are not inside `#[test]`.
 
+mod fixture;
 mod keeper;
 
 use std::process::ExitCode;
 
-use libtest_mimic::Arguments;
-
 fn main() -> ExitCode {
-    if let Some(code) = paas_local::keeper::run_if_asked() {
+    if let Some(code) = fixture::run_if_asked().or_else(keeper::platform::run_if_asked) {
         return code;
     }
-    if let Some(code) = keeper::platform::run_if_asked() {
-        return code;
-    }
-    libtest_mimic::run(&Arguments::from_args(), keeper::trials()).exit_code()
+    let suites = fixture::suites().into_iter().chain(fixture::guarded());
+    paas_testkit::run_with(suites, keeper::trials())
 }

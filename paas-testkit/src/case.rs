@@ -90,7 +90,8 @@ pub struct Suite {
     pub(crate) planned: Vec<Planned>,
 }
 
-type Proof = Box<dyn FnOnce() -> Result<()> + Send>;
+/// What fails where a sentence does not hold.
+pub type Proof = Box<dyn FnOnce() -> Result<()> + Send>;
 
 pub(crate) struct Planned {
     pub(crate) name: &'static str,
@@ -144,10 +145,14 @@ impl Suite {
         let Self { port, backend, planned } = self;
         planned.into_iter().map(move |Planned { name, supported, proof }| {
             let name = format!("{port}::{backend}::{name}");
-            let trial = Trial::test(name, move || proof().map_err(|e| Failed::from(format!("{e:?}"))));
+            let trial = trial(name, proof);
             if supported { trial } else { trial.with_kind("unsupported").with_ignored_flag(true) }
         })
     }
+}
+
+fn trial(name: String, proof: Proof) -> Trial {
+    Trial::test(name, move || proof().map_err(|e| Failed::from(format!("{e:?}"))))
 }
 
 /// Longest time a case may take, in the time of its pace.
@@ -183,9 +188,19 @@ fn within(pace: Pace, case: impl Future<Output = Result<()>>) -> Result<()> {
 /// passed writes the compatibility table to the path in `PAAS_COMPATIBILITY`, if there is one.
 #[must_use]
 pub fn run(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
+    run_with(suites, Vec::new())
+}
+
+/// As [`run`], with further cases of the backend's own by name in the same program.
+#[must_use]
+pub fn run_with(
+    suites: impl IntoIterator<Item = Suite>,
+    own: impl IntoIterator<Item = (String, Proof)>,
+) -> ExitCode {
     let suites: Vec<Suite> = suites.into_iter().collect();
     let table = crate::compatibility(&suites);
-    let trials = suites.into_iter().flat_map(Suite::trials).collect();
+    let own = own.into_iter().map(|(name, proof)| trial(name, proof));
+    let trials = suites.into_iter().flat_map(Suite::trials).chain(own).collect();
     let arguments = Arguments::from_args();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let complete = !arguments.list && !conclusion.has_failed() && conclusion.num_filtered_out == 0;

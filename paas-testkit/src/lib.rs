@@ -28,7 +28,7 @@ mod table;
 mod world;
 
 pub use bench::{Bench, Fixture, Pace};
-pub use case::{Case, Suite, run};
+pub use case::{Case, Proof, Suite, run, run_with};
 pub use fault::{Fault, FaultPlan, Faults, Faulty};
 pub use recorder::{Recorded, Recorder};
 pub use table::compatibility;

@@ -117,7 +117,7 @@ pub struct RouteStatus {
     pub applied: Digest,
     /// The stable address.
     pub address: Address,
-    /// Instances that new requests may reach.
+    /// Instances that the route names, those of a slot without weight too.
     pub routed: Vec<InstanceId>,
     /// Endpoints with something open, in the route or not.
     pub in_use: Vec<EndpointUse>,

@@ -16,7 +16,7 @@ use paas_core::{BoxError, Error, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::connection::{ClientSocket, Entry, Served, drive};
 use super::http::Peer;
@@ -32,13 +32,16 @@ pub trait ListenerSource: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` for a name that is not known.
     async fn take(&self, name: &str) -> Result<std::net::TcpListener>;
+
+    /// Nobody accepts from the socket of this name any more: duplicates that were kept would let clients wait in vain.
+    fn release(&self, _name: &str) {}
 }
 
 /// The listeners that are served.
 pub(crate) struct Listeners {
     source: Arc<dyn ListenerSource>,
     slots: Arc<Semaphore>,
-    open: Mutex<HashMap<String, AbortHandle>>,
+    open: Mutex<HashMap<String, JoinHandle<()>>>,
     /// Where connections are served, also when a change comes from another thread.
     workers: Handle,
 }
@@ -81,21 +84,21 @@ impl Listeners {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, listener) in new {
             let accepting = accept(state.clone(), name.as_str().into(), listener, self.slots.clone());
-            open.insert(name, self.workers.spawn(accepting).abort_handle());
+            open.insert(name, self.workers.spawn(accepting));
         }
         Ok(())
     }
 
-    /// Stops to accept from all others; their open connections go on.
-    pub(crate) fn retain(&self, names: &[String]) {
+    /// Stops to accept from all others; their open connections go on. Their sockets are closed once the tasks that are
+    /// given back have ended.
+    pub(crate) fn retain(&self, names: &[String]) -> Vec<JoinHandle<()>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|name, task| {
-            let keep = names.contains(name);
-            if !keep {
-                task.abort();
-            }
-            keep
+        let others: Vec<String> = open.keys().filter(|name| !names.contains(name)).cloned().collect();
+        let ended = others.into_iter().filter_map(|name| {
+            self.source.release(&name);
+            open.remove(&name).inspect(JoinHandle::abort)
         });
+        ended.collect()
     }
 }
 

@@ -83,7 +83,7 @@ impl Running {
     /// Accepts no more, lets open work end, up to the configured time, and ends.
     pub async fn stop(self) {
         let state = &self.state;
-        state.listeners.retain(&[]);
+        drop(state.listeners.retain(&[]));
         state.clients.start_closing();
         // Idle clients that are about to send get an answer that says goodbye, instead of a reset.
         let lingered = tokio::time::timeout(state.config.linger, state.clients.all_gone()).await.is_ok();
@@ -96,7 +96,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.state.listeners.retain(&[]);
+        drop(self.state.listeners.retain(&[]));
         self.tasks.iter().for_each(AbortHandle::abort);
         self.state.clients.cut();
     }

@@ -137,7 +137,8 @@ impl State {
             runtime.settle(old.services.get(&runtime.service).map(AsRef::as_ref));
         }
         let table = self.tables.with(Arc::clone);
-        self.listeners.retain(&self.names(&table));
+        // Whoever was told that a route is gone is refused, not left waiting.
+        futures_util::future::join_all(self.listeners.retain(&self.names(&table))).await;
         self.forget(&table);
         outcome
     }
@@ -205,7 +206,8 @@ impl State {
                     all.any(|known| *known.id == *endpoint.id && known.addr == endpoint.addr)
                 })
             };
-            endpoints.retain(|endpoint| !endpoint.is_drained() || in_route(endpoint));
+            endpoints.iter_mut().for_each(|endpoint| endpoint.named = in_route(endpoint));
+            endpoints.retain(|endpoint| !endpoint.is_drained() || endpoint.named);
             ServiceUsage { service: id.to_owned(), stamp: ledger.stamp(id), note: ledger.note(id), endpoints }
         };
         Ok(self.runtimes(service)?.into_iter().map(usage).collect())

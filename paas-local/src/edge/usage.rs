@@ -147,6 +147,7 @@ impl Endpoint {
             id: self.id.to_string(),
             addr: self.addr,
             closed: word & CLOSED != 0,
+            named: false,
             open,
             requests: open - connections - tunnels,
             connections,
@@ -174,6 +175,9 @@ pub struct EndpointUsage {
     pub addr: SocketAddr,
     /// It gets no new work: removed, or in a slot without weight.
     pub closed: bool,
+    /// Its service's route names it.
+    #[serde(default)]
+    pub named: bool,
     /// All that is open; closed and 0 means drained.
     pub open: u64,
     /// Requests that are not answered to the end.

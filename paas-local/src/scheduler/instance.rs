@@ -20,7 +20,6 @@ pub(super) struct Note {
     pub(super) port: Option<u16>,
     pub(super) ready: Option<Probe>,
     pub(super) live: Option<Probe>,
-    pub(super) has_volumes: bool,
     pub(super) restart: Restart,
     pub(super) grace_ms: u64,
     pub(super) started: Timestamp,

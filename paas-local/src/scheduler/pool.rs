@@ -124,14 +124,10 @@ impl Entry {
         let excess = staying.split_off(wanted.min(staying.len()));
         steps.stop.extend(excess.iter().map(|instance| instance.id.clone()));
         let missing = wanted - staying.len();
-        let has_volumes = !workload.template.mounts.is_empty();
-        // A volume has one writer: its ordinal is taken until the last instance that had it is gone.
-        let holds = |instance: &&Instance| {
-            let stays = staying.iter().any(|staying| staying.id == instance.id);
-            stays || has_volumes || instance.note.has_volumes
-        };
-        let taken: BTreeSet<u32> = self.instances.iter().filter(holds).map(|i| i.note.ordinal).collect();
-        let limit = if has_volumes { wanted } else { wanted + taken.len() };
+        // No two that live share an ordinal, and one that is asked to end lives until it is gone.
+        let taken: BTreeSet<u32> = self.instances.iter().map(|instance| instance.note.ordinal).collect();
+        // Volumes belong to ordinals: a new instance waits for the last writer of its own.
+        let limit = if workload.template.mounts.is_empty() { wanted + taken.len() } else { wanted };
         let free = (0..u32::try_from(limit).unwrap_or(u32::MAX)).filter(|ordinal| !taken.contains(ordinal));
         steps.start = free.take(missing).collect();
         steps
@@ -193,7 +189,6 @@ impl Inner {
                 port: taken.as_ref().ok().copied().flatten(),
                 ready: template.ready.clone(),
                 live: template.live.clone(),
-                has_volumes: !template.mounts.is_empty(),
                 restart: template.restart,
                 grace_ms: u64::try_from(template.grace.as_millis()).unwrap_or(u64::MAX),
                 started: self.clock.now(),

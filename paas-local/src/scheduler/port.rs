@@ -2,36 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use paas_core::{Error, Result};
 
 const FIRST: u16 = 20_000;
 const LAST: u16 = 31_999;
 
+/// How many ports of the range were tried, by every platform in this process: each goes on where the last one was.
+static TRIED: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(getrandom::u32().unwrap_or_default()));
+
 /// The ports in use.
 #[derive(Debug, Default)]
-pub(super) struct Ports(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    used: BTreeSet<u16>,
-    last: u16,
-}
+pub(super) struct Ports(Mutex<BTreeSet<u16>>);
 
 impl Ports {
     /// A port of the loopback address on which nobody listens. Ports are reused as late as possible.
     pub(super) fn take(&self) -> Result<u16> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last < FIRST {
-            // Another platform on this machine likely began at another place.
-            state.last = FIRST + u16::try_from(std::process::id() % u32::from(LAST - FIRST)).unwrap_or(0);
-        }
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in FIRST..=LAST {
-            state.last = if state.last >= LAST { FIRST } else { state.last + 1 };
-            let port = state.last;
-            if !state.used.contains(&port) && TcpListener::bind(address(port)).is_ok() {
-                state.used.insert(port);
+            let place = TRIED.fetch_add(1, Ordering::Relaxed) % u32::from(LAST - FIRST + 1);
+            let port = FIRST + u16::try_from(place).unwrap_or(0);
+            if !used.contains(&port) && is_free(port) {
+                used.insert(port);
                 return Ok(port);
             }
         }
@@ -40,12 +34,17 @@ impl Ports {
 
     /// Marks a port of an instance that was found.
     pub(super) fn mark(&self, port: u16) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).used.insert(port);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
     }
 
     pub(super) fn free(&self, port: u16) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&port);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
     }
+}
+
+/// Whether nobody listens there.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind(address(port)).is_ok()
 }
 
 /// Where an instance of this port listens.

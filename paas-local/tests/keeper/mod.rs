@@ -14,11 +14,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use libtest_mimic::{Failed, Trial};
+use paas_core::{Error, ErrorKind};
 use paas_local::keeper::{
     Backoff, Keeper, KeeperEvent, KeeperOptions, Phase, ProcessSpec, ProcessState, RecordKind, SpoolItem,
     SpoolRecord,
 };
+use paas_testkit::Proof;
 use tempfile::TempDir;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,20 +34,17 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-pub(crate) fn trials() -> Vec<Trial> {
-    [process::CASES, output::CASES, death::CASES, socket::CASES]
-        .concat()
-        .into_iter()
-        .map(|(name, case)| {
-            Trial::test(format!("keeper::{name}"), move || {
-                let runtime =
-                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                runtime
-                    .block_on(async { tokio::time::timeout(Duration::from_secs(120), case()).await })
-                    .map_err(|_| Failed::from("the case exceeds its deadline"))
-            })
-        })
-        .collect()
+pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
+    [process::CASES, output::CASES, death::CASES, socket::CASES].concat().into_iter().map(|(name, case)| {
+        let proof: Proof = Box::new(move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime
+                .block_on(async { tokio::time::timeout(Duration::from_secs(120), case()).await })
+                .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))
+        });
+        (format!("keeper::{name}"), proof)
+    })
 }
 
 type Events = Pin<Box<dyn Stream<Item = KeeperEvent> + Send>>;

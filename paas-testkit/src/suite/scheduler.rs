@@ -42,9 +42,9 @@ pub trait SchedulerFixture: Fixture<Port = dyn Scheduler, Capabilities = Schedul
     /// Ends an instance's process from outside.
     fn kill<'a>(&'a self, instance: &'a InstanceId) -> BoxFuture<'a, Result<()>>;
 
-    /// Makes what the workloads of a tenant need to be there before they are applied.
-    fn prepare<'a>(&'a self, world: &'a World) -> BoxFuture<'a, Result<()>> {
-        let _ = world;
+    /// Makes what a workload of a world needs to be there before it is applied: its tenant's room, its volumes.
+    fn prepare<'a>(&'a self, world: &'a World, workload: &'a Workload) -> BoxFuture<'a, Result<()>> {
+        let _ = (world, workload);
         Box::pin(async { Ok(()) })
     }
 
@@ -64,7 +64,7 @@ fn cases() -> Vec<Case<dyn SchedulerFixture>> {
 
 /// Applies a workload as the tenant's own.
 async fn apply(bed: &Bed, workload: &Workload) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
+    bed.fixture.prepare(&bed.world, workload).await?;
     bed.port.apply(&bed.world.scope(), workload).await.map(drop)
 }
 

@@ -3,7 +3,7 @@
 use paas_core::Result;
 use paas_core::model::{RevisionNumber, Route, Slot, SlotTraffic};
 
-use super::{Bed, RouterFixture, Target, apply, domain, route};
+use super::{Bed, RouterFixture, Target, apply, domain, route, shares};
 use crate::case::{Case, cases};
 
 pub(super) fn cases() -> Vec<Case<dyn RouterFixture>> {
@@ -47,9 +47,9 @@ async fn a_service_without_a_route_has_no_traffic(bed: Bed) -> Result<()> {
 async fn requests_are_counted_by_slot_and_revision(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 3), (Slot::Green, 1)]).await?;
     apply(&bed, &route).await?;
-    send(&bed, "/", 40).await?;
-    let blue = counted(&bed, &route, Slot::Blue, 30).await?;
-    let green = counted(&bed, &route, Slot::Green, 10).await?;
+    let sent = shares(&bed, &route, &domain(&bed, "/"), &[], 40).await?;
+    let blue = counted(&bed, &route, Slot::Blue, sent[&Slot::Blue].into()).await?;
+    let green = counted(&bed, &route, Slot::Green, sent[&Slot::Green].into()).await?;
     assert_eq!((blue.revision, blue.errors), (RevisionNumber(1), 0));
     assert_eq!((green.revision, green.errors), (RevisionNumber(2), 0));
     Ok(())

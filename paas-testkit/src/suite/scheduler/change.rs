@@ -45,8 +45,8 @@ async fn applying_the_same_workload_twice_changes_nothing(bed: Bed) -> Result<()
 }
 
 async fn the_digest_that_apply_gives_is_the_one_that_the_status_repeats(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let mut workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     for replicas in [1, 2] {
         workload.replicas = Some(replicas);
         let digest = bed.port.apply(&bed.world.scope(), &workload).await?;

@@ -18,24 +18,24 @@ pub(super) fn cases() -> Vec<Case<dyn SchedulerFixture>> {
 }
 
 async fn an_apply_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     bed.port.apply(&bed.world.in_term(2), &workload).await?;
     refused(bed.port.apply(&bed.world.in_term(1), &workload).await, ErrorKind::Conflict);
     Ok(())
 }
 
 async fn a_removal_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     bed.port.apply(&bed.world.in_term(2), &workload).await?;
     refused(bed.port.remove(&bed.world.in_term(1), &workload.key).await, ErrorKind::Conflict);
     ready(&bed, &workload.key, 1).await.map(drop)
 }
 
 async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     bed.port.apply(&bed.world.in_term(1), &workload).await?;
     bed.port.list(&bed.world.in_term(2), &bed.world.selector()).await?;
     refused(bed.port.apply(&bed.world.in_term(1), &workload).await, ErrorKind::Conflict);
@@ -45,8 +45,8 @@ async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
 }
 
 async fn a_refused_apply_changes_nothing(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let mut workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     let digest = bed.port.apply(&bed.world.in_term(2), &workload).await?;
     let before = ready(&bed, &workload.key, 1).await?;
     workload.retire = vec![before[0].id.clone()];
@@ -59,8 +59,8 @@ async fn a_refused_apply_changes_nothing(bed: Bed) -> Result<()> {
 }
 
 async fn the_same_term_may_write_again(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     for term in [1, 1, 2, 2] {
         bed.port.apply(&bed.world.in_term(term), &workload).await?;
     }
@@ -68,8 +68,8 @@ async fn the_same_term_may_write_again(bed: Bed) -> Result<()> {
 }
 
 async fn a_read_of_an_earlier_term_is_answered(bed: Bed) -> Result<()> {
-    bed.fixture.prepare(&bed.world).await?;
     let workload = bed.world.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&bed.world, &workload).await?;
     bed.port.apply(&bed.world.in_term(2), &workload).await?;
     let listed = bed.port.list(&bed.world.in_term(1), &bed.world.selector()).await?;
     assert_eq!(listed.len(), 1);

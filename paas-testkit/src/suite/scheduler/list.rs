@@ -29,8 +29,8 @@ async fn an_app_without_workloads_has_an_empty_list(bed: Bed) -> Result<()> {
 async fn a_list_of_an_app_shows_nothing_of_others(bed: Bed) -> Result<()> {
     let (own, _) = started(&bed, bed.fixture.serving(), 1).await?;
     for world in [bed.world.another_app(), bed.world.of_other()] {
-        bed.fixture.prepare(&world).await?;
         let workload = world.workload(bed.fixture.serving(), 1)?;
+        bed.fixture.prepare(&world, &workload).await?;
         bed.port.apply(&world.scope(), &workload).await?;
     }
     let listed = bed.port.list(&bed.world.scope(), &bed.world.selector()).await?;
@@ -41,8 +41,8 @@ async fn a_list_of_an_app_shows_nothing_of_others(bed: Bed) -> Result<()> {
 async fn a_list_of_everything_shows_all(bed: Bed) -> Result<()> {
     let mut keys = Vec::new();
     for world in [bed.world.another_app(), bed.world.of_other()] {
-        bed.fixture.prepare(&world).await?;
         let workload = world.workload(bed.fixture.serving(), 1)?;
+        bed.fixture.prepare(&world, &workload).await?;
         bed.port.apply(&world.scope(), &workload).await?;
         keys.push(workload.key);
     }
@@ -94,8 +94,9 @@ async fn a_watch_tells_when_an_instance_becomes_ready(bed: Bed) -> Result<()> {
 async fn a_watch_of_a_tenant_tells_nothing_of_others(bed: Bed) -> Result<()> {
     let other = bed.world.of_other();
     let mut hints = bed.port.watch(&bed.world.scope()).await?;
-    bed.fixture.prepare(&other).await?;
-    bed.port.apply(&other.scope(), &other.workload(bed.fixture.serving(), 1)?).await?;
+    let others = other.workload(bed.fixture.serving(), 1)?;
+    bed.fixture.prepare(&other, &others).await?;
+    bed.port.apply(&other.scope(), &others).await?;
     apply(&bed, &bed.world.workload(bed.fixture.serving(), 1)?).await?;
     let hint = bed.soon("a hint", hints.next()).await?;
     assert_ne!(hint, Some(Hint::App(other.app)));
