@@ -9,7 +9,9 @@ use super::rollout::{Situation, Step, advance};
 use super::template::{self, Revisions, same};
 use crate::model::Timestamp;
 use crate::model::service::Kind;
-use crate::model::{Epoch, Failure, OperationKind, OperationState, RevisionNumber, ServiceName};
+use crate::model::{
+    Epoch, Failure, InstanceStatus, OperationKind, OperationState, RevisionNumber, ServiceName,
+};
 
 /// The outcome of one look.
 #[derive(Debug, PartialEq)]
@@ -130,12 +132,23 @@ impl Look<'_> {
             })
     }
 
-    /// Whether all that should run of a service is ready.
+    /// Ready instances that requests reach, where there are requests.
+    fn serving(&self, service: &ServiceState) -> u32 {
+        let route = self.observed.routes.get(&service.id);
+        let reached = |instance: &&InstanceStatus| {
+            let routed = route.is_none_or(|route| route.routed.contains(&instance.id));
+            instance.is_ready() && (routed || instance.endpoint.is_none())
+        };
+        let serving = self.observed.instances(&service.id, service.active).iter().filter(reached).count();
+        u32::try_from(serving).unwrap_or(u32::MAX)
+    }
+
+    /// Whether all that should run of a service is ready, and reached.
     fn is_ready(&self, app: &AppRecord, name: &ServiceName, goal: RevisionNumber) -> bool {
         let Some(service) = app.services.get(name) else { return false };
         let build = Build { revision: goal, incarnation: 0 };
         let is_task = template::spec(self.revisions, build, name).is_some_and(|spec| spec.kind == Kind::Task);
-        is_task || self.observed.ready(&service.id, service.active) >= service.count()
+        is_task || self.serving(service) >= service.count()
     }
 
     fn order(&self, goal: RevisionNumber) -> Vec<ServiceName> {
