@@ -4,6 +4,7 @@
 //! active and [`stage`](super::stage)s move replicas and weights over. Where they may not (volumes, `recreate`), the
 //! one slot changes its build in place.
 
+use super::defect::{self, Defect};
 use super::gate;
 use super::observed::Observed;
 use super::record::{AppRecord, Build, Direction, Mode, Phase, Rollout, ServiceState};
@@ -61,8 +62,7 @@ impl<'a> Course<'a> {
         let spec = template::spec(situation.revisions, rollout.build, name)?;
         let (release, mode) = (spec.release(), rollout.mode);
         let has_old = service.settled.is_some() && service.slots.contains_key(&service.active);
-        let slot =
-            if mode == Mode::SideBySide && has_old { service.active.other() } else { service.active };
+        let slot = if mode == Mode::SideBySide && has_old { service.active.other() } else { service.active };
         Some(Self { spec, release, mode, has_old, slot })
     }
 
@@ -93,6 +93,7 @@ fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
     let has_volumes = |spec: &ServiceSpec| !spec.volumes.is_empty();
     match release.strategy {
         Strategy::Recreate => Mode::Recreate,
+        _ if defect::has(Defect::VolumeShared) => Mode::SideBySide,
         _ if release.overlaps() && !has_volumes(spec) && !current.is_some_and(has_volumes) => {
             Mode::SideBySide
         }
@@ -102,13 +103,7 @@ fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
 
 impl ServiceState {
     /// Starts a rollout to a build. Without its revision there is none.
-    pub(crate) fn begin(
-        &mut self,
-        situation: Situation<'_>,
-        name: &ServiceName,
-        build: Build,
-        quick: bool,
-    ) {
+    pub(crate) fn begin(&mut self, situation: Situation<'_>, name: &ServiceName, build: Build, quick: bool) {
         let Some(spec) = template::spec(situation.revisions, build, name) else { return };
         let current = self.slots.get(&self.active);
         let current = current.and_then(|build| template::spec(situation.revisions, *build, name));
@@ -243,6 +238,7 @@ impl Walk<'_> {
         }
         let due = operation.filter(|_| !rollout.quick || course.spec.kind == Kind::Task);
         let task = template::task(situation.app, situation.revisions, name, rollout.build);
+        let task = task.filter(|_| !defect::has(Defect::TaskSkipped));
         let (Some(operation), Some(_)) = (due, task) else {
             return self.enter(service, Phase::Emptying, "begins");
         };
