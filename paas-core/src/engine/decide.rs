@@ -63,6 +63,7 @@ impl Look<'_> {
             Some((OperationKind::Start, OperationState::Running)) => self.start(app),
             _ => {}
         }
+        self.restart(app);
         self.step_all(app);
         self.archive(app);
     }
@@ -229,11 +230,28 @@ impl Look<'_> {
                     let active = service.active;
                     service.slots.entry(active).and_modify(|slot| *slot = build);
                 } else {
-                    service.begin(build, quick, self.now);
+                    service.begin(self.situation(app), name, build, quick);
                 }
             }
         }
         app.services.insert(name.clone(), service);
+    }
+
+    /// Begins the restarts that people asked for, as releases of the same revision.
+    fn restart(&self, app: &mut AppRecord) {
+        let mut services = app.services.clone();
+        for (name, service) in &mut services {
+            let Some(settled) = service.settled.filter(|settled| settled.incarnation != service.incarnation)
+            else {
+                continue;
+            };
+            let runs = !service.halted && is_wanted(app, self.revisions, name);
+            if runs && service.rollout.is_none() {
+                let build = Build { incarnation: service.incarnation, ..settled };
+                service.begin(self.situation(app), name, build, true);
+            }
+        }
+        app.services = services;
     }
 
     fn tasks(&self, build: Build, name: &ServiceName) -> Option<crate::model::Command> {
@@ -422,6 +440,10 @@ impl Look<'_> {
     }
 
     fn settle(&mut self, app: &mut AppRecord, name: &ServiceName, mut service: ServiceState, step: Step) {
+        if let (Step::Failed(_), Some(settled)) = (&step, service.settled) {
+            // A restart that failed is not tried again.
+            service.incarnation = settled.incarnation;
+        }
         match step {
             Step::Wait(at) => at.into_iter().for_each(|at| self.wake_at(at)),
             Step::Moved(text) => {
@@ -453,9 +475,6 @@ impl Look<'_> {
                     rollout.since = self.now;
                     rollout.phase = Phase::Filling;
                 } else {
-                    if let Some(settled) = service.settled {
-                        service.incarnation = settled.incarnation;
-                    }
                     service.turn_back(self.situation(app), name);
                 }
                 app.services.insert(name.clone(), service);

@@ -185,7 +185,7 @@ fn target(situation: Situation<'_>, name: &ServiceName, service: &ServiceState) 
     let count = service.count();
     let (active, other) = (service.active, service.active.other());
     let course = service.rollout.as_ref().and_then(|rollout| {
-        Course::of(situation, name, service, rollout.build).map(|course| (rollout, course))
+        Course::of(situation, name, service, rollout).map(|course| (rollout, course))
     });
     if !is_wanted(situation.app, situation.revisions, name) && course.is_none() {
         return Target {
@@ -199,7 +199,7 @@ fn target(situation: Situation<'_>, name: &ServiceName, service: &ServiceState) 
         let slots = [(active, full(count, ALL)), (other, full(warm, 0))].into();
         return Target { slots, floor: count, exchange: false };
     };
-    if course.in_place || !course.has_old {
+    if course.is_in_place() || !course.has_old {
         return in_place(service, rollout.phase, rollout.direction, &course);
     }
     let (candidate, old) = side_by_side(situation, service, &course);
@@ -260,14 +260,15 @@ fn none() -> Share {
     Share { count: 0, weight: 0, by_header: false }
 }
 
-/// The living instances of a slot: not stopping, not ended.
-fn living<'a>(
+/// The instances of a slot that were not asked to end, among them those that could not be started at all: they too
+/// hold a place until they are retired.
+fn staying<'a>(
     situation: Situation<'a>,
     service: &ServiceState,
     slot: Slot,
 ) -> impl Iterator<Item = &'a InstanceStatus> {
-    let gone = |state| matches!(state, InstanceState::Stopping | InstanceState::Exited);
-    situation.observed.instances(&service.id, slot).iter().filter(move |instance| !gone(instance.state))
+    let all = situation.observed.instances(&service.id, slot).iter();
+    all.filter(|instance| instance.state != InstanceState::Stopping)
 }
 
 /// Instances that should stop as soon as nothing is open on them. As many ready ones of the route as the floor allows.
@@ -280,13 +281,13 @@ fn victims(
     let mut victims = BTreeSet::new();
     let routed = |share: &Share| share.weight > 0;
     let ready =
-        |slot: &Slot| living(situation, service, *slot).filter(|instance| instance.is_ready()).count();
+        |slot: &Slot| staying(situation, service, *slot).filter(|instance| instance.is_ready()).count();
     let serving: usize =
         target.slots.iter().filter(|(_, share)| routed(share)).map(|(slot, _)| ready(slot)).sum();
     let mut spare = serving.saturating_sub(target.floor as usize);
     for (slot, share) in &target.slots {
         let digest = slot_digest(situation, name, service, *slot);
-        let mut candidates: Vec<_> = living(situation, service, *slot).collect();
+        let mut candidates: Vec<_> = staying(situation, service, *slot).collect();
         let outdated =
             |instance: &InstanceStatus| digest.as_ref().is_some_and(|digest| *digest != instance.template);
         // First what serves least: unready, then outdated, then the highest ordinal.
@@ -321,10 +322,10 @@ fn retired(
         victims.contains(&instance.id) && is_released(situation, &service.id, &instance.id)
     };
     let retire: Vec<_> =
-        living(situation, service, slot).filter(drained).map(|instance| instance.id.clone()).collect();
-    let staying = living(situation, service, slot).count() - retire.len();
+        staying(situation, service, slot).filter(drained).map(|instance| instance.id.clone()).collect();
+    let others = staying(situation, service, slot).count() - retire.len();
     // A smaller count alone would let the scheduler choose, and stop what has not drained.
-    let kept = count.max(u32::try_from(staying).unwrap_or(u32::MAX));
+    let kept = count.max(u32::try_from(others).unwrap_or(u32::MAX));
     (retire, kept)
 }
 
@@ -338,7 +339,7 @@ fn route(
 ) -> Option<Route> {
     let Situation { app, revisions, .. } = situation;
     let candidate = service.rollout.as_ref().map(|rollout| rollout.build);
-    let serving = service.settled.or(candidate)?;
+    let serving = service.settled.or(candidate).or_else(|| service.slots.get(&service.active).copied())?;
     if !is_wanted(app, revisions, name) && candidate.is_none() && situation.observed.is_down(&service.id) {
         return None;
     }
@@ -352,7 +353,7 @@ fn route(
     route.sticky = release.sticky.clone();
     for (slot, share) in target.slots.iter().filter(|(_, share)| share.weight > 0 || share.by_header) {
         let Some(build) = service.slots.get(slot) else { continue };
-        let open = living(situation, service, *slot).filter(|i| i.is_ready() && !victims.contains(&i.id));
+        let open = staying(situation, service, *slot).filter(|i| i.is_ready() && !victims.contains(&i.id));
         let endpoints: Vec<_> = open.filter_map(|instance| instance.endpoint.clone()).collect();
         if endpoints.is_empty() {
             continue;

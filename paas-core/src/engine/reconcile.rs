@@ -110,7 +110,7 @@ impl Reconciler {
         for (name, service) in &app.services {
             let Some(rollout) = &service.rollout else { continue };
             let situation = Situation { app, revisions, observed: &empty, now: Timestamp(0) };
-            let judged = Course::of(situation, name, service, rollout.build)
+            let judged = Course::of(situation, name, service, rollout)
                 .is_some_and(|course| !course.release.abort_if.is_empty());
             if judged {
                 let traffic = self.ports.router.traffic(scope, &app.service_resource(&service.id)).await?;

@@ -396,8 +396,8 @@ impl InstanceStatus {
 pub struct WorkloadStatus {
     /// Which one.
     pub key: WorkloadKey,
-    /// The digest of the workload that was applied last; `None` where the scheduler found instances after a restart
-    /// and nothing has been applied since.
+    /// The digest of the workload that was applied last; `None` once it was removed and its instances are on their
+    /// way out, and where the scheduler found instances after a restart and nothing has been applied since.
     pub applied: Option<Digest>,
     /// Its instances, those that are stopping included, by ordinal.
     pub instances: Vec<InstanceStatus>,

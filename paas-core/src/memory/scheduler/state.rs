@@ -175,6 +175,7 @@ impl State {
         let now = Instant::now();
         let Some(held) = self.workloads.get_mut(key) else { return };
         held.desired = None;
+        held.applied = None;
         held.ran = false;
         let ids: Vec<InstanceId> = held.instances.keys().cloned().collect();
         for id in ids {
