@@ -184,9 +184,10 @@ fn target(situation: Situation<'_>, name: &ServiceName, service: &ServiceState) 
     let full = |count, weight| Share { count, weight, by_header: false };
     let count = service.count();
     let (active, other) = (service.active, service.active.other());
-    let course = service.rollout.as_ref().and_then(|rollout| {
-        Course::of(situation, name, service, rollout).map(|course| (rollout, course))
-    });
+    let course = service
+        .rollout
+        .as_ref()
+        .and_then(|rollout| Course::of(situation, name, service, rollout).map(|course| (rollout, course)));
     if !is_wanted(situation.app, situation.revisions, name) && course.is_none() {
         return Target {
             slots: [(active, full(0, 0)), (other, full(0, 0))].into(),

@@ -61,8 +61,7 @@ impl<'a> Course<'a> {
         let spec = template::spec(situation.revisions, rollout.build, name)?;
         let (release, mode) = (spec.release(), rollout.mode);
         let has_old = service.settled.is_some() && service.slots.contains_key(&service.active);
-        let slot =
-            if mode == Mode::SideBySide && has_old { service.active.other() } else { service.active };
+        let slot = if mode == Mode::SideBySide && has_old { service.active.other() } else { service.active };
         Some(Self { spec, release, mode, has_old, slot })
     }
 
@@ -102,13 +101,7 @@ fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
 
 impl ServiceState {
     /// Starts a rollout to a build. Without its revision there is none.
-    pub(crate) fn begin(
-        &mut self,
-        situation: Situation<'_>,
-        name: &ServiceName,
-        build: Build,
-        quick: bool,
-    ) {
+    pub(crate) fn begin(&mut self, situation: Situation<'_>, name: &ServiceName, build: Build, quick: bool) {
         let Some(spec) = template::spec(situation.revisions, build, name) else { return };
         let current = self.slots.get(&self.active);
         let current = current.and_then(|build| template::spec(situation.revisions, *build, name));
