@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 /// A service of the company: greets whoever asks.
 async fn greet(mut instance: Instance) -> i32 {
     let Ok(listener) = instance.listen() else { return 1 };
-    let greeting = format!("{} from {}\n", instance.arguments.join(" "), instance.id);
+    let greeting = format!("{} from {}\n", instance.arguments.join(" "), instance.place.id);
     instance.say("listening");
     let mut open = JoinSet::new();
     loop {

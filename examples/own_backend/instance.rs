@@ -1,4 +1,4 @@
-//! One instance: what a function gets to work with, and what becomes of it from its first start until it is gone.
+//! One instance: what its function gets to work with, and what becomes of it until it is gone.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use paas::model::{Endpoint, Exit, InstanceId, InstanceState, Role, Timestamp, WorkloadKey};
+use paas::model::{Clock, Endpoint, Exit, InstanceId, InstanceState, Role, Workload, WorkloadKey};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::scheduler::{Inner, Running};
 
@@ -26,14 +26,12 @@ where
 
 /// What a function gets to work with.
 pub(crate) struct Instance {
-    /// Which instance it is.
-    pub(crate) id: InstanceId,
+    pub(crate) place: Place,
     /// The words after the function's name.
     pub(crate) arguments: Vec<String>,
     socket: Option<TcpListener>,
-    ready: Box<dyn Fn() + Send + Sync>,
     stop: watch::Receiver<()>,
-    lines: Lines,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Instance {
@@ -41,7 +39,7 @@ impl Instance {
     pub(crate) fn listen(&mut self) -> io::Result<tokio::net::TcpListener> {
         let socket = self.socket.take().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
-        (self.ready)();
+        self.place.update(|running| running.status.state = InstanceState::Ready);
         Ok(listener)
     }
 
@@ -61,23 +59,34 @@ impl Instance {
     }
 }
 
-type Lines = Arc<Mutex<Vec<String>>>;
+/// Where an instance stands in its scheduler.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(super) inner: Weak<Inner>,
+    pub(super) key: WorkloadKey,
+    pub(crate) id: InstanceId,
+}
+
+impl Place {
+    /// Changes what the scheduler says of the instance, unless it was asked to end.
+    fn update<T>(&self, change: impl FnOnce(&mut Running) -> T) -> Option<T> {
+        self.inner.upgrade()?.update(&self.key, &self.id, change)
+    }
+}
 
 /// How many of the last lines are kept.
 const LINES: usize = 20;
-/// The pauses before an instance that ended is started again: doubled from the shortest to the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// The pause before an instance that ended is started again, doubled up to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs a function again and again in one place.
 pub(super) struct Life {
-    pub(super) inner: Weak<Inner>,
-    pub(super) key: WorkloadKey,
-    pub(super) id: InstanceId,
+    pub(super) place: Place,
+    /// What it was started from, which is what it is started from again.
+    pub(super) origin: Workload,
     pub(super) function: Function,
     pub(super) arguments: Vec<String>,
-    pub(super) has_port: bool,
-    pub(super) is_task: bool,
-    pub(super) grace: Duration,
     pub(super) stop: watch::Receiver<()>,
     /// Held over all runs, so that the address stays and connections wait while a crashed instance starts again.
     pub(super) socket: Option<TcpListener>,
@@ -85,112 +94,89 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) async fn live(mut self) {
-        let (mut pause, longest) = PAUSES;
+        let mut pause = PAUSE;
         while let Some(exit) = self.run().await {
-            let state = if self.is_task { InstanceState::Exited } else { InstanceState::BackingOff };
-            self.update(|running| {
-                running.status.state = state;
-                running.status.message = Some(exit.to_string());
+            let is_task = self.origin.is_task();
+            self.place.update(|running| {
+                running.status.state =
+                    if is_task { InstanceState::Exited } else { InstanceState::BackingOff };
                 running.status.last_exit = Some(exit);
             });
             tokio::select! {
                 _ = self.stop.changed() => break,
-                () = tokio::time::sleep(pause), if !self.is_task => {}
+                () = tokio::time::sleep(pause), if !is_task => {}
             }
-            pause = longest.min(pause * 2);
-            self.update(|running| {
+            pause = LONGEST_PAUSE.min(pause * 2);
+            self.place.update(|running| {
                 running.status.restarts += 1;
                 running.status.state = InstanceState::Starting;
             });
         }
-        if let Some(inner) = self.inner.upgrade() {
-            inner.gone(&self.key, &self.id);
+        if let Some(inner) = self.place.inner.upgrade() {
+            inner.gone(&self.place.key, &self.place.id);
         }
     }
 
     /// Runs the function once. `None` where it was asked to end.
     async fn run(&mut self) -> Option<Exit> {
-        let lines = Lines::default();
+        let lines = Arc::default();
+        let now = || Clock::system().now();
         let mut run = match self.start(&lines) {
             Ok(run) => run?,
-            Err(error) => return Some(exit(|exit| exit.reason = Some(format!("no socket: {error}")))),
+            Err(error) => return Some(Exit::with_reason(format!("no socket: {error}"), now())),
         };
-        tokio::select! {
-            ended = &mut run => Some(exit(|exit| tell(exit, &ended, &lines))),
+        let ended = tokio::select! {
+            ended = &mut run => ended,
             _ = self.stop.changed() => {
-                if tokio::time::timeout(self.grace, &mut run).await.is_err() {
+                if tokio::time::timeout(self.origin.template.grace, &mut run).await.is_err() {
                     run.abort();
                     let _aborted = run.await;
                 }
-                None
+                return None;
             }
-        }
+        };
+        let mut exit = match ended {
+            Ok(code) => Exit::with_code(code, now()),
+            Err(error) if error.is_panic() => Exit::with_reason("it panicked", now()),
+            Err(_) => Exit::with_reason("it was killed", now()),
+        };
+        exit.last_lines = std::mem::take(&mut lines.lock().unwrap_or_else(PoisonError::into_inner));
+        Some(exit)
     }
 
-    fn start(&mut self, lines: &Lines) -> io::Result<Option<JoinHandle<i32>>> {
-        let (inner, key, id) = (self.inner.clone(), self.key.clone(), self.id.clone());
+    fn start(&mut self, lines: &Arc<Mutex<Vec<String>>>) -> io::Result<Option<JoinHandle<i32>>> {
         let instance = Instance {
-            id: self.id.clone(),
+            place: self.place.clone(),
             arguments: self.arguments.clone(),
             socket: self.socket()?,
-            ready: Box::new(move || ready(&inner, &key, &id)),
             stop: self.stop.clone(),
             lines: Arc::clone(lines),
         };
         let function = Arc::clone(&self.function);
-        let steady = !self.has_port && !self.is_task;
+        let is_ready = self.socket.is_none() && !self.origin.is_task();
         // Spawned within the update: it cannot be ready before it can be killed.
-        Ok(self.update(|running| {
+        Ok(self.place.update(|running| {
             let run = tokio::spawn(async move { function(instance).await });
             running.run = Some(run.abort_handle());
-            if steady {
+            if is_ready {
                 running.status.state = InstanceState::Ready;
             }
             run
         }))
     }
 
-    /// The instance's socket, bound when it is first needed.
+    /// The instance's socket, if it has a port; bound when it is first needed.
     fn socket(&mut self) -> io::Result<Option<TcpListener>> {
-        if self.has_port && self.socket.is_none() {
+        if self.origin.template.port.is_some() && self.socket.is_none() {
             let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             socket.set_nonblocking(true)?;
-            let address = socket.local_addr()?;
-            self.socket = Some(socket);
-            if let Role::Slot(slot) = self.key.role {
-                let endpoint = Endpoint { instance: self.id.clone(), slot, address };
-                self.update(|running| running.status.endpoint = Some(endpoint));
+            if let Role::Slot(slot) = self.origin.key.role {
+                let (instance, address) = (self.place.id.clone(), socket.local_addr()?);
+                let endpoint = Endpoint { instance, slot, address };
+                self.place.update(|running| running.status.endpoint = Some(endpoint));
             }
+            self.socket = Some(socket);
         }
         self.socket.as_ref().map(TcpListener::try_clone).transpose()
-    }
-
-    fn update<T>(&self, change: impl FnOnce(&mut Running) -> T) -> Option<T> {
-        self.inner.upgrade()?.update(&self.key, &self.id, change)
-    }
-}
-
-fn ready(inner: &Weak<Inner>, key: &WorkloadKey, id: &InstanceId) {
-    if let Some(inner) = inner.upgrade() {
-        inner.update(key, id, |running| {
-            running.status.state = InstanceState::Ready;
-            running.status.message = None;
-        });
-    }
-}
-
-fn exit(fill: impl FnOnce(&mut Exit)) -> Exit {
-    let mut exit = Exit::default();
-    exit.at = Timestamp::from(std::time::SystemTime::now());
-    fill(&mut exit);
-    exit
-}
-
-fn tell(exit: &mut Exit, ended: &Result<i32, JoinError>, lines: &Lines) {
-    exit.last_lines = std::mem::take(&mut lines.lock().unwrap_or_else(PoisonError::into_inner));
-    match ended {
-        Ok(code) => exit.code = Some(*code),
-        Err(error) if error.is_panic() => exit.reason = Some("it panicked".to_owned()),
-        Err(_) => exit.reason = Some("it was killed".to_owned()),
     }
 }

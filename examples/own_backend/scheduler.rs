@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use paas::backend::{Fence, HintFeed, Steps};
 use paas::model::{
-    Clock, Digest, IdSource, InstanceId, InstanceState, InstanceStatus, Restart, Role, Scope, Source,
-    Template, Workload, WorkloadKey, WorkloadStatus,
+    Clock, Digest, IdSource, InstanceId, InstanceState, InstanceStatus, Scope, Source, Template, Workload,
+    WorkloadKey, WorkloadStatus,
 };
 use paas::port::{Backend, Hints, Scheduler, SchedulerCapabilities, Selector};
 use paas::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::instance::{Function, Life};
+use super::instance::{Function, Life, Place};
 
 /// Runs services that are functions of this very program: `run: greet hello` is a task of the function registered as
 /// `greet`, with a socket of its own. A whole app runs and is debugged in one process; routes, releases and everything
@@ -183,23 +183,12 @@ impl Inner {
     }
 
     fn start(self: &Arc<Self>, workload: &Workload, ordinal: u32) -> Option<Running> {
-        let (key, template) = (workload.key.clone(), &workload.template);
-        let (function, arguments) = self.program(template).ok()?; // `apply` has refused what is none.
-        let (id, digest) = (InstanceId::generate(&self.ids), template.digest());
+        let (function, arguments) = self.program(&workload.template).ok()?; // `apply` has refused what is none.
+        let (id, digest) = (InstanceId::generate(&self.ids), workload.template.digest());
         let status = InstanceStatus::new(id.clone(), ordinal, workload.revision, digest, self.clock.now());
         let (stop, stopped) = watch::channel(());
-        let life = Life {
-            inner: Arc::downgrade(self),
-            id,
-            function,
-            arguments,
-            has_port: template.port.is_some(),
-            is_task: matches!(key.role, Role::Task(_)) || template.restart == Restart::Never,
-            grace: template.grace,
-            stop: stopped,
-            socket: None,
-            key,
-        };
+        let place = Place { inner: Arc::downgrade(self), key: workload.key.clone(), id };
+        let life = Life { place, origin: workload.clone(), function, arguments, stop: stopped, socket: None };
         tokio::spawn(life.live());
         Some(Running { status, run: None, stop: Some(stop) })
     }

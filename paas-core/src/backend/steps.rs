@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{InstanceId, InstanceState, InstanceStatus, Restart, Role, Workload};
+use crate::model::{InstanceId, InstanceState, InstanceStatus, Workload};
 
 /// What a scheduler does about one workload now. It looks again whenever something is applied or an instance is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Steps {
         let Some(workload) = desired else {
             return Self { stop: living.map(|instance| instance.id.clone()).collect(), start: Vec::new() };
         };
-        if matches!(workload.key.role, Role::Task(_)) || workload.template.restart == Restart::Never {
+        if workload.is_task() {
             let start = if instances.is_empty() { vec![0] } else { Vec::new() };
             return Self { stop: Vec::new(), start };
         }
