@@ -237,16 +237,21 @@ impl Look<'_> {
         app.services.insert(name.clone(), service);
     }
 
-    /// Begins the restarts that people asked for, as releases of the same revision.
+    /// Begins the restarts that people asked for, as releases of the same revision; not of what is about to leave.
     fn restart(&self, app: &mut AppRecord) {
+        let running = app.operation.as_ref().filter(|operation| operation.state == OperationState::Running);
+        let goal = running.and_then(|operation| operation.kind.revision()).or(app.promoted);
+        let stays = |name: &ServiceName| {
+            let revision = goal.and_then(|goal| self.revisions.get(&goal));
+            revision.is_some_and(|revision| revision.spec.services.contains_key(name))
+        };
         let mut services = app.services.clone();
         for (name, service) in &mut services {
             let Some(settled) = service.settled.filter(|settled| settled.incarnation != service.incarnation)
             else {
                 continue;
             };
-            let runs = !service.halted && is_wanted(app, self.revisions, name);
-            if runs && service.rollout.is_none() {
+            if !service.halted && stays(name) && service.rollout.is_none() {
                 let build = Build { incarnation: service.incarnation, ..settled };
                 service.begin(self.situation(app), name, build, true);
             }
@@ -374,8 +379,21 @@ impl Look<'_> {
             }
         }
         if app.services.values().all(|service| service.halted && self.observed.is_down(&service.id)) {
+            self.forget_unpromoted(app);
             self.note(app, None, "everything has stopped");
             self.end(app, OperationState::Succeeded);
+        }
+    }
+
+    /// A release that a stop has cut short must not come back by halves: what starts next is what was promoted last.
+    fn forget_unpromoted(&self, app: &mut AppRecord) {
+        let Some(goal) = app.promoted else { return };
+        for (name, service) in &mut app.services {
+            let build = service.build(goal);
+            if service.settled.is_some() && template::spec(self.revisions, build, name).is_some() {
+                service.settled = Some(build);
+                service.slots = [(service.active, build)].into();
+            }
         }
     }
 
