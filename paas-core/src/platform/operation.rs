@@ -145,8 +145,10 @@ impl OperationHandle {
                     app.operation.as_mut().filter(|known| known.id == *id && !known.state.is_final());
                 let operation = operation.ok_or_else(over)?;
                 if operation.kind.revision().is_none() {
-                    return Err(Error::conflict("only a release takes signals; start or stop the app instead")
-                        .with("operation", &operation.kind));
+                    return Err(Error::conflict(
+                        "only a release takes signals; start or stop the app instead",
+                    )
+                    .with("operation", &operation.kind));
                 }
                 match signal {
                     Signal::Pause => operation.paused = true,
