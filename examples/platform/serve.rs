@@ -16,7 +16,6 @@ use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
@@ -38,7 +37,6 @@ pub(crate) struct Served {
     environment: EnvironmentHandle,
     bundle: AppSpec,
     routes: RouteChanges,
-    quit: Notify,
     console: Console,
 }
 
@@ -58,10 +56,7 @@ async fn serve(options: &Options, console: &Console, mut told: Told) -> Result<(
         // Whatever was begun is known to the keeper and the next start goes on with it.
         () = told.again() => return Ok(()),
     };
-    tokio::select! {
-        () = told.again() => {}
-        () = served.quit.notified() => {}
-    }
+    told.again().await;
     tokio::select! {
         ended = served.end(options.keep) => ended,
         () = told.again() => Ok(()),
@@ -101,15 +96,8 @@ async fn start(options: &Options, console: &Console, tasks: &mut JoinSet<()>) ->
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
-    let served = Arc::new(Served {
-        machine,
-        platform,
-        environment,
-        bundle,
-        routes,
-        quit: Notify::new(),
-        console: console.clone(),
-    });
+    let served =
+        Arc::new(Served { machine, platform, environment, bundle, routes, console: console.clone() });
     tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
     tasks.spawn(events(served.platform.clone(), console.clone()));
     for (service, domain) in served.domains() {
@@ -329,10 +317,6 @@ impl Served {
                 Ok(json!({ "platform": std::process::id(), "keeper": keeper, "edge": edge }))
             }
             Ask::RouteChanges => Ok(self.routes.to_json()),
-            Ask::Quit => {
-                self.quit.notify_one();
-                Ok(Value::Null)
-            }
         }
     }
 
