@@ -15,9 +15,9 @@ use paas::model::{
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 
 use crate::console::Console;
 use crate::control::{self, Ask, Change};
@@ -37,28 +37,54 @@ pub(crate) struct Served {
     environment: EnvironmentHandle,
     bundle: AppSpec,
     routes: RouteChanges,
-    quit: Notify,
     console: Console,
 }
 
-/// Serves until it is told to end.
+/// Serves until it is told to end. Told again, it ends at once.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let console = Console::start();
     console.say(&format!("starting in {}", options.data.display()));
-    let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
-    let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
-    let outcome = tokio::select! {
-        outcome = start_and_serve(&options, &console) => outcome,
-        // Whatever was begun is known to the keeper and the next start goes on with it.
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-    };
+    let outcome = serve(&options, &console, Told::listen()?).await;
     console.flush();
     outcome
 }
 
-async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
+async fn serve(options: &Options, console: &Console, mut told: Told) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    let served = tokio::select! {
+        served = start(options, console, &mut tasks) => served?,
+        // Whatever was begun is known to the keeper and the next start goes on with it.
+        () = told.again() => return Ok(()),
+    };
+    told.again().await;
+    tokio::select! {
+        ended = served.end(options.keep) => ended,
+        () = told.again() => Ok(()),
+    }
+}
+
+/// The signals that ask for the end. One listener for all stages, so that each signal counts once.
+struct Told {
+    term: Signal,
+    int: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self> {
+        let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
+        let term = signal(SignalKind::terminate()).map_err(unlistened)?;
+        Ok(Self { term, int: signal(SignalKind::interrupt()).map_err(unlistened)? })
+    }
+
+    async fn again(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+async fn start(options: &Options, console: &Console, tasks: &mut JoinSet<()>) -> Result<Arc<Served>> {
     let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
     let (bundle, is_new) = write_bundle(&options.data)?;
     let address = machine.public_address();
@@ -70,16 +96,8 @@ async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
-    let served = Arc::new(Served {
-        machine,
-        platform,
-        environment,
-        bundle,
-        routes,
-        quit: Notify::new(),
-        console: console.clone(),
-    });
-    let mut tasks = tokio::task::JoinSet::new();
+    let served =
+        Arc::new(Served { machine, platform, environment, bundle, routes, console: console.clone() });
     tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
     tasks.spawn(events(served.platform.clone(), console.clone()));
     for (service, domain) in served.domains() {
@@ -87,10 +105,7 @@ async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
     }
     served.go(is_new).await?;
     tasks.spawn(lines(Arc::clone(&served)));
-    served.until_told().await?;
-    served.end(options.keep).await?;
-    tasks.shutdown().await;
-    Ok(())
+    Ok(served)
 }
 
 /// Writes the bundled app beside the data: its file, and its program, which is this one under another name.
@@ -230,18 +245,6 @@ impl Served {
         Ok(())
     }
 
-    async fn until_told(&self) -> Result<()> {
-        let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
-        let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
-        let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            () = self.quit.notified() => {}
-        }
-        Ok(())
-    }
-
     /// Stops in good order; or leaves what runs to the keeper.
     async fn end(&self, keep: bool) -> Result<()> {
         if keep {
@@ -314,10 +317,6 @@ impl Served {
                 Ok(json!({ "platform": std::process::id(), "keeper": keeper, "edge": edge }))
             }
             Ask::RouteChanges => Ok(self.routes.to_json()),
-            Ask::Quit => {
-                self.quit.notify_one();
-                Ok(Value::Null)
-            }
         }
     }
 
