@@ -213,7 +213,12 @@ impl Look<'_> {
         let Some(mut service) = app.services.get(name).cloned() else { return };
         let build = service.build(goal);
         match &service.rollout {
-            Some(rollout) if rollout.direction == Direction::Back => return,
+            Some(rollout) if rollout.direction == Direction::Back => {
+                let returns = service.settled.is_some_and(|settled| self.is_alike(app, name, settled, build));
+                if !returns {
+                    service.leave_return(self.situation(app), name, build, quick);
+                }
+            }
             Some(rollout) if same(app, self.revisions, name, rollout.build, build) => {
                 if rollout.build == build {
                     return;
@@ -229,9 +234,7 @@ impl Look<'_> {
             Some(_) => service.turn_back(self.situation(app), name),
             None => {
                 if let Some(settled) = service.settled
-                    && template::template(app, self.revisions, name, settled)
-                        == template::template(app, self.revisions, name, build)
-                    && self.tasks(settled, name) == self.tasks(build, name)
+                    && self.is_alike(app, name, settled, build)
                 {
                     // Only what the route says differs.
                     service.settled = Some(build);
@@ -268,6 +271,12 @@ impl Look<'_> {
             }
         }
         app.services = services;
+    }
+
+    /// Whether two builds of a service differ in nothing but what its route says.
+    fn is_alike(&self, app: &AppRecord, name: &ServiceName, a: Build, b: Build) -> bool {
+        let template = |build| template::template(app, self.revisions, name, build);
+        template(a) == template(b) && self.tasks(a, name) == self.tasks(b, name)
     }
 
     fn tasks(&self, build: Build, name: &ServiceName) -> Option<crate::model::Command> {

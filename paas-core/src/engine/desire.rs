@@ -220,16 +220,14 @@ fn in_place(service: &ServiceState, phase: Phase, direction: Direction, course: 
     };
     let share = Share { count: if stopping { 0 } else { count }, weight: ALL, by_header: false };
     let other = Share { count: 0, weight: 0, by_header: false };
-    let floor = match (stopping, course.is_ordered()) {
+    // On the way back there may be instances of several builds, however they got there.
+    let exchange = course.is_ordered() || direction == Direction::Back;
+    let floor = match (stopping, exchange) {
         (true, _) => 0,
         (false, true) => count.saturating_sub(1),
         (false, false) => count,
     };
-    Target {
-        slots: [(course.slot, share), (course.slot.other(), other)].into(),
-        floor,
-        exchange: course.is_ordered(),
-    }
+    Target { slots: [(course.slot, share), (course.slot.other(), other)].into(), floor, exchange }
 }
 
 /// The candidate's and the old side's shares while both run.
@@ -241,13 +239,16 @@ fn side_by_side(situation: Situation<'_>, service: &ServiceState, course: &Cours
     let (candidate, weight, old) = match (rollout.direction, rollout.phase) {
         (Direction::Back, Phase::Filling) => {
             let new = situation.observed.ready(&service.id, course.slot);
-            let all = new + situation.observed.ready(&service.id, service.active);
-            (stage.candidate, (ALL * new).checked_div(all).unwrap_or(0), count)
+            let old = situation.observed.ready(&service.id, service.active);
+            // The candidate makes room as the old side comes back: there may be none for both.
+            let room = stage.candidate.min(count.saturating_sub(old));
+            (room, (ALL * new).checked_div(new + old).unwrap_or(0), count)
         }
         (Direction::Back, _) => (0, 0, count),
         // A slot that is still warm may be just what is wanted; Emptying passes over it then.
         (_, Phase::Task) => (if service.warm_until.is_some() { count } else { 0 }, 0, count),
         (_, Phase::Emptying) => (0, 0, count),
+        (_, Phase::Filling) if defect::has(Defect::FloorIgnored) => (stage.candidate, 0, stage.old),
         (_, Phase::Filling) => (
             stage.candidate,
             previous.map_or(0, |stage| stage.weight),

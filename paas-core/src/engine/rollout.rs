@@ -153,6 +153,34 @@ impl ServiceState {
         self.rollout = Some(rollout);
     }
 
+    /// Begins a release in the middle of a return, where that harms nothing: what it returns to may never run again.
+    pub(crate) fn leave_return(
+        &mut self,
+        situation: Situation<'_>,
+        name: &ServiceName,
+        build: Build,
+        quick: bool,
+    ) {
+        let Some(rollout) = self.rollout.clone().filter(|rollout| rollout.phase == Phase::Filling) else {
+            return;
+        };
+        let Some(course) = Course::of(situation, name, self, &rollout) else { return };
+        if course.is_in_place() || !course.has_old {
+            self.begin(situation, name, build, quick);
+            if let Some(begun) = &mut self.rollout {
+                // The slot may hold instances of several builds, so it cannot be the old side of two.
+                begun.mode = rollout.mode;
+            }
+        } else if situation.observed.ready(&self.id, self.active) == 0
+            && situation.now >= rollout.since + course.release.deadline
+        {
+            // The candidate serves what the old side cannot: the release begins from there.
+            self.active = course.slot;
+            self.settled = Some(rollout.build);
+            self.begin(situation, name, build, quick);
+        }
+    }
+
     /// Gives a rollout up at once, when all instances are to stop anyway. A slot keeps its build until it is empty:
     /// the route is made from it while its instances drain.
     pub(crate) fn drop_rollout(&mut self) {
@@ -420,7 +448,10 @@ impl Walk<'_> {
                 {
                     return self.enter(service, Phase::Shifting, "the old revision takes over again");
                 }
-                Phase::Filling => return Step::Wait(None),
+                Phase::Filling => {
+                    let deadline = self.deadline();
+                    return Step::Wait((self.situation.now < deadline).then_some(deadline));
+                }
                 _ if !observed.is_empty(&service.id, self.course.slot) => return Step::Wait(None),
                 _ => service.slots.remove(&self.course.slot),
             };
@@ -441,8 +472,9 @@ impl Walk<'_> {
             _ => {
                 let observed = self.situation.observed;
                 let all = observed.instances(&service.id, service.active).len();
-                let exchanged = !self.course.is_ordered() || self.candidates(service).len() == all;
-                if !exchanged || observed.ready(&service.id, service.active) < service.count() {
+                if self.candidates(service).len() < all
+                    || observed.ready(&service.id, service.active) < service.count()
+                {
                     return Step::Wait(None);
                 }
                 service.rollout = None;
