@@ -54,6 +54,8 @@ fn every_seed_keeps_every_rule() {
             sum.faults += outcome.faults;
             sum.crashes += outcome.crashes;
             sum.suspensions += outcome.suspensions;
+            sum.deploys += outcome.deploys;
+            sum.started += outcome.started;
             sum.calls += outcome.calls;
             sum.calls_to_rest = sum.calls_to_rest.max(outcome.calls_to_rest);
         }

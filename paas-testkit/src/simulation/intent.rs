@@ -60,6 +60,8 @@ pub(super) struct RolloutIntent {
     mode: Mode,
     phase: String,
     stage: u32,
+    /// Without tasks: a return to what ran before, or a restart.
+    pub(super) quick: bool,
 }
 
 impl fmt::Display for ServiceIntent {
@@ -72,7 +74,7 @@ impl fmt::Display for ServiceIntent {
             write!(f, " settled={}", settled.revision)?;
         }
         if let Some(rollout) = &self.rollout {
-            let RolloutIntent { build, direction, mode, phase, stage } = rollout;
+            let RolloutIntent { build, direction, mode, phase, stage, .. } = rollout;
             write!(f, " {direction} to {} {mode:?} {phase} {stage}", build.revision)?;
         }
         Ok(())
@@ -118,6 +120,12 @@ impl Intent {
     pub(super) fn floor(&self, id: &ServiceId, specs: &Specs) -> u32 {
         let Some((name, service)) = self.service(id) else { return 0 };
         if service.halted || service.settled.is_none() {
+            return 0;
+        }
+        let goal =
+            service.rollout.as_ref().and_then(|rollout| specs.service(self, rollout.build.revision, name));
+        if goal.is_some_and(|spec| spec.port.is_none()) {
+            // What it becomes has no endpoints.
             return 0;
         }
         match service.rollout.as_ref().map(|rollout| rollout.mode) {

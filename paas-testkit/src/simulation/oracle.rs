@@ -206,7 +206,8 @@ impl Oracle {
             operation.kind == paas_core::model::OperationKind::Deploy(revision)
                 && operation.state == paas_core::model::OperationState::Running
         });
-        if spec.before_release.is_some() && is_new && deploys {
+        let quick = service.rollout.as_ref().is_some_and(|rollout| rollout.quick);
+        if spec.before_release.is_some() && is_new && deploys && !quick {
             // A later revision may go on with the release of the same version.
             let same = |(id, earlier): &(ServiceId, RevisionNumber)| {
                 *id == service.id && of(*earlier) == of(revision)
