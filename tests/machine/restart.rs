@@ -1,0 +1,130 @@
+//! The platform ends, by `kill -9` or in good order, and goes on.
+
+use std::collections::BTreeMap;
+
+use paas::ErrorKind;
+use paas::model::AppSpec;
+
+use crate::cases;
+use crate::program::Behaviour;
+use crate::role::Child;
+use crate::world::{DEADLINE, Home, World, app, eventually, name, web};
+
+cases![
+    a_killed_platform_costs_nothing_and_the_next_adopts_what_runs,
+    a_release_goes_on_after_the_platform_was_killed,
+    stop_and_start_bring_back_the_same_number_of_replicas,
+    an_app_left_running_is_found_again_and_one_that_was_stopped_stays_so,
+];
+
+fn two_services(label: &str) -> AppSpec {
+    let mut front = web(Behaviour::Serve, label);
+    front.replicas = 2;
+    front.needs.push(name("db"));
+    AppSpec::new("shop")
+        .unwrap()
+        .with_service("db", &Behaviour::Serve.service("db"))
+        .unwrap()
+        .with_service("web", &front)
+        .unwrap()
+}
+
+/// Process ids by instance.
+async fn pids(home: &Home, world: &World) -> BTreeMap<String, u32> {
+    let mut pids = BTreeMap::new();
+    for service in ["db", "web"] {
+        for instance in world.instances(service).await {
+            pids.insert(instance.id.to_string(), home.pid(&instance.id).await.unwrap());
+        }
+    }
+    pids
+}
+
+async fn a_killed_platform_costs_nothing_and_the_next_adopts_what_runs() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&two_services("one")).await.unwrap();
+    let load = world.load();
+    load.more(20).await;
+    let (before, machine) = (pids(&home, &world).await, world.machine.pids().await.unwrap());
+    assert_eq!(before.len(), 3);
+    world.leave().await;
+    for _ in 0..2 {
+        let mut platform = Child::platform(home.path(), None);
+        platform.says("serving").await;
+        load.more(20).await;
+        platform.kill().await;
+        load.more(20).await;
+    }
+    let world = World::open(&home).await.unwrap();
+    assert_eq!(pids(&home, &world).await, before);
+    assert_eq!(world.machine.pids().await.unwrap(), machine);
+    assert_eq!(world.ready().await, BTreeMap::from([("db".to_owned(), 1), ("web".to_owned(), 2)]));
+    load.all_by(&["one"]).await;
+    world.end().await;
+}
+
+async fn a_release_goes_on_after_the_platform_was_killed() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&two_services("one")).await.unwrap();
+    let load = world.load();
+    world.leave().await;
+    let mut platform = Child::platform(home.path(), Some(&two_services("two")));
+    platform.says("deploying").await;
+    platform.kill().await;
+    load.more(20).await;
+    let world = World::open(&home).await.unwrap();
+    eventually("the second revision is promoted", async || {
+        let status = world.status().await;
+        let over = status.operation.is_none_or(|operation| operation.state.is_final());
+        (status.promoted.is_some_and(|revision| revision.0 == 2) && over).then_some(())
+    })
+    .await;
+    load.all_by(&["one", "two"]).await;
+    assert_eq!(world.instances("web").await.len(), 2);
+    let fresh = world.load();
+    fresh.all_by(&["two"]).await;
+    world.end().await;
+}
+
+async fn stop_and_start_bring_back_the_same_number_of_replicas() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&two_services("one")).await.unwrap();
+    let app = world.app().await;
+    app.scale(&name("web"), 3).await.unwrap();
+    let three = BTreeMap::from([("db".to_owned(), 1), ("web".to_owned(), 3)]);
+    eventually("three are ready", async || (world.ready().await == three).then_some(())).await;
+    app.stop().await.unwrap().finished_within(DEADLINE).await.unwrap();
+    assert!(world.instances("web").await.is_empty() && world.instances("db").await.is_empty());
+    assert!(!world.status().await.running);
+    let refused = world.deploy(&two_services("two")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    app.start().await.unwrap().finished_within(DEADLINE).await.unwrap();
+    assert_eq!(world.ready().await, three);
+    world.load().all_by(&["one"]).await;
+    world.end().await;
+}
+
+async fn an_app_left_running_is_found_again_and_one_that_was_stopped_stays_so() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&app(&web(Behaviour::Serve, "one"))).await.unwrap();
+    world.app().await.stop().await.unwrap().finished_within(DEADLINE).await.unwrap();
+    world.end().await;
+    assert_eq!(home.marked(), Vec::<u32>::new());
+    let world = World::open(&home).await.unwrap();
+    assert!(!world.status().await.running);
+    assert!(world.instances("web").await.is_empty());
+    world.app().await.start().await.unwrap().finished_within(DEADLINE).await.unwrap();
+    let load = world.load();
+    load.all_by(&["one"]).await;
+    // Everything is stopped under an app that should run: the next platform starts it again.
+    drop(load);
+    world.end().await;
+    let world = World::open(&home).await.unwrap();
+    eventually("it runs again", async || (world.ready().await.get("web") == Some(&1)).then_some(())).await;
+    world.load().all_by(&["one"]).await;
+    world.end().await;
+}
