@@ -173,7 +173,7 @@ pub enum LogItem {
     Gap {
         /// Where it would have been, where that is known.
         origin: Option<LogOrigin>,
-        /// How many bytes are missing.
+        /// How many bytes are missing; 0 where nobody knows.
         bytes: u64,
         /// Why.
         reason: String,
