@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::StreamExt;
 use paas::ErrorKind;
-use paas::model::AppSpec;
+use paas::model::{AppSpec, LogItem};
 
 use crate::cases;
+use crate::load::post;
 use crate::program::Behaviour;
 use crate::role::Child;
-use crate::world::{DEADLINE, Home, World, app, eventually, name, web};
+use crate::world::{DEADLINE, Home, World, app, eventually, kill, name, web};
 
 cases![
     a_killed_platform_costs_nothing_and_the_next_adopts_what_runs,
     a_release_goes_on_after_the_platform_was_killed,
+    a_killed_keeper_costs_no_request_and_no_line,
+    a_killed_edge_is_started_again_and_serves_the_same_routes,
     stop_and_start_bring_back_the_same_number_of_replicas,
     an_app_left_running_is_found_again_and_one_that_was_stopped_stays_so,
 ];
@@ -85,6 +89,64 @@ async fn a_release_goes_on_after_the_platform_was_killed() {
     assert_eq!(world.instances("web").await.len(), 2);
     let fresh = world.load();
     fresh.all_by(&["two"]).await;
+    world.end().await;
+}
+
+async fn a_killed_keeper_costs_no_request_and_no_line() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&app(&web(Behaviour::Serve, "one"))).await.unwrap();
+    let (load, at) = (world.load(), world.machine.public_address());
+    let mut lines = world.app().await.lines(Some(&name("web")), true).await.unwrap();
+    let (before, edge) = world.machine.pids().await.unwrap();
+    let pid = home.pid(&world.instances("web").await[0].id).await.unwrap();
+    let mut written = 0;
+    for _ in 0..3 {
+        let (keeper, _) = world.machine.pids().await.unwrap();
+        for _ in 0..100 {
+            post(at, "web.test", "/out", format!("line {written}").as_bytes()).await.unwrap();
+            written += 1;
+            if written % 100 == 50 {
+                kill(keeper);
+            }
+        }
+        eventually("another keeper took over", async || {
+            world.machine.pids().await.is_ok_and(|(now, _)| now != keeper).then_some(())
+        })
+        .await;
+    }
+    let mut read = 0;
+    while read < written {
+        match tokio::time::timeout(DEADLINE, lines.next()).await.unwrap().unwrap().unwrap() {
+            LogItem::Batch(batch) => {
+                for line in batch.lines() {
+                    assert_eq!(String::from_utf8_lossy(line.bytes), format!("line {read}"));
+                    read += 1;
+                }
+            }
+            LogItem::Gap { bytes, reason, .. } => panic!("{bytes} bytes are missing: {reason}"),
+            _ => {}
+        }
+    }
+    let (after, same) = world.machine.pids().await.unwrap();
+    assert!(after != before && same == edge, "{before} {after}, {edge} {same}");
+    assert_eq!(home.pid(&world.instances("web").await[0].id).await, Some(pid));
+    load.all_by(&["one"]).await;
+    world.end().await;
+}
+
+async fn a_killed_edge_is_started_again_and_serves_the_same_routes() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&app(&web(Behaviour::Serve, "one"))).await.unwrap();
+    let (_, edge) = world.machine.pids().await.unwrap();
+    kill(edge);
+    // Its connections are gone; new ones wait in the keeper's socket and none is refused.
+    world.load().all_by(&["one"]).await;
+    let (_, now) = world.machine.pids().await.unwrap();
+    assert_ne!(now, edge);
+    world.deploy(&app(&web(Behaviour::Serve, "two"))).await.unwrap();
+    world.load().all_by(&["two"]).await;
     world.end().await;
 }
 
