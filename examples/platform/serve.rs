@@ -15,9 +15,10 @@ use paas::model::{
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 
 use crate::console::Console;
 use crate::control::{self, Ask, Change};
@@ -41,27 +42,64 @@ pub(crate) struct Served {
     console: Console,
 }
 
-/// Serves until it is told to end.
+/// Serves until it is told to end: by Ctrl-C, TERM, or the control socket.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let console = Console::start();
     console.say(&format!("starting in {}", options.data.display()));
-    let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
-    let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
-    let outcome = tokio::select! {
-        outcome = start_and_serve(&options, &console) => outcome,
-        // Whatever was begun is known to the keeper and the next start goes on with it.
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-    };
+    let mut signals = Signals::listen()?;
+    let outcome = serve(&options, &console, &mut signals).await;
     console.flush();
     outcome
 }
 
-async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
+/// The signals that end it.
+#[derive(Debug)]
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
+        let on = |kind| signal(kind).map_err(unlistened);
+        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+async fn serve(options: &Options, console: &Console, signals: &mut Signals) -> Result<()> {
+    let (served, is_new) = tokio::select! {
+        opened = open(options, console) => opened?,
+        () = signals.next() => return Ok(()),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
+    tasks.spawn(events(served.platform.clone(), console.clone()));
+    let outcome = tokio::select! {
+        outcome = served.serve(is_new, &mut tasks) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    let ended = tokio::select! {
+        ended = served.end(options.keep) => ended,
+        // Whatever still runs is known to the keeper, and the next start goes on with it.
+        () = signals.next() => Ok(()),
+    };
+    tasks.shutdown().await;
+    outcome.and(ended)
+}
+
+/// A platform on the data directory, and whether the bundled app is another than the last time.
+async fn open(options: &Options, console: &Console) -> Result<(Arc<Served>, bool)> {
     let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
     let (bundle, is_new) = write_bundle(&options.data)?;
-    let address = machine.public_address();
     let (keeper, edge) = machine.pids().await?;
     console.say(&format!("keeper {keeper}, edge {edge}"));
     let routes = RouteChanges::default();
@@ -70,27 +108,9 @@ async fn start_and_serve(options: &Options, console: &Console) -> Result<()> {
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
-    let served = Arc::new(Served {
-        machine,
-        platform,
-        environment,
-        bundle,
-        routes,
-        quit: Notify::new(),
-        console: console.clone(),
-    });
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
-    tasks.spawn(events(served.platform.clone(), console.clone()));
-    for (service, domain) in served.domains() {
-        console.say(&format!("{service} will be at http://{domain}:{}/ (on {address})", address.port()));
-    }
-    served.go(is_new).await?;
-    tasks.spawn(lines(Arc::clone(&served)));
-    served.until_told().await?;
-    served.end(options.keep).await?;
-    tasks.shutdown().await;
-    Ok(())
+    let console = console.clone();
+    let quit = Notify::new();
+    Ok((Arc::new(Served { machine, platform, environment, bundle, routes, quit, console }), is_new))
 }
 
 /// Writes the bundled app beside the data: its file, and its program, which is this one under another name.
@@ -193,6 +213,19 @@ impl Served {
         self.environment.app(self.app_name()).await
     }
 
+    /// Brings the apps up and shows what they write, until the control socket says that it is over.
+    async fn serve(self: &Arc<Self>, is_new: bool, tasks: &mut JoinSet<()>) -> Result<()> {
+        let address = self.machine.public_address();
+        for (service, domain) in self.domains() {
+            let port = address.port();
+            self.console.say(&format!("{service} will be at http://{domain}:{port}/ (on {address})"));
+        }
+        self.go(is_new).await?;
+        tasks.spawn(lines(Arc::clone(self)));
+        self.quit.notified().await;
+        Ok(())
+    }
+
     /// Adopts what runs, starts what was stopped, deploys what is new.
     async fn go(&self, is_new: bool) -> Result<()> {
         let status = match self.app().await {
@@ -230,18 +263,6 @@ impl Served {
             self.console.say(&format!("{service} is served at http://{domain}:{}/", address.port()));
         }
         self.console.say("Ctrl-C stops it");
-        Ok(())
-    }
-
-    async fn until_told(&self) -> Result<()> {
-        let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
-        let mut term = signal(SignalKind::terminate()).map_err(unlistened)?;
-        let mut int = signal(SignalKind::interrupt()).map_err(unlistened)?;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            () = self.quit.notified() => {}
-        }
         Ok(())
     }
 
