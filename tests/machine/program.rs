@@ -1,7 +1,7 @@
 //! Test programs: this binary again, with a behaviour in its environment.
 //!
 //! All that serve answer on `PORT` with their label; besides `GET /ready` (200 or 503), `GET /stray` (the process id of
-//! what forked away), `GET /written` (bytes of the flood so far), `POST /out` (writes the body and a newline).
+//! what forked away), `GET /secret`, `GET /written` (bytes of the flood so far), `POST /out` (writes the body and a newline).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,6 +15,8 @@ use paas::model::{Probe, ServiceSpec};
 
 const BEHAVIOUR: &str = "MACHINE_TEST_BEHAVIOUR";
 const LABEL: &str = "MACHINE_TEST_LABEL";
+/// The secret that `GET /secret` gives away.
+pub(crate) const SECRET: &str = "KEY";
 /// Where what forks away leaves its process id, in the instance's working directory.
 const STRAY: &str = "stray";
 
@@ -204,6 +206,7 @@ fn act(path: &str, body: &[u8], ready: bool) -> (u16, String) {
             say(&[body, b"\n"].concat());
             (200, String::new())
         }
+        "/secret" => (200, std::env::var(SECRET).unwrap_or_default()),
         "/stray" => (200, std::fs::read_to_string(STRAY).unwrap_or_default()),
         "/written" => (200, WRITTEN.load(Ordering::Relaxed).to_string()),
         _ => (200, std::env::var(LABEL).unwrap_or_default()),

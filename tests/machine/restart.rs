@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use paas::ErrorKind;
-use paas::model::{AppSpec, LogItem};
+use paas::model::{AppSpec, LogItem, Principal, Secret};
 
 use crate::cases;
-use crate::load::post;
-use crate::program::Behaviour;
+use crate::load::{ask, post};
+use crate::program::{Behaviour, SECRET};
 use crate::role::Child;
 use crate::world::{DEADLINE, Home, World, app, eventually, kill, name, web};
 
@@ -16,6 +16,8 @@ cases![
     a_killed_platform_costs_nothing_and_the_next_adopts_what_runs,
     a_release_goes_on_after_the_platform_was_killed,
     a_killed_keeper_costs_no_request_and_no_line,
+    a_killed_keeper_is_replaced_while_the_platform_is_away,
+    an_instance_with_secrets_comes_back_after_its_keeper_died,
     a_killed_edge_is_started_again_and_serves_the_same_routes,
     stop_and_start_bring_back_the_same_number_of_replicas,
     an_app_left_running_is_found_again_and_one_that_was_stopped_stays_so,
@@ -135,6 +137,71 @@ async fn a_killed_keeper_costs_no_request_and_no_line() {
     world.end().await;
 }
 
+async fn a_killed_keeper_is_replaced_while_the_platform_is_away() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    world.deploy(&two_services("one")).await.unwrap();
+    let load = world.load();
+    load.more(20).await;
+    let (keeper, edge) = world.machine.pids().await.unwrap();
+    let before = pids(&home, &world).await;
+    world.leave().await;
+    kill(keeper);
+    eventually("another keeper took over", async || {
+        home.roles().iter().any(|pid| ![keeper, edge].contains(pid)).then_some(())
+    })
+    .await;
+    let (victim, pid) = before.iter().next().unwrap();
+    kill(*pid);
+    let again = eventually("it is started again", async || {
+        home.pid(&victim.parse().unwrap()).await.filter(|now| now != pid)
+    })
+    .await;
+    load.more(20).await;
+    let world = World::open(&home).await.unwrap();
+    let mut wanted = before.clone();
+    wanted.insert(victim.clone(), again);
+    assert_eq!(pids(&home, &world).await, wanted);
+    assert_eq!(world.ready().await, BTreeMap::from([("db".to_owned(), 1), ("web".to_owned(), 2)]));
+    load.all_by(&["one"]).await;
+    world.end().await;
+}
+
+async fn an_instance_with_secrets_comes_back_after_its_keeper_died() {
+    let home = Home::new();
+    let world = World::open(&home).await.unwrap();
+    let tenant = world.environment.resource().tenant().unwrap().clone();
+    let key = SECRET.parse().unwrap();
+    let value = Secret::new("open sesame").unwrap();
+    world.platform.put_secret(&Principal::operator("ops"), &tenant, &key, value).await.unwrap();
+    let mut service = web(Behaviour::Serve, "one");
+    service.secrets.push(key);
+    service.replicas = 2;
+    world.deploy(&app(&service)).await.unwrap();
+    let (load, at) = (world.load(), world.machine.public_address());
+    load.more(20).await;
+    let (keeper, _) = world.machine.pids().await.unwrap();
+    kill(keeper);
+    for instance in world.instances("web").await {
+        let before = home.pid(&instance.id).await.unwrap();
+        kill(before);
+        eventually("it serves again", async || {
+            let now = home.pid(&instance.id).await.filter(|now| *now != before);
+            (now.is_some() && world.ready().await["web"] == 2).then_some(())
+        })
+        .await;
+    }
+    for _ in 0..4 {
+        assert_eq!(ask(at, "web.test", "/secret").await.unwrap(), "open sesame");
+    }
+    let stored = std::fs::read(
+        home.path().join("keeper").join(format!("{}.json", world.instances("web").await[0].id)),
+    );
+    assert!(!String::from_utf8(stored.unwrap()).unwrap().contains("sesame"));
+    load.all_by(&["one"]).await;
+    world.end().await;
+}
+
 async fn a_killed_edge_is_started_again_and_serves_the_same_routes() {
     let home = Home::new();
     let world = World::open(&home).await.unwrap();
@@ -186,7 +253,8 @@ async fn an_app_left_running_is_found_again_and_one_that_was_stopped_stays_so() 
     drop(load);
     world.end().await;
     let world = World::open(&home).await.unwrap();
-    eventually("it runs again", async || (world.ready().await.get("web") == Some(&1)).then_some(())).await;
+    let at = world.machine.public_address();
+    eventually("it serves again", async || ask(at, "web.test", "/").await.ok()).await;
     world.load().all_by(&["one"]).await;
     world.end().await;
 }
