@@ -13,4 +13,6 @@ pub use paas_local as local;
 mod book {
     #[doc = include_str!("../docs/getting-started.md")]
     struct GettingStarted;
+    #[doc = include_str!("../docs/backends.md")]
+    struct Backends;
 }

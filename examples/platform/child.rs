@@ -78,9 +78,11 @@ impl Platform {
         child.kill().await.map_err(|error| error.to_string())
     }
 
-    /// Waits until it has ended by itself, as it was told to.
-    pub(crate) async fn ended(&mut self) -> Result<(), String> {
+    /// Ends it as Ctrl-C does, and waits until it has stopped everything.
+    pub(crate) async fn interrupt(&mut self) -> Result<(), String> {
         let mut child = self.child.take().ok_or("the platform does not run")?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        pid.map_or(Ok(()), |pid| kill_process(pid, Signal::INT)).map_err(|error| error.to_string())?;
         match tokio::time::timeout(END, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("the platform ended with {status}")),

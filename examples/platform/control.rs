@@ -76,8 +76,6 @@ pub(crate) enum Ask {
     Pids,
     /// The route changes so far: which service, when, how long the router took.
     RouteChanges,
-    /// Ends the platform as Ctrl-C does.
-    Quit,
 }
 
 /// A socket's path that is short however deep the directory is.

@@ -16,7 +16,6 @@ use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
@@ -38,36 +37,46 @@ pub(crate) struct Served {
     environment: EnvironmentHandle,
     bundle: AppSpec,
     routes: RouteChanges,
-    quit: Notify,
     console: Console,
 }
 
-/// Serves until it is told to end: by Ctrl-C, TERM, or the control socket.
+/// Serves until it is told to end. Told again, it ends at once.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let console = Console::start();
     console.say(&format!("starting in {}", options.data.display()));
-    let mut signals = Signals::listen()?;
-    let outcome = serve(&options, &console, &mut signals).await;
+    let outcome = serve(&options, &console, Told::listen()?).await;
     console.flush();
     outcome
 }
 
-/// The signals that end it.
-#[derive(Debug)]
-struct Signals {
+async fn serve(options: &Options, console: &Console, mut told: Told) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    let served = tokio::select! {
+        served = start(options, console, &mut tasks) => served?,
+        // Whatever was begun is known to the keeper and the next start goes on with it.
+        () = told.again() => return Ok(()),
+    };
+    told.again().await;
+    tokio::select! {
+        ended = served.end(options.keep) => ended,
+        () = told.again() => Ok(()),
+    }
+}
+
+/// The signals that ask for the end. One listener for all stages, so that each signal counts once.
+struct Told {
     term: Signal,
     int: Signal,
 }
 
-impl Signals {
+impl Told {
     fn listen() -> Result<Self> {
         let unlistened = |error| Error::unavailable("cannot listen to signals").with_source(error);
-        let on = |kind| signal(kind).map_err(unlistened);
-        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
+        let term = signal(SignalKind::terminate()).map_err(unlistened)?;
+        Ok(Self { term, int: signal(SignalKind::interrupt()).map_err(unlistened)? })
     }
 
-    /// Waits for the next one.
-    async fn next(&mut self) {
+    async fn again(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
@@ -75,31 +84,10 @@ impl Signals {
     }
 }
 
-async fn serve(options: &Options, console: &Console, signals: &mut Signals) -> Result<()> {
-    let (served, is_new) = tokio::select! {
-        opened = open(options, console) => opened?,
-        () = signals.next() => return Ok(()),
-    };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
-    tasks.spawn(events(served.platform.clone(), console.clone()));
-    let outcome = tokio::select! {
-        outcome = served.serve(is_new, &mut tasks) => outcome,
-        () = signals.next() => Ok(()),
-    };
-    let ended = tokio::select! {
-        ended = served.end(options.keep) => ended,
-        // Whatever still runs is known to the keeper, and the next start goes on with it.
-        () = signals.next() => Ok(()),
-    };
-    tasks.shutdown().await;
-    outcome.and(ended)
-}
-
-/// A platform on the data directory, and whether the bundled app is another than the last time.
-async fn open(options: &Options, console: &Console) -> Result<(Arc<Served>, bool)> {
+async fn start(options: &Options, console: &Console, tasks: &mut JoinSet<()>) -> Result<Arc<Served>> {
     let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
     let (bundle, is_new) = write_bundle(&options.data)?;
+    let address = machine.public_address();
     let (keeper, edge) = machine.pids().await?;
     console.say(&format!("keeper {keeper}, edge {edge}"));
     let routes = RouteChanges::default();
@@ -108,9 +96,16 @@ async fn open(options: &Options, console: &Console) -> Result<(Arc<Served>, bool
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
-    let console = console.clone();
-    let quit = Notify::new();
-    Ok((Arc::new(Served { machine, platform, environment, bundle, routes, quit, console }), is_new))
+    let served =
+        Arc::new(Served { machine, platform, environment, bundle, routes, console: console.clone() });
+    tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
+    tasks.spawn(events(served.platform.clone(), console.clone()));
+    for (service, domain) in served.domains() {
+        console.say(&format!("{service} will be at http://{domain}:{}/ (on {address})", address.port()));
+    }
+    served.go(is_new).await?;
+    tasks.spawn(lines(Arc::clone(&served)));
+    Ok(served)
 }
 
 /// Writes the bundled app beside the data: its file, and its program, which is this one under another name.
@@ -211,19 +206,6 @@ impl Served {
 
     async fn app(&self) -> Result<AppHandle> {
         self.environment.app(self.app_name()).await
-    }
-
-    /// Brings the apps up and shows what they write, until the control socket says that it is over.
-    async fn serve(self: &Arc<Self>, is_new: bool, tasks: &mut JoinSet<()>) -> Result<()> {
-        let address = self.machine.public_address();
-        for (service, domain) in self.domains() {
-            let port = address.port();
-            self.console.say(&format!("{service} will be at http://{domain}:{port}/ (on {address})"));
-        }
-        self.go(is_new).await?;
-        tasks.spawn(lines(Arc::clone(self)));
-        self.quit.notified().await;
-        Ok(())
     }
 
     /// Adopts what runs, starts what was stopped, deploys what is new.
@@ -338,10 +320,6 @@ impl Served {
                 Ok(json!({ "platform": std::process::id(), "keeper": keeper, "edge": edge }))
             }
             Ask::RouteChanges => Ok(self.routes.to_json()),
-            Ask::Quit => {
-                self.quit.notify_one();
-                Ok(Value::Null)
-            }
         }
     }
 

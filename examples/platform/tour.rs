@@ -240,8 +240,7 @@ impl<'a> Tour<'a> {
     }
 
     async fn quit(&mut self) -> Outcome {
-        self.client.ask(&Ask::Quit).await?;
-        self.platform.ended().await?;
+        self.platform.interrupt().await?;
         match self.platform.leftovers() {
             left if left.is_empty() => Ok(()),
             left => Err(format!("the platform ended and left processes behind: {left:?}")),

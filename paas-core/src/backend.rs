@@ -2,6 +2,8 @@
 
 mod feed;
 mod fence;
+mod steps;
 
 pub use feed::{Feed, HintFeed};
 pub use fence::Fence;
+pub use steps::Steps;

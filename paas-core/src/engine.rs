@@ -5,6 +5,7 @@
 //! observation for the next pass. Events are hints to look again: a lost one costs a resync period, never correctness.
 
 pub(crate) mod decide;
+pub(crate) mod defect;
 pub(crate) mod desire;
 pub(crate) mod explain;
 pub(crate) mod gate;
@@ -21,6 +22,8 @@ pub(crate) mod stage;
 pub(crate) mod store;
 pub(crate) mod template;
 
+#[cfg(feature = "testing")]
+pub use defect::Defect;
 pub use explain::{Explanation, ServiceExplanation};
 pub use plan::{Plan, PlanStep, Warning};
 pub use run::{Engine, EngineConfig, EngineEvent, Ports};

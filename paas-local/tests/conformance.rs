@@ -13,5 +13,8 @@ fn main() -> ExitCode {
         return code;
     }
     let suites = fixture::suites().into_iter().chain(fixture::guarded());
-    paas_testkit::run_with(suites, keeper::trials())
+    paas_testkit::Conformance::new(suites)
+        .with_cases(keeper::trials())
+        .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
+        .run()
 }

@@ -1,13 +1,12 @@
-//! Cases, suites, and the program that runs them.
+//! Cases and suites.
 
 use std::fmt;
 use std::future::Future;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use paas_core::{Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
@@ -85,17 +84,17 @@ pub(crate) use suites;
 /// Every case of a port for one backend.
 #[derive(Debug)]
 pub struct Suite {
-    pub(crate) port: &'static str,
-    pub(crate) backend: String,
-    pub(crate) planned: Vec<Planned>,
+    port: &'static str,
+    backend: String,
+    planned: Vec<Planned>,
 }
 
 /// What fails where a sentence does not hold.
 pub type Proof = Box<dyn FnOnce() -> Result<()> + Send>;
 
-pub(crate) struct Planned {
-    pub(crate) name: &'static str,
-    pub(crate) supported: bool,
+struct Planned {
+    name: &'static str,
+    supported: bool,
     proof: Proof,
 }
 
@@ -141,7 +140,7 @@ impl Suite {
         self.planned.iter().map(|planned| (planned.name, planned.supported))
     }
 
-    fn trials(self) -> impl Iterator<Item = Trial> {
+    pub(crate) fn trials(self) -> impl Iterator<Item = Trial> {
         let Self { port, backend, planned } = self;
         planned.into_iter().map(move |Planned { name, supported, proof }| {
             let name = format!("{port}::{backend}::{name}");
@@ -151,7 +150,7 @@ impl Suite {
     }
 }
 
-fn trial(name: String, proof: Proof) -> Trial {
+pub(crate) fn trial(name: String, proof: Proof) -> Trial {
     Trial::test(name, move || proof().map_err(|e| Failed::from(format!("{e:?}"))))
 }
 
@@ -182,33 +181,4 @@ fn within(pace: Pace, case: impl Future<Output = Result<()>>) -> Result<()> {
     // A stuck blocking call of a backend must not keep the other cases waiting.
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
-}
-
-/// Runs suites as a test program with `harness = false`: takes the arguments of `cargo test`, and once everything
-/// passed writes the compatibility table to the path in `PAAS_COMPATIBILITY`, if there is one.
-#[must_use]
-pub fn run(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
-    run_with(suites, Vec::new())
-}
-
-/// As [`run`], with further cases of the backend's own by name in the same program.
-#[must_use]
-pub fn run_with(
-    suites: impl IntoIterator<Item = Suite>,
-    own: impl IntoIterator<Item = (String, Proof)>,
-) -> ExitCode {
-    let suites: Vec<Suite> = suites.into_iter().collect();
-    let table = crate::compatibility(&suites);
-    let own = own.into_iter().map(|(name, proof)| trial(name, proof));
-    let trials = suites.into_iter().flat_map(Suite::trials).chain(own).collect();
-    let arguments = Arguments::from_args();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let complete = !arguments.list && !conclusion.has_failed() && conclusion.num_filtered_out == 0;
-    if let (true, Some(path)) = (complete, std::env::var_os("PAAS_COMPATIBILITY"))
-        && let Err(error) = std::fs::write(&path, table)
-    {
-        tracing::error!(%error, path = %path.display(), "cannot write the compatibility table");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
 }

@@ -19,6 +19,7 @@
 
 mod bench;
 mod case;
+mod conformance;
 pub mod fault;
 pub mod memory;
 mod recorder;
@@ -28,8 +29,8 @@ mod table;
 mod world;
 
 pub use bench::{Bench, Fixture, Pace};
-pub use case::{Case, Proof, Suite, run, run_with};
+pub use case::{Case, Proof, Suite};
+pub use conformance::{Conformance, run};
 pub use fault::{Fault, FaultPlan, Faults, Faulty};
 pub use recorder::{Recorded, Recorder};
-pub use table::compatibility;
 pub use world::World;

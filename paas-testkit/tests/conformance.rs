@@ -8,7 +8,7 @@ use paas_testkit::memory::{
     AuditLogs, Authorizers, LogSources, Routers, Schedulers, SecretStores, StateStores, Tenancies,
     VolumeStores,
 };
-use paas_testkit::{Faults, Faulty, Suite, memory, run, suite};
+use paas_testkit::{Conformance, Faults, Faulty, Suite, memory, suite};
 
 /// A port's suite behind the guard and behind faults that do not strike.
 macro_rules! around {
@@ -38,5 +38,7 @@ fn main() -> ExitCode {
         suite::router::suite("memory+plain", Routers::plain),
         suite::scheduler::suite("memory+plain", Schedulers::plain),
     ];
-    run(memory::suites().into_iter().chain(around).chain(plain))
+    Conformance::new(memory::suites().into_iter().chain(around).chain(plain))
+        .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
+        .run()
 }

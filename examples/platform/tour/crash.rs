@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{GAP, Outcome, STEP, TOTAL, Tour, Trouble, in_time, looked, millis, so};
@@ -151,7 +152,8 @@ impl Tour<'_> {
         looked(&mut self.client, Instant::now() + super::STEP_TIME, |status| {
             ["web", "api", "db"].iter().all(|name| {
                 let (now, then) = (&status["services"][name], &before["services"][name]);
-                now["ready"] == then["replicas"] && now["revision"] == then["revision"]
+                // The number may be another: what the last revision left as it was counts as its own from now on.
+                now["ready"] == then["replicas"] && templates(now) == templates(then)
             })
         })
         .await?;
@@ -177,4 +179,11 @@ impl Tour<'_> {
         self.note("start", began, &notes);
         Ok(())
     }
+}
+
+/// What the instances of a service's revision were started from; a warm old slot is left out.
+fn templates(service: &Value) -> Vec<&Value> {
+    let instances = service["instances"].as_array().into_iter().flatten();
+    let own = instances.filter(|instance| instance["revision"] == service["revision"]);
+    own.map(|instance| &instance["template"]).collect()
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::defect::{self, Defect};
 use super::desire::{DRAIN, is_wanted};
 use super::observed::Observed;
-use super::record::{AppRecord, Build, Desired, Direction, Phase, ServiceState};
+use super::record::{AppRecord, Build, Desired, Direction, ServiceState};
 use super::rollout::{Situation, Step, advance};
 use super::template::{self, Revisions, same};
 use crate::model::Timestamp;
@@ -63,6 +64,7 @@ impl Look<'_> {
             Some((OperationKind::Start, OperationState::Running)) => self.start(app),
             _ => {}
         }
+        self.restart(app);
         self.step_all(app);
         self.archive(app);
     }
@@ -167,23 +169,30 @@ impl Look<'_> {
         self.turn_back_leavers(app, goal);
         let mut waiting = None;
         for name in self.order(goal) {
-            if self.is_at(app, &name, goal) {
-                if !self.is_ready(app, &name, goal) {
-                    waiting.get_or_insert(name);
+            let there = |app: &AppRecord, name: &ServiceName| {
+                self.is_at(app, name, goal) && self.is_ready(app, name, goal)
+            };
+            if self.needs(goal, &name).iter().all(|need| there(app, need)) {
+                self.wake(app, &name);
+                if !self.is_at(app, &name, goal) {
+                    self.lead(app, &name, goal, quick);
                 }
-                continue;
             }
-            let needs = self.needs(goal, &name);
-            let missing =
-                needs.iter().find(|need| !(self.is_at(app, need, goal) && self.is_ready(app, need, goal)));
-            if missing.is_none() {
-                self.lead(app, &name, goal, quick);
+            if !there(app, &name) {
+                waiting.get_or_insert(name);
             }
-            waiting.get_or_insert(name);
         }
         match waiting {
             None => self.finish_release(app, goal),
             Some(name) => self.watch_progress(app, &name, goal),
+        }
+    }
+
+    /// Starts a service that was stopped.
+    fn wake(&self, app: &mut AppRecord, name: &ServiceName) {
+        if let Some(service) = app.services.get_mut(name).filter(|service| service.halted) {
+            service.halted = false;
+            self.note(app, Some(name), "starts");
         }
     }
 
@@ -200,7 +209,7 @@ impl Look<'_> {
     }
 
     /// Starts a service's rollout to a revision, or turns another one around first.
-    fn lead(&mut self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber, quick: bool) {
+    fn lead(&self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber, quick: bool) {
         let Some(mut service) = app.services.get(name).cloned() else { return };
         let build = service.build(goal);
         match &service.rollout {
@@ -229,11 +238,36 @@ impl Look<'_> {
                     let active = service.active;
                     service.slots.entry(active).and_modify(|slot| *slot = build);
                 } else {
-                    service.begin(build, quick, self.now);
+                    service.begin(self.situation(app), name, build, quick);
                 }
             }
         }
         app.services.insert(name.clone(), service);
+    }
+
+    /// Begins the restarts that people asked for, as releases of the same revision; not of what is about to leave.
+    fn restart(&self, app: &mut AppRecord) {
+        if app.desired != Desired::Running {
+            return;
+        }
+        let running = app.operation.as_ref().filter(|operation| operation.state == OperationState::Running);
+        let goal = running.and_then(|operation| operation.kind.revision()).or(app.promoted);
+        let stays = |name: &ServiceName| {
+            let revision = goal.and_then(|goal| self.revisions.get(&goal));
+            revision.is_some_and(|revision| revision.spec.services.contains_key(name))
+        };
+        let mut services = app.services.clone();
+        for (name, service) in &mut services {
+            let Some(settled) = service.settled.filter(|settled| settled.incarnation != service.incarnation)
+            else {
+                continue;
+            };
+            if !service.halted && stays(name) && service.rollout.is_none() {
+                let build = Build { incarnation: service.incarnation, ..settled };
+                service.begin(self.situation(app), name, build, true);
+            }
+        }
+        app.services = services;
     }
 
     fn tasks(&self, build: Build, name: &ServiceName) -> Option<crate::model::Command> {
@@ -241,15 +275,18 @@ impl Look<'_> {
     }
 
     fn finish_release(&mut self, app: &mut AppRecord, goal: RevisionNumber) {
-        if app.promoted != Some(goal) {
+        if app.promoted != Some(goal) || defect::has(Defect::PromotedTwice) {
             app.promoted = Some(goal);
             self.note(app, None, format!("revision {goal} is promoted"));
         }
-        let revisions = self.revisions;
-        let leaving = app.services.iter().any(|(name, service)| {
-            !revisions.get(&goal).is_some_and(|r| r.spec.services.contains_key(name))
-                && !self.observed.is_down(&service.id)
-        });
+        let Some(revision) = self.revisions.get(&goal) else { return };
+        let mut leaving = false;
+        for (name, service) in &mut app.services {
+            if !revision.spec.services.contains_key(name) {
+                service.drop_rollout();
+                leaving |= !self.observed.is_down(&service.id);
+            }
+        }
         if !leaving {
             self.note(app, None, "done");
             self.end(app, OperationState::Succeeded);
@@ -306,7 +343,7 @@ impl Look<'_> {
             let forward = service.rollout.as_ref().filter(|rollout| rollout.direction == Direction::Forward);
             match (wanted, forward) {
                 (Some(goal), None) if service.rollout.is_none() => {
-                    if !self.is_at(app, &name, goal) {
+                    if !self.is_at(app, &name, goal) && !defect::has(Defect::PartialRollback) {
                         self.lead(app, &name, goal, true);
                         waiting = true;
                     }
@@ -316,14 +353,20 @@ impl Look<'_> {
                 {
                     waiting = true;
                 }
-                (_, Some(_)) => {
+                (Some(_), Some(_)) => {
                     let mut service = service;
                     service.turn_back(self.situation(app), &name);
                     app.services.insert(name, service);
                     waiting = true;
                 }
-                (None, None) if service.rollout.is_none() => waiting |= !self.observed.is_down(&service.id),
-                (_, None) => waiting = true,
+                (Some(_), None) => waiting = true,
+                // What was never promoted goes, and so may what it needs: there is nothing to return to.
+                (None, _) => {
+                    waiting |= !self.observed.is_down(&service.id);
+                    let mut service = service;
+                    service.drop_rollout();
+                    app.services.insert(name, service);
+                }
             }
         }
         if !waiting {
@@ -335,9 +378,6 @@ impl Look<'_> {
     }
 
     fn stop(&mut self, app: &mut AppRecord) {
-        for service in app.services.values_mut() {
-            service.drop_rollout();
-        }
         let goal = app.promoted.or(Some(app.last_revision));
         let names: Vec<ServiceName> = app.services.keys().cloned().collect();
         for name in &names {
@@ -350,37 +390,58 @@ impl Look<'_> {
             });
             if !needed && app.services.get(name).is_some_and(|service| !service.halted) {
                 if let Some(service) = app.services.get_mut(name) {
+                    // Not before: what others still need goes on serving from wherever it is.
+                    service.drop_rollout();
                     service.halted = true;
+                    if defect::has(Defect::ReplicasForgotten) {
+                        service.replicas = 1;
+                    }
                 }
                 self.note(app, Some(name), "stops");
             }
         }
         if app.services.values().all(|service| service.halted && self.observed.is_down(&service.id)) {
+            self.forget_unpromoted(app);
             self.note(app, None, "everything has stopped");
             self.end(app, OperationState::Succeeded);
         }
     }
 
+    /// A release that a stop has cut short must not come back by halves: what starts next is what was promoted last.
+    fn forget_unpromoted(&self, app: &mut AppRecord) {
+        let Some(goal) = app.promoted else { return };
+        for (name, service) in &mut app.services {
+            let build = service.build(goal);
+            let (Some(settled), Some(spec)) = (service.settled, template::spec(self.revisions, build, name))
+            else {
+                continue;
+            };
+            if template::spec(self.revisions, settled, name) != Some(spec) {
+                service.settled = Some(build);
+            }
+            service.slots = service.settled.map(|settled| (service.active, settled)).into_iter().collect();
+        }
+    }
+
     fn start(&mut self, app: &mut AppRecord) {
+        let order = app.promoted.map(|goal| self.order(goal)).unwrap_or_default();
+        // What the revision does not know stays down, but is not held down once another one does.
+        let others = app.services.iter_mut().filter(|(name, _)| !order.contains(name));
+        others.for_each(|(_, service)| service.halted = false);
         let Some(goal) = app.promoted else {
             return self.end(app, OperationState::Succeeded);
         };
         let mut waiting = None;
-        for name in self.order(goal) {
-            let ready = self.is_ready(app, &name, goal);
-            let halted = app.services.get(&name).is_some_and(|service| service.halted);
-            if halted || !ready {
-                waiting.get_or_insert(name.clone());
-            }
-            let up = |need: &ServiceName| {
-                app.services.get(need).is_some_and(|service| !service.halted)
-                    && self.is_ready(app, need, goal)
+        for name in order {
+            let up = |app: &AppRecord, name: &ServiceName| {
+                app.services.get(name).is_some_and(|service| !service.halted)
+                    && self.is_ready(app, name, goal)
             };
-            if halted && self.needs(goal, &name).iter().all(up) {
-                if let Some(service) = app.services.get_mut(&name) {
-                    service.halted = false;
-                }
-                self.note(app, Some(&name), "starts");
+            if self.needs(goal, &name).iter().all(|need| up(app, need)) {
+                self.wake(app, &name);
+            }
+            if !up(app, &name) {
+                waiting.get_or_insert(name);
             }
         }
         match waiting {
@@ -422,6 +483,10 @@ impl Look<'_> {
     }
 
     fn settle(&mut self, app: &mut AppRecord, name: &ServiceName, mut service: ServiceState, step: Step) {
+        if let (Step::Failed(_), Some(settled)) = (&step, service.settled) {
+            // A restart that failed is not tried again.
+            service.incarnation = settled.incarnation;
+        }
         match step {
             Step::Wait(at) => at.into_iter().for_each(|at| self.wake_at(at)),
             Step::Moved(text) => {
@@ -439,26 +504,16 @@ impl Look<'_> {
                     },
                 );
             }
-            Step::Failed(failure)
-                if app.operation.as_ref().is_some_and(|o| o.state == OperationState::Running) =>
-            {
+            Step::Failed(failure) => {
+                // A return has nothing else to return to: it is tried on, and `explain` tells.
                 service.turn_back(self.situation(app), name);
                 app.services.insert(name.clone(), service);
-                self.fail(app, failure);
-            }
-            // A restart that failed, or a return that cannot: the old instances stay; the latter is tried on.
-            Step::Failed(_) => {
-                let returning = app.operation.is_some();
-                if returning && let Some(rollout) = &mut service.rollout {
-                    rollout.since = self.now;
-                    rollout.phase = Phase::Filling;
-                } else {
-                    if let Some(settled) = service.settled {
-                        service.incarnation = settled.incarnation;
-                    }
-                    service.turn_back(self.situation(app), name);
+                let releasing = app.operation.as_ref().is_some_and(|operation| {
+                    operation.state == OperationState::Running && operation.kind.revision().is_some()
+                });
+                if releasing {
+                    self.fail(app, failure);
                 }
-                app.services.insert(name.clone(), service);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::defect::{self, Defect};
 use super::record::{AppRecord, Direction, Phase, ServiceState};
 use super::rollout::{Course, Situation, slot_digest};
 use super::stage::ALL;
@@ -74,8 +75,10 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// Whether an instance may be stopped: nothing is open on it, or it has had its time.
 fn is_released(situation: Situation<'_>, service: &ServiceId, instance: &InstanceId) -> bool {
     let Some(route) = situation.observed.routes.get(service) else { return true };
-    let overdue = |used: &EndpointUse| used.left.is_some_and(|left| situation.now >= left + DRAIN);
-    !route.routed.contains(instance)
+    let overdue = |used: &EndpointUse| {
+        used.left.is_some_and(|left| situation.now >= left + DRAIN) || defect::has(Defect::DrainSkipped)
+    };
+    (!route.routed.contains(instance) || defect::has(Defect::StoppedWhileRouted))
         && route.in_use.iter().filter(|used| used.instance == *instance && used.open > 0).all(overdue)
 }
 
@@ -104,8 +107,10 @@ fn service_actions(
         let role = Role::Slot(*slot);
         let Some(build) = service.slots.get(slot) else { continue };
         let Some(template) = template::template(app, situation.revisions, name, *build) else {
-            // Without a template nothing can be started; what runs stays.
-            wanted.insert((service.id.clone(), role));
+            // Without a template nothing can be started. What runs stays, unless all of it is to go.
+            if share.count > 0 {
+                wanted.insert((service.id.clone(), role));
+            }
             continue;
         };
         if share.count == 0 && observed.is_empty(&service.id, *slot) {
@@ -184,9 +189,10 @@ fn target(situation: Situation<'_>, name: &ServiceName, service: &ServiceState) 
     let full = |count, weight| Share { count, weight, by_header: false };
     let count = service.count();
     let (active, other) = (service.active, service.active.other());
-    let course = service.rollout.as_ref().and_then(|rollout| {
-        Course::of(situation, name, service, rollout.build).map(|course| (rollout, course))
-    });
+    let course = service
+        .rollout
+        .as_ref()
+        .and_then(|rollout| Course::of(situation, name, service, rollout).map(|course| (rollout, course)));
     if !is_wanted(situation.app, situation.revisions, name) && course.is_none() {
         return Target {
             slots: [(active, full(0, 0)), (other, full(0, 0))].into(),
@@ -199,7 +205,7 @@ fn target(situation: Situation<'_>, name: &ServiceName, service: &ServiceState) 
         let slots = [(active, full(count, ALL)), (other, full(warm, 0))].into();
         return Target { slots, floor: count, exchange: false };
     };
-    if course.in_place || !course.has_old {
+    if course.is_in_place() || !course.has_old {
         return in_place(service, rollout.phase, rollout.direction, &course);
     }
     let (candidate, old) = side_by_side(situation, service, &course);
@@ -260,14 +266,15 @@ fn none() -> Share {
     Share { count: 0, weight: 0, by_header: false }
 }
 
-/// The living instances of a slot: not stopping, not ended.
-fn living<'a>(
+/// The instances of a slot that were not asked to end, among them those that could not be started at all: they too
+/// hold a place until they are retired.
+fn staying<'a>(
     situation: Situation<'a>,
     service: &ServiceState,
     slot: Slot,
 ) -> impl Iterator<Item = &'a InstanceStatus> {
-    let gone = |state| matches!(state, InstanceState::Stopping | InstanceState::Exited);
-    situation.observed.instances(&service.id, slot).iter().filter(move |instance| !gone(instance.state))
+    let all = situation.observed.instances(&service.id, slot).iter();
+    all.filter(|instance| instance.state != InstanceState::Stopping)
 }
 
 /// Instances that should stop as soon as nothing is open on them. As many ready ones of the route as the floor allows.
@@ -280,13 +287,14 @@ fn victims(
     let mut victims = BTreeSet::new();
     let routed = |share: &Share| share.weight > 0;
     let ready =
-        |slot: &Slot| living(situation, service, *slot).filter(|instance| instance.is_ready()).count();
+        |slot: &Slot| staying(situation, service, *slot).filter(|instance| instance.is_ready()).count();
     let serving: usize =
         target.slots.iter().filter(|(_, share)| routed(share)).map(|(slot, _)| ready(slot)).sum();
-    let mut spare = serving.saturating_sub(target.floor as usize);
+    let floor = if defect::has(Defect::FloorIgnored) { 0 } else { target.floor as usize };
+    let mut spare = serving.saturating_sub(floor);
     for (slot, share) in &target.slots {
         let digest = slot_digest(situation, name, service, *slot);
-        let mut candidates: Vec<_> = living(situation, service, *slot).collect();
+        let mut candidates: Vec<_> = staying(situation, service, *slot).collect();
         let outdated =
             |instance: &InstanceStatus| digest.as_ref().is_some_and(|digest| *digest != instance.template);
         // First what serves least: unready, then outdated, then the highest ordinal.
@@ -321,10 +329,10 @@ fn retired(
         victims.contains(&instance.id) && is_released(situation, &service.id, &instance.id)
     };
     let retire: Vec<_> =
-        living(situation, service, slot).filter(drained).map(|instance| instance.id.clone()).collect();
-    let staying = living(situation, service, slot).count() - retire.len();
+        staying(situation, service, slot).filter(drained).map(|instance| instance.id.clone()).collect();
+    let others = staying(situation, service, slot).count() - retire.len();
     // A smaller count alone would let the scheduler choose, and stop what has not drained.
-    let kept = count.max(u32::try_from(staying).unwrap_or(u32::MAX));
+    let kept = count.max(u32::try_from(others).unwrap_or(u32::MAX));
     (retire, kept)
 }
 
@@ -338,7 +346,7 @@ fn route(
 ) -> Option<Route> {
     let Situation { app, revisions, .. } = situation;
     let candidate = service.rollout.as_ref().map(|rollout| rollout.build);
-    let serving = service.settled.or(candidate)?;
+    let serving = service.settled.or(candidate).or_else(|| service.slots.get(&service.active).copied())?;
     if !is_wanted(app, revisions, name) && candidate.is_none() && situation.observed.is_down(&service.id) {
         return None;
     }
@@ -352,7 +360,10 @@ fn route(
     route.sticky = release.sticky.clone();
     for (slot, share) in target.slots.iter().filter(|(_, share)| share.weight > 0 || share.by_header) {
         let Some(build) = service.slots.get(slot) else { continue };
-        let open = living(situation, service, *slot).filter(|i| i.is_ready() && !victims.contains(&i.id));
+        let is_open = |i: &&InstanceStatus| {
+            (i.is_ready() || defect::has(Defect::RoutedBeforeReady)) && !victims.contains(&i.id)
+        };
+        let open = staying(situation, service, *slot).filter(is_open);
         let endpoints: Vec<_> = open.filter_map(|instance| instance.endpoint.clone()).collect();
         if endpoints.is_empty() {
             continue;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::defect::{self, Defect};
 use super::store::{Store, Versioned, lease_key};
 use crate::model::{Epoch, Version};
 use crate::port::Expected;
@@ -72,19 +73,21 @@ impl Lease {
             let value = LeaseRecord { holder: self.holder.clone(), epoch: Epoch(1), renewals: 0 };
             return self.write(value, Expected::Absent, started).await;
         };
+        // Not when the reading began: the answer may have come late, and be about a lease renewed meanwhile.
+        let now = Instant::now();
         // A lease of one's own name was held by a process that is gone: nobody has to wait for it.
         let expired = match self.seen {
             _ if lease.value.holder == self.holder => true,
             Some((version, since)) if version == lease.version => started >= since + self.length,
             _ => {
-                self.seen = Some((lease.version, started));
+                self.seen = Some((lease.version, now));
                 false
             }
         };
         if !expired {
             return Ok(None);
         }
-        let epoch = Epoch(lease.value.epoch.0 + 1);
+        let epoch = Epoch(lease.value.epoch.0 + u64::from(!defect::has(Defect::TermReused)));
         let value = LeaseRecord { holder: self.holder.clone(), epoch, renewals: 0 };
         self.write(value, Expected::Version(lease.version), started).await
     }

@@ -25,11 +25,16 @@ pub(crate) struct Queue {
     due: BTreeMap<Item, Instant>,
     /// Failures in a row.
     failures: BTreeMap<Item, u32>,
+    /// Failed, and not looked at before its pause is over, whoever asks.
+    resting: BTreeSet<Item>,
 }
 
 impl Queue {
     /// Asks for a look at an app now.
     pub(crate) fn put(&mut self, item: Item) {
+        if self.resting.contains(&item) {
+            return;
+        }
         if self.working.contains(&item) {
             self.again.insert(item);
         } else if self.queued.insert(item.clone()) {
@@ -58,6 +63,7 @@ impl Queue {
         while let Some(due) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
             self.later.remove(&due);
             self.due.remove(&due.1);
+            self.resting.remove(&due.1);
             self.put(due.1);
         }
         let tenant = self.turns.pop_front()?;
@@ -93,7 +99,11 @@ impl Queue {
         // What asks in between must not get around the pause.
         self.again.remove(item);
         self.finish(item);
+        if let Some(earlier) = self.due.remove(item) {
+            self.later.remove(&(earlier, item.clone()));
+        }
         self.put_at(item.clone(), now + pause);
+        self.resting.insert(item.clone());
     }
 
     fn finish(&mut self, item: &Item) {
@@ -140,6 +150,7 @@ mod tests {
         for pause in [100, 200, 400] {
             let taken = queue.take(Instant::now()).unwrap();
             queue.failed(&taken, Instant::now());
+            queue.put(item("t", 0));
             assert_eq!(queue.take(Instant::now()), None);
             tokio::time::advance(Duration::from_millis(pause)).await;
         }

@@ -133,11 +133,25 @@ pub(crate) enum Phase {
     Holding,
 }
 
+/// How old and new instances take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// The candidate fills the slot that is not active.
+    SideBySide,
+    /// The one slot exchanges its instances one at a time.
+    Ordered,
+    /// The one slot is emptied, then filled again.
+    Recreate,
+}
+
 /// A release of one service that goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rollout {
     pub(crate) build: Build,
     pub(crate) direction: Direction,
+    /// Decided when it begins: the way back is the way it came.
+    pub(crate) mode: Mode,
     /// Without holds or tasks: a return to what ran before, or a restart.
     pub(crate) quick: bool,
     pub(crate) stage: u32,

@@ -4,9 +4,10 @@
 //! active and [`stage`](super::stage)s move replicas and weights over. Where they may not (volumes, `recreate`), the
 //! one slot changes its build in place.
 
+use super::defect::{self, Defect};
 use super::gate;
 use super::observed::Observed;
-use super::record::{AppRecord, Build, Direction, Phase, Rollout, ServiceState};
+use super::record::{AppRecord, Build, Direction, Mode, Phase, Rollout, ServiceState};
 use super::stage::{Hold, Stage, stages};
 use super::template::{self, Revisions};
 use crate::model::service::Kind;
@@ -44,7 +45,7 @@ const CRASHES: u32 = 3;
 pub(crate) struct Course<'a> {
     pub(crate) spec: &'a ServiceSpec,
     pub(crate) release: Release,
-    pub(crate) in_place: bool,
+    pub(crate) mode: Mode,
     /// Whether something ran before that serves until the candidate does.
     pub(crate) has_old: bool,
     pub(crate) slot: Slot,
@@ -56,24 +57,22 @@ impl<'a> Course<'a> {
         situation: Situation<'a>,
         name: &ServiceName,
         service: &ServiceState,
-        build: Build,
+        rollout: &Rollout,
     ) -> Option<Self> {
-        let spec = template::spec(situation.revisions, build, name)?;
-        let current = service
-            .slots
-            .get(&service.active)
-            .and_then(|build| template::spec(situation.revisions, *build, name));
-        let release = spec.release();
-        let has_volumes =
-            !spec.volumes.is_empty() || current.is_some_and(|current| !current.volumes.is_empty());
+        let spec = template::spec(situation.revisions, rollout.build, name)?;
+        let (release, mode) = (spec.release(), rollout.mode);
         let has_old = service.settled.is_some() && service.slots.contains_key(&service.active);
-        let in_place = has_volumes || !release.overlaps();
-        let slot = if in_place || !has_old { service.active } else { service.active.other() };
-        Some(Self { spec, release, in_place, has_old, slot })
+        let slot = if mode == Mode::SideBySide && has_old { service.active.other() } else { service.active };
+        Some(Self { spec, release, mode, has_old, slot })
+    }
+
+    /// Whether the candidate takes the place of what runs.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.mode != Mode::SideBySide
     }
 
     pub(crate) fn stages(&self, service: &ServiceState, rollout: &Rollout) -> Vec<Stage> {
-        stages(&self.release, service.count(), self.has_old && !self.in_place, rollout.quick)
+        stages(&self.release, service.count(), self.has_old && !self.is_in_place(), rollout.quick)
     }
 
     pub(crate) fn stage(&self, service: &ServiceState, rollout: &Rollout) -> Stage {
@@ -84,20 +83,38 @@ impl<'a> Course<'a> {
 
     /// Whether instances are exchanged one at a time in their places.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.in_place && self.has_old && self.release.strategy != Strategy::Recreate
+        self.mode == Mode::Ordered && self.has_old
+    }
+}
+
+/// How a service goes over to a spec: volumes have one writer, so they allow no second slot.
+fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
+    let release = spec.release();
+    let has_volumes = |spec: &ServiceSpec| !spec.volumes.is_empty();
+    match release.strategy {
+        Strategy::Recreate => Mode::Recreate,
+        _ if defect::has(Defect::VolumeShared) => Mode::SideBySide,
+        _ if release.overlaps() && !has_volumes(spec) && !current.is_some_and(has_volumes) => {
+            Mode::SideBySide
+        }
+        _ => Mode::Ordered,
     }
 }
 
 impl ServiceState {
-    /// Starts a rollout to a build.
-    pub(crate) fn begin(&mut self, build: Build, quick: bool, now: Timestamp) {
+    /// Starts a rollout to a build. Without its revision there is none.
+    pub(crate) fn begin(&mut self, situation: Situation<'_>, name: &ServiceName, build: Build, quick: bool) {
+        let Some(spec) = template::spec(situation.revisions, build, name) else { return };
+        let current = self.slots.get(&self.active);
+        let current = current.and_then(|build| template::spec(situation.revisions, *build, name));
         self.rollout = Some(Rollout {
             build,
             direction: Direction::Forward,
+            mode: mode(spec, current),
             quick,
             stage: 0,
             phase: Phase::Task,
-            since: now,
+            since: situation.now,
             approved: false,
             baseline: None,
         });
@@ -110,11 +127,11 @@ impl ServiceState {
         else {
             return;
         };
-        let Some(course) = Course::of(situation, name, self, rollout.build) else { return };
+        let Some(course) = Course::of(situation, name, self, &rollout) else { return };
         let untouched = matches!(rollout.phase, Phase::Task | Phase::Emptying);
         rollout.direction = Direction::Back;
         rollout.since = situation.now;
-        match (self.settled, course.in_place && course.has_old) {
+        match (self.settled, course.is_in_place() && course.has_old) {
             // The place was not given up yet, or the settled build is on its way out of an emptied place: both are
             // mended by filling it with the settled build again.
             (Some(settled), true) if untouched => {
@@ -136,16 +153,13 @@ impl ServiceState {
         self.rollout = Some(rollout);
     }
 
-    /// Gives a rollout up at once, when all instances are to stop anyway.
+    /// Gives a rollout up at once, when all instances are to stop anyway. A slot keeps its build until it is empty:
+    /// the route is made from it while its instances drain.
     pub(crate) fn drop_rollout(&mut self) {
-        if self.rollout.take().is_some() {
-            match self.settled {
-                Some(settled) if self.slots.contains_key(&self.active) => {
-                    self.slots.insert(self.active, settled);
-                }
-                Some(_) => {}
-                None => self.slots.clear(),
-            }
+        if self.rollout.take().is_some()
+            && let Some(settled) = self.settled
+        {
+            self.slots.entry(self.active).and_modify(|build| *build = settled);
         }
         self.warm_until = None;
     }
@@ -160,7 +174,7 @@ pub(crate) fn advance(
     paused: bool,
 ) -> Step {
     let Some(rollout) = service.rollout.clone() else { return Step::Wait(None) };
-    let Some(course) = Course::of(situation, name, service, rollout.build) else {
+    let Some(course) = Course::of(situation, name, service, &rollout) else {
         return Step::Failed(Failure::of(name.clone(), "the revision is not known any more"));
     };
     let walk = Walk { situation, name, course, rollout, paused };
@@ -224,6 +238,7 @@ impl Walk<'_> {
         }
         let due = operation.filter(|_| !rollout.quick || course.spec.kind == Kind::Task);
         let task = template::task(situation.app, situation.revisions, name, rollout.build);
+        let task = task.filter(|_| !defect::has(Defect::TaskSkipped));
         let (Some(operation), Some(_)) = (due, task) else {
             return self.enter(service, Phase::Emptying, "begins");
         };
@@ -368,7 +383,7 @@ impl Walk<'_> {
             _ => {}
         }
         let next = self.rollout.stage + 1;
-        if !self.course.in_place && (next as usize) < self.course.stages(service, &self.rollout).len() {
+        if !self.course.is_in_place() && (next as usize) < self.course.stages(service, &self.rollout).len() {
             let rollout = Rollout { stage: next, approved: false, ..self.rollout.clone() };
             return self.enter_as(service, rollout, Phase::Filling, format!("goes on to step {}", next + 1));
         }
@@ -388,7 +403,7 @@ impl Walk<'_> {
     }
 
     fn back(&self, service: &mut ServiceState) -> Step {
-        if self.course.in_place && self.course.has_old {
+        if self.course.is_in_place() && self.course.has_old {
             return self.back_in_place(service);
         }
         let observed = self.situation.observed;
@@ -424,10 +439,10 @@ impl Walk<'_> {
                 self.enter(service, Phase::Filling, "starts the old revision again")
             }
             _ => {
-                let all = self.situation.observed.instances(&service.id, service.active).len();
-                let candidates = self.candidates(service);
-                let ready = candidates.iter().filter(|instance| instance.is_ready()).count();
-                if candidates.len() < all || ready < service.count() as usize {
+                let observed = self.situation.observed;
+                let all = observed.instances(&service.id, service.active).len();
+                let exchanged = !self.course.is_ordered() || self.candidates(service).len() == all;
+                if !exchanged || observed.ready(&service.id, service.active) < service.count() {
                     return Step::Wait(None);
                 }
                 service.rollout = None;

@@ -47,6 +47,9 @@ pub struct EngineConfig {
     pub resync: Duration,
     /// How many apps are looked at at once.
     pub concurrency: usize,
+    /// Whether this replica may lead. One that may not still accepts calls: it stores what is asked for, and the
+    /// leader acts on it.
+    pub lead: bool,
 }
 
 impl Default for EngineConfig {
@@ -57,6 +60,7 @@ impl Default for EngineConfig {
             lease: Duration::from_secs(15),
             resync: Duration::from_secs(30),
             concurrency: 16,
+            lead: true,
         }
     }
 }
@@ -116,6 +120,9 @@ impl Engine {
     /// Runs until `stop` turns true; then it lets the lease go. Dropping the future is like a crash: safe, and the
     /// next leader waits for the lease to run out.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        if !self.config.lead {
+            return stopped(&mut stop).await;
+        }
         let mut lease = Lease::new(self.store.clone(), self.config.replica.clone(), self.config.lease);
         while !*stop.borrow() {
             match lease.hold().await {
@@ -199,6 +206,8 @@ struct Leader {
     wakes: SelectAll<BoxStream<'static, Wake>>,
     deaf: bool,
     collector: Collector,
+    /// The calls that the last look at an app has made.
+    acted: BTreeMap<AppId, u64>,
 }
 
 impl Leader {
@@ -222,6 +231,7 @@ impl Leader {
             wakes: SelectAll::new(),
             deaf: false,
             collector: Collector::default(),
+            acted: BTreeMap::new(),
         }
     }
 
@@ -299,10 +309,20 @@ impl Leader {
 
     fn finish(&mut self, item: &Item, outcome: Result<Next>) {
         match outcome {
+            Ok(Next::Acted(calls)) if self.acted.get(&item.1) == Some(&calls) => {
+                // The backend took them and does not show it: asking on and on would only keep both busy.
+                tracing::warn!(tenant = %item.0, app = %item.1, "the same calls again");
+                self.queue.failed(item, Instant::now());
+            }
             Ok(next) => {
+                self.acted.remove(&item.1);
                 self.queue.done(item);
                 match next {
                     Next::Again => self.queue.put(item.clone()),
+                    Next::Acted(calls) => {
+                        self.acted.insert(item.1.clone(), calls);
+                        self.queue.put(item.clone());
+                    }
                     Next::At(Some(at)) => self.queue.put_at(item.clone(), self.instant(at)),
                     Next::At(None) => {}
                 }

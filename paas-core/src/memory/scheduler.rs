@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::lock;
+use crate::Result;
 use crate::model::{
     Clock, Digest, InstanceId, InstanceStatus, Resource, Scope, ServiceName, Workload, WorkloadKey,
     WorkloadStatus,
 };
 use crate::port::{Hints, Scheduler, SchedulerCapabilities, Selector};
-use crate::{Error, ErrorKind, Result};
 
 mod behaviour;
 mod state;
@@ -206,22 +206,6 @@ impl Inner {
             look(state)
         })
     }
-
-    fn check(&self, workload: &Workload) -> Result<()> {
-        let template = &workload.template;
-        if !template.sources.iter().any(|source| self.capabilities.sources.contains(&source.word())) {
-            let words: Vec<&str> = template.sources.iter().map(crate::model::Source::word).collect();
-            return Err(Error::new(ErrorKind::Unsupported, "none of the sources can run here")
-                .with("service", &workload.labels.service)
-                .with("sources", words.join(", "))
-                .with("supported", self.capabilities.sources.join(", ")));
-        }
-        if !template.mounts.is_empty() && !self.capabilities.volumes {
-            return Err(Error::new(ErrorKind::Unsupported, "instances cannot have volumes here")
-                .with("service", &workload.labels.service));
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -231,7 +215,7 @@ impl Scheduler for MemoryScheduler {
     }
 
     async fn apply(&self, scope: &Scope, workload: &Workload) -> Result<Digest> {
-        self.inner.check(workload)?;
+        self.inner.capabilities.admit(workload)?;
         self.inner.write("apply", scope, |state| state.apply(workload))
     }
 

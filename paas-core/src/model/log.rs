@@ -171,7 +171,8 @@ pub enum LogItem {
     Batch(LogBatch),
     /// Output that is lost.
     Gap {
-        /// Where it would have been, where that is known.
+        /// Where it would have been. `None` where nobody knows whose it was; an output that goes on after such a gap
+        /// then tells its own part of it with its origin.
         origin: Option<LogOrigin>,
         /// How many bytes are missing; 0 where nobody knows.
         bytes: u64,

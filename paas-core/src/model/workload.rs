@@ -266,6 +266,12 @@ impl Workload {
         Self { key, labels, revision, template, replicas: Some(replicas), retire: Vec::new() }
     }
 
+    /// Whether its one instance runs to its end and is not started again.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        matches!(self.key.role, Role::Task(_)) || self.template.restart == Restart::Never
+    }
+
     /// Its digest, which [`WorkloadStatus::applied`] repeats.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -294,6 +300,12 @@ impl Exit {
     #[must_use]
     pub fn with_code(code: i32, at: Timestamp) -> Self {
         Self { code: Some(code), at, ..Self::default() }
+    }
+
+    /// Ended for a reason that no exit code tells.
+    #[must_use]
+    pub fn with_reason(reason: impl Into<String>, at: Timestamp) -> Self {
+        Self { reason: Some(reason.into()), at, ..Self::default() }
     }
 
     /// Whether it is a task's success.
@@ -396,8 +408,8 @@ impl InstanceStatus {
 pub struct WorkloadStatus {
     /// Which one.
     pub key: WorkloadKey,
-    /// The digest of the workload that was applied last; `None` where the scheduler found instances after a restart
-    /// and nothing has been applied since.
+    /// The digest of the workload that was applied last; `None` once it was removed and its instances are on their
+    /// way out, and where the scheduler found instances after a restart and nothing has been applied since.
     pub applied: Option<Digest>,
     /// Its instances, those that are stopping included, by ordinal.
     pub instances: Vec<InstanceStatus>,

@@ -225,17 +225,13 @@ impl AppHandle {
     /// # Errors
     /// `NotFound` where it has no such service; `Conflict` while a release of it goes on or it is stopped; `Denied`.
     pub async fn restart(&self, service: &ServiceName) -> Result<()> {
-        let now = self.inner().clock.now();
         self.change(Action::Operate, format!("restart {service}"), |app| {
             running(app)?;
             let state = known(app, service)?;
-            let settled = match (state.settled, &state.rollout) {
-                (Some(settled), None) => settled,
-                _ => return Err(Error::conflict("a release of the service goes on").with("service", service)),
-            };
+            if state.settled.is_none() || state.rollout.is_some() {
+                return Err(Error::conflict("a release of the service goes on").with("service", service));
+            }
             state.incarnation += 1;
-            let build = crate::engine::record::Build { incarnation: state.incarnation, ..settled };
-            state.begin(build, true, now);
             Ok(())
         })
         .await

@@ -126,10 +126,11 @@ impl OperationHandle {
         }
     }
 
-    /// Tells it something: approve, pause, resume, abort. Idempotent.
+    /// Tells a release something: approve, pause, resume, abort. Idempotent.
     ///
     /// # Errors
-    /// `Conflict` where it has ended, or waits for no approval; `Denied`.
+    /// `Conflict` where it has ended, waits for no approval, or is no release: a stop or a start that is half done has
+    /// nothing to go back to; `Denied`.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         let environment = &self.environment;
         let inner = environment.inner();
@@ -143,9 +144,20 @@ impl OperationHandle {
                 let operation =
                     app.operation.as_mut().filter(|known| known.id == *id && !known.state.is_final());
                 let operation = operation.ok_or_else(over)?;
+                if operation.kind.revision().is_none() {
+                    return Err(Error::conflict(
+                        "only a release takes signals; start or stop the app instead",
+                    )
+                    .with("operation", &operation.kind));
+                }
                 match signal {
-                    Signal::Pause => operation.paused = true,
-                    Signal::Resume => operation.paused = false,
+                    Signal::Pause | Signal::Resume => {
+                        let paused = signal == Signal::Pause;
+                        if operation.paused == paused {
+                            return Ok(());
+                        }
+                        operation.paused = paused;
+                    }
                     Signal::Abort if operation.state == OperationState::Running => {
                         operation.state = OperationState::RollingBack;
                         operation.failure = Some(Failure::aborted(format!("aborted by {actor}")));

@@ -14,6 +14,10 @@ use crate::model::{
     AppSpec, Confirmation, OperationState, RevisionNumber, ServiceName, ServiceSpec, Signal, Slot, Timestamp,
 };
 
+mod forgetful;
+
+use forgetful::Forgetful;
+
 /// A platform, the backends behind it, and somebody who may do everything.
 struct World {
     platform: Platform,
@@ -31,12 +35,17 @@ fn name(text: &str) -> ServiceName {
 
 impl World {
     async fn new() -> Self {
+        let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
+        Self::on(&scheduler, Arc::new(scheduler.clone())).await
+    }
+
+    /// A world whose platform reaches the scheduler in a way of its own.
+    async fn on(scheduler: &MemoryScheduler, reached: Arc<dyn Scheduler>) -> Self {
         let clock = Clock::runtime(Timestamp(1_000_000));
-        let scheduler = MemoryScheduler::new(clock.clone());
         let router = MemoryRouter::new().with_clock(clock.clone());
         let volumes = MemoryVolumeStore::new();
         let platform = Platform::builder()
-            .scheduler(Arc::new(scheduler.clone()))
+            .scheduler(reached)
             .router(Arc::new(router.clone()))
             .volumes(Arc::new(volumes.clone()))
             .state(Arc::new(MemoryStateStore::new()))
@@ -52,7 +61,13 @@ impl World {
             .unwrap();
         let operator = Principal::operator("ops");
         let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
-        Self { platform, scheduler, router, volumes, user: Principal::user("ann", tenant.id) }
+        Self {
+            platform,
+            scheduler: scheduler.clone(),
+            router,
+            volumes,
+            user: Principal::user("ann", tenant.id),
+        }
     }
 
     async fn deploy(&self, app: &AppSpec) -> Result<crate::model::Operation> {
@@ -92,6 +107,16 @@ fn shop(version: &str, release: &str) -> AppSpec {
     let web = service("1", &["api"]);
     let app = AppSpec::new("shop").unwrap();
     app.with_service("db", &db).unwrap().with_service("api", &api).unwrap().with_service("web", &web).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_shows_nothing_of_what_it_took_is_asked_less_and_less() {
+    let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
+    let world = World::on(&scheduler, Arc::new(Forgetful(scheduler.clone()))).await;
+    let app = AppSpec::new("shop").unwrap().with_service("web", &service("1", &[])).unwrap();
+    world.deploy(&app).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert!(scheduler.calls("apply") < 100, "{} calls", scheduler.calls("apply"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 
 use super::{Backend, Hints, Selector};
-use crate::Result;
 use crate::guard::{Guarded, call};
-use crate::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
+use crate::model::{Digest, Scope, Source, Workload, WorkloadKey, WorkloadStatus};
+use crate::{Error, ErrorKind, Result};
 
 /// What a scheduler can do, beyond what all can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,26 @@ impl SchedulerCapabilities {
     #[must_use]
     pub fn new(sources: &'static [&'static str]) -> Self {
         Self { sources, volumes: false, fenced: false, limits: false }
+    }
+
+    /// Refuses a workload that a scheduler of these capabilities cannot run.
+    ///
+    /// # Errors
+    /// `Unsupported` where none of its sources can run here, or where it has volumes and instances cannot.
+    pub fn admit(&self, workload: &Workload) -> Result<()> {
+        let template = &workload.template;
+        if !template.sources.iter().any(|source| self.sources.contains(&source.word())) {
+            let words: Vec<&str> = template.sources.iter().map(Source::word).collect();
+            return Err(Error::new(ErrorKind::Unsupported, "none of the sources can run here")
+                .with("service", &workload.labels.service)
+                .with("sources", words.join(", "))
+                .with("supported", self.sources.join(", ")));
+        }
+        if !template.mounts.is_empty() && !self.volumes {
+            return Err(Error::new(ErrorKind::Unsupported, "instances cannot have volumes here")
+                .with("service", &workload.labels.service));
+        }
+        Ok(())
     }
 }
 

@@ -1,11 +1,10 @@
 //! All workloads and their instances, and what should become of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use paas_core::model::{
-    Digest, InstanceId, InstanceState, Resource, Restart, Role, Workload, WorkloadKey, WorkloadStatus,
-};
+use paas_core::backend::Steps;
+use paas_core::model::{Digest, InstanceId, InstanceState, Resource, Workload, WorkloadKey, WorkloadStatus};
 
 use super::Inner;
 use super::instance::{Instance, Note};
@@ -31,13 +30,6 @@ pub(super) struct Entry {
 pub(super) struct Pool {
     pub(super) entries: BTreeMap<WorkloadKey, Entry>,
     keys: BTreeMap<InstanceId, WorkloadKey>,
-}
-
-/// What is to be done about a workload's instances.
-#[derive(Debug, Default)]
-struct Steps {
-    stop: Vec<InstanceId>,
-    start: Vec<u32>,
 }
 
 impl Pool {
@@ -101,36 +93,12 @@ impl Pool {
 
 impl Entry {
     fn steps(&self) -> Steps {
-        let mut steps = Steps::default();
-        let Some(Wanted { workload, .. }) = &self.wanted else {
-            if self.removed {
-                steps.stop = self.instances.iter().filter(|i| !i.leaving).map(|i| i.id.clone()).collect();
-            }
-            return steps;
-        };
-        if matches!(workload.key.role, Role::Task(_)) || workload.template.restart == Restart::Never {
-            if self.instances.is_empty() {
-                steps.start.push(0);
-            }
-            return steps;
+        let desired = self.wanted.as_ref().map(|wanted| &wanted.workload);
+        if desired.is_none() && !self.removed {
+            // Found after a restart, and nothing was asked of it since.
+            return Steps::default();
         }
-        let wanted = workload.replicas.unwrap_or(1) as usize;
-        let retired: BTreeSet<&InstanceId> = workload.retire.iter().collect();
-        let (leaving, mut staying): (Vec<_>, Vec<_>) =
-            self.instances.iter().filter(|i| !i.leaving).partition(|instance| retired.contains(&instance.id));
-        steps.stop = leaving.iter().map(|instance| instance.id.clone()).collect();
-        // Of too many, what serves least goes first.
-        staying.sort_by_key(|i| (i.state != InstanceState::Ready, i.note.ordinal));
-        let excess = staying.split_off(wanted.min(staying.len()));
-        steps.stop.extend(excess.iter().map(|instance| instance.id.clone()));
-        let missing = wanted - staying.len();
-        // No two that live share an ordinal, and one that is asked to end lives until it is gone.
-        let taken: BTreeSet<u32> = self.instances.iter().map(|instance| instance.note.ordinal).collect();
-        // Volumes belong to ordinals: a new instance waits for the last writer of its own.
-        let limit = if workload.template.mounts.is_empty() { wanted + taken.len() } else { wanted };
-        let free = (0..u32::try_from(limit).unwrap_or(u32::MAX)).filter(|ordinal| !taken.contains(ordinal));
-        steps.start = free.take(missing).collect();
-        steps
+        Steps::toward(desired, &self.instances.iter().map(Instance::status).collect::<Vec<_>>())
     }
 }
 

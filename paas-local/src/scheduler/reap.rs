@@ -191,10 +191,7 @@ impl Inner {
             _ => None,
         };
         if let Phase::Failed { reason, .. } = &state.phase {
-            let mut exit = Exit::default();
-            exit.at = self.clock.now();
-            exit.reason = Some(reason.clone());
-            return Some(exit);
+            return Some(Exit::with_reason(reason, self.clock.now()));
         }
         let mut exit = convert(ended?);
         let tail = self.keeper.tail(&state.id).await.unwrap_or_default();

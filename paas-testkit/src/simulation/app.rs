@@ -56,6 +56,20 @@ pub(super) fn version(spec: &ServiceSpec) -> &str {
     spec.env.get(VERSION).map_or("", |version| version.0.as_str())
 }
 
+fn has(spec: &ServiceSpec, flaw: Flaw) -> bool {
+    spec.env.get(FLAW).is_some_and(|own| own.0 == flaw.word())
+}
+
+/// Whether no instance of a service can ever become ready.
+pub(super) fn cannot_run(spec: &ServiceSpec) -> bool {
+    [Flaw::NeverReady, Flaw::Crashes, Flaw::CannotStart].iter().any(|flaw| has(spec, *flaw))
+}
+
+/// Whether a service answers half of its requests with errors.
+pub(super) fn errs(spec: &ServiceSpec) -> bool {
+    has(spec, Flaw::Errors)
+}
+
 /// Teaches a scheduler what the versions of services do.
 pub(super) fn behave(scheduler: &MemoryScheduler) {
     for startup in STARTUPS {
@@ -132,6 +146,13 @@ impl Author {
                 }
             }
         }
+        self.app()
+    }
+
+    /// The app with every service changed and none flawed.
+    pub(super) fn sound(&mut self) -> Result<AppSpec> {
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.change(name))?;
         self.app()
     }
 

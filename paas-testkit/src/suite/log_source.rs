@@ -342,7 +342,7 @@ async fn what_made_room_for_newer_lines_shows_as_a_gap(bed: Bed) -> Result<()> {
     let (mut at, mut lost) = (position.sequence, 0);
     loop {
         match bed.soon("the last line comes", stream.next()).await? {
-            Some(Ok(LogItem::Gap { bytes, .. })) => {
+            Some(Ok(LogItem::Gap { origin: Some(of), bytes, .. })) if of == origin => {
                 lost += bytes;
                 at += bytes;
             }

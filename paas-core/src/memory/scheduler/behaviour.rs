@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Exit, Restart, Role, Timestamp, Workload};
+use crate::model::{Exit, Timestamp, Workload};
 
 /// How an instance behaves from its start to its end. A task that is told nothing else ends with code 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,15 +99,10 @@ impl Behaviour {
     /// A task ends by itself once it has done its work.
     pub(super) fn of(self, workload: &Workload) -> Self {
         match (self.startup, &self.ends) {
-            (Some(startup), None) if is_task(workload) => {
+            (Some(startup), None) if workload.is_task() => {
                 Self { stop: self.stop, ..Self::exits(0) }.with_startup(startup).with_exit_after(startup)
             }
             _ => self,
         }
     }
-}
-
-/// Whether instances run once.
-pub(super) fn is_task(workload: &Workload) -> bool {
-    workload.template.restart == Restart::Never || matches!(workload.key.role, Role::Task(_))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::behaviour::{Behaviour, is_task};
+use super::behaviour::Behaviour;
 use crate::backend::{Fence, HintFeed};
 use crate::memory::loopback;
 use crate::model::{
@@ -175,6 +175,7 @@ impl State {
         let now = Instant::now();
         let Some(held) = self.workloads.get_mut(key) else { return };
         held.desired = None;
+        held.applied = None;
         held.ran = false;
         let ids: Vec<InstanceId> = held.instances.keys().cloned().collect();
         for id in ids {
@@ -293,7 +294,7 @@ impl State {
             let excess = (count - wanted) as usize;
             let excess: Vec<InstanceId> = active[..excess].iter().map(|status| status.id.clone()).collect();
             excess.iter().for_each(|id| self.stop(key, id, now));
-        } else if !is_task(&desired) || !std::mem::replace(&mut held.ran, true) {
+        } else if !desired.is_task() || !std::mem::replace(&mut held.ran, true) {
             for ordinal in missing(held, &desired, wanted - count) {
                 self.start(key, &desired, ordinal, now);
             }
@@ -395,7 +396,7 @@ impl State {
         }
         instance.status.message = Some(exit.to_string());
         instance.status.last_exit = Some(exit);
-        if for_good || is_task(&instance.origin) {
+        if for_good || instance.origin.is_task() {
             instance.status.state = InstanceState::Exited;
             return self.schedule(key, id, None);
         }
@@ -413,7 +414,7 @@ impl State {
         let Some(instance) = self.instance_mut(key, id) else { return };
         match instance.status.state {
             InstanceState::Stopping => {}
-            InstanceState::Exited if is_task(&instance.origin) => {}
+            InstanceState::Exited if instance.origin.is_task() => {}
             InstanceState::Exited | InstanceState::BackingOff => self.discard(key, id),
             InstanceState::Starting | InstanceState::Ready | InstanceState::Unready => {
                 let origin = Arc::clone(&instance.origin);

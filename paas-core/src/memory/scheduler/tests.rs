@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::*;
+use crate::ErrorKind;
 use crate::model::{
     AppId, AppName, ByteSize, Command, EnvironmentId, EnvironmentName, Epoch, InstanceState, Mount, Restart,
     RevisionNumber, Role, ServiceId, Slot, Source, Template, TenantId, TenantName, Timestamp, VolumeName,

@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<Case<dyn SchedulerFixture>> {
         one_that_was_killed_starts_again_in_its_place,
         a_killed_instance_leaves_others_alone,
         one_that_ignores_the_request_to_end_is_gone_after_its_grace,
+        a_removed_workload_has_nothing_applied_while_its_instances_stop,
         a_task_runs_to_its_end_and_stays_listed,
         a_failed_task_tells_its_exit_code,
         applying_a_task_again_starts_nothing,
@@ -154,6 +155,14 @@ async fn a_killed_instance_leaves_others_alone(bed: Bed) -> Result<()> {
 async fn one_that_ignores_the_request_to_end_is_gone_after_its_grace(bed: Bed) -> Result<()> {
     let (workload, _) = started(&bed, bed.fixture.stubborn(), 1).await?;
     bed.port.remove(&bed.world.scope(), &workload.key).await?;
+    forgotten(&bed, &workload.key).await
+}
+
+async fn a_removed_workload_has_nothing_applied_while_its_instances_stop(bed: Bed) -> Result<()> {
+    let (workload, _) = started(&bed, bed.fixture.stubborn(), 1).await?;
+    bed.port.remove(&bed.world.scope(), &workload.key).await?;
+    let listed = super::status(&bed, &workload.key).await?;
+    assert_eq!(listed.and_then(|status| status.applied), None);
     forgotten(&bed, &workload.key).await
 }
 
