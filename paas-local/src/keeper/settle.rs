@@ -95,7 +95,8 @@ impl Table {
             };
             if run.child && stat.group == main || ours {
                 survivors.alive.push(pid);
-            } else if kin::stat(pid).is_some_and(|stat| stat.dying && !stat.zombie) {
+            } else if kin::stat(pid).is_none_or(|stat| stat.dying || stat.zombie) {
+                // It lived when we began to look: what it leaves behind is not on our list.
                 survivors.dying = true;
             }
         }
