@@ -179,6 +179,9 @@ async fn follow(served: &Served) -> Result<()> {
                 let name = name.map_or("?", |(_, name)| name);
                 batch.lines().for_each(|line| served.console.line(name, batch.origin.stream, line.bytes));
             }
+            LogItem::Gap { bytes: 0, reason, .. } => {
+                served.console.say(&format!("some output is lost: {reason}"));
+            }
             LogItem::Gap { bytes, reason, .. } => {
                 served.console.say(&format!("{bytes} bytes of output are lost: {reason}"));
             }

@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use paas_core::{Error, ErrorKind, Result};
 
@@ -17,6 +18,9 @@ const FORMAT: u32 = 1;
 /// `MIGRATIONS[n]` takes a directory from layout `n + 1` to `n + 2`. Doing it twice must be as good as once: a crash
 /// comes between it and the note that it is done.
 const MIGRATIONS: &[fn(&Path) -> Result<()>] = &[];
+
+/// How long the last owner may take to let go, where that was this very process.
+const LETTING_GO: Duration = Duration::from_millis(500);
 
 const LOCK: &str = "lock";
 const FORMAT_FILE: &str = "format";
@@ -218,26 +222,38 @@ fn lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(|cause| failed("open the lock", path, cause))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Who holds it is only for people to read; the refusal stands without it.
-            let _ = file.take(20).read_to_string(&mut holder);
-            let holder = holder.trim();
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "another process owns the data directory: stop it or use another directory",
-            )
-            .with("path", file::parent(path).display())
-            .with("pid", if holder.is_empty() { "unknown" } else { holder }));
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut file);
+                // One that was dropped in this very process may still be at it.
+                if holder == std::process::id().to_string() && began.elapsed() < LETTING_GO {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                    continue;
+                }
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "another process owns the data directory: stop it or use another directory",
+                )
+                .with("path", file::parent(path).display())
+                .with("pid", if holder.is_empty() { "unknown" } else { &holder }));
+            }
+            Err(TryLockError::Error(cause)) => return Err(failed("lock the data directory", path, cause)),
         }
-        Err(TryLockError::Error(cause)) => return Err(failed("lock the data directory", path, cause)),
     }
     let noted =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     noted.map_err(|cause| failed("write the lock", path, cause))?;
     Ok(file)
+}
+
+/// Who holds the lock. That is only for people to read; the refusal stands without it.
+fn holder(file: &mut File) -> String {
+    let mut holder = String::new();
+    let _unknown = file.rewind().and_then(|()| file.take(20).read_to_string(&mut holder));
+    holder.trim().to_owned()
 }
 
 fn read_format(path: &Path) -> Result<Option<u32>> {

@@ -37,5 +37,6 @@ pub use client::{Keeper, KeeperOptions};
 pub use model::{
     Backoff, Ended, Exit, KEEPER_MARK, KeeperEvent, PROCESS_MARK, Phase, ProcessSpec, ProcessState, Restart,
 };
+pub(crate) use record::LIFE_SHIFT;
 pub use record::{RecordKind, SpoolItem, SpoolOffset, SpoolRecord, Started};
 pub use role::{ROLE_ENV, run_if_asked};

@@ -68,9 +68,11 @@ async fn drain(keeper: Keeper, origins: Origins, shared: Arc<Shared>) {
                 let next = record.next;
                 (lines.take(record), next)
             }
-            Ok(SpoolItem::Gap { to, bytes, .. }) => {
+            // Whose it was nobody knows. How much each origin misses shows at its next line, by its position; a sum
+            // here would count that twice.
+            Ok(SpoolItem::Gap { to, .. }) => {
                 let reason = "output came faster than it was read, or was lost with the keeper".to_owned();
-                (vec![LogItem::Gap { origin: None, bytes: bytes.unwrap_or(0), reason }], to)
+                (vec![LogItem::Gap { origin: None, bytes: 0, reason }], to)
             }
             Err(error) => {
                 tracing::warn!(?error, "cannot read output");

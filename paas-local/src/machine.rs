@@ -1,7 +1,7 @@
 //! One machine: starts or re-joins what holds processes and sockets, and hands out a backend for every port.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,18 +78,27 @@ impl LocalMachine {
     /// `Conflict` where the public address is taken; else those of [`DataDir::open`], of the stores, and of starting
     /// the keeper.
     pub async fn open(config: LocalConfig) -> Result<Self> {
-        let clock = Clock::system();
         let data = DataDir::open(&config.dir).await?;
+        let keeper = Keeper::open(data.path(), config.keeper.clone()).await?;
+        let outcome = Self::open_with(data, keeper.clone(), config.public).await;
+        // A keeper that was started for nothing does not stay.
+        if outcome.is_err() && keeper.list().await.is_ok_and(|held| held.is_empty()) {
+            let _stays = keeper.shutdown(true).await;
+        }
+        outcome
+    }
+
+    async fn open_with(data: Arc<DataDir>, keeper: Keeper, public: SocketAddr) -> Result<Self> {
+        let clock = Clock::system();
         let dir = data.path().to_owned();
-        let (state, secrets, audit, volumes, tenancy, keeper) = tokio::try_join!(
+        let (state, secrets, audit, volumes, tenancy) = tokio::try_join!(
             RedbStateStore::open(&data),
             EncryptedSecretStore::open(&data),
             FileAuditLog::open(&data, IdSource::random(clock.clone())),
             DirectoryVolumeStore::open(&data),
             DirectoryTenancy::open(&data),
-            Keeper::open(&dir, config.keeper.clone()),
         )?;
-        let public = Self::listen(&keeper, config.public).await?;
+        let public = Self::listen(&keeper, public, &dir).await?;
         Self::start_edge(&keeper, &role::edge_process(&dir)?).await?;
         let edge = Edge::with_deadline(&dir, EDGE_START);
         let (secrets, volumes) = (Arc::new(secrets), Arc::new(volumes));
@@ -127,28 +136,61 @@ impl LocalMachine {
                 && matches!(process.phase, Phase::Exited { asked: true, .. } | Phase::Stopping)
         });
         if stopped {
-            keeper.stop(&edge.id, edge.grace).await?;
-            keeper.forget(&edge.id).await?;
+            Self::stop_edge(keeper).await?;
         }
         keeper.spawn(edge).await
     }
 
-    /// Takes the public address. Another one than last time takes its place, which the edge learns by a restart.
-    async fn listen(keeper: &Keeper, public: SocketAddr) -> Result<SocketAddr> {
-        let told = |error: Error| {
-            error
-                .with("address", public)
-                .with("what to do", "stop what listens there, or serve at another address")
-        };
-        match keeper.listen(PUBLIC, public).await {
+    /// Takes the public address.
+    async fn listen(keeper: &Keeper, public: SocketAddr, dir: &Path) -> Result<SocketAddr> {
+        let outcome = match keeper.listen(PUBLIC, public).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                keeper.stop(EDGE, EDGE_START).await?;
-                keeper.forget(EDGE).await?;
-                keeper.unlisten(PUBLIC).await?;
-                keeper.listen(PUBLIC, public).await.map_err(told)
+                match error.context("held").and_then(|held| held.parse().ok()) {
+                    Some(held) => Self::move_listener(keeper, held, public, dir).await,
+                    // After a crash of the keeper the edge may hold it, and has not given it back yet.
+                    None => {
+                        Self::stop_edge(keeper).await?;
+                        keeper.listen(PUBLIC, public).await
+                    }
+                }
             }
-            outcome => outcome.map_err(told),
+            outcome => outcome,
+        };
+        outcome
+            .map_err(|error| error.with("what to do", "stop what listens there, or serve at another address"))
+    }
+
+    /// Another address than last time takes its place, which the edge learns by a restart; one that cannot be had leaves
+    /// the edge serving at the old one.
+    async fn move_listener(
+        keeper: &Keeper,
+        held: SocketAddr,
+        public: SocketAddr,
+        dir: &Path,
+    ) -> Result<SocketAddr> {
+        // The same port of another address cannot be tried while it is held.
+        if held.port() != public.port() {
+            let free = tokio::net::TcpListener::bind(public).await;
+            free.map_err(|cause| {
+                Error::conflict("cannot listen at the address")
+                    .with("address", public)
+                    .with("cause", &cause)
+                    .with_source(cause)
+            })?;
         }
+        Self::stop_edge(keeper).await?;
+        keeper.unlisten(PUBLIC).await?;
+        let moved = keeper.listen(PUBLIC, public).await;
+        if moved.is_err() {
+            keeper.listen(PUBLIC, held).await?;
+            Self::start_edge(keeper, &role::edge_process(dir)?).await?;
+        }
+        moved
+    }
+
+    async fn stop_edge(keeper: &Keeper) -> Result<()> {
+        keeper.stop(EDGE, EDGE_START).await?;
+        keeper.forget(EDGE).await
     }
 
     /// Starts to compose a platform of this machine's backends.

@@ -174,7 +174,7 @@ pub enum LogItem {
         /// Where it would have been. `None` where nobody knows whose it was; an output that goes on after such a gap
         /// then tells its own part of it with its origin.
         origin: Option<LogOrigin>,
-        /// How many bytes are missing.
+        /// How many bytes are missing; 0 where nobody knows.
         bytes: u64,
         /// Why.
         reason: String,

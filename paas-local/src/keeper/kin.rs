@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -97,6 +98,15 @@ pub(crate) fn marked(pid: i32, identity: &str) -> Option<Marked> {
         stat: stat(pid)?,
         process: value(PROCESS_MARK)?.to_owned(),
         run: RunMark::parse(value(RUN_MARK)?)?,
+    })
+}
+
+/// Whether a process holds one of these pipes.
+pub(crate) fn holds(pid: i32, pipes: &[u64]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors.flatten().any(|descriptor| {
+        fs::metadata(descriptor.path())
+            .is_ok_and(|meta| meta.file_type().is_fifo() && pipes.contains(&meta.ino()))
     })
 }
 

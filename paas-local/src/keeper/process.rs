@@ -125,6 +125,12 @@ impl Run {
         })
     }
 
+    /// The pipes that it and what it forked write to, as the kernel numbers them.
+    pub(crate) fn pipes(&self) -> Vec<u64> {
+        let held = [&self.out, &self.err].into_iter().flatten();
+        held.filter_map(|pipe| Some(rustix::fs::fstat(&pipe.end).ok()?.st_ino)).collect()
+    }
+
     /// How it ended, if it has. The process stays unreaped, so its pid and group stay its own.
     pub(crate) fn look(&self) -> Option<Ended> {
         let exit = if self.child {

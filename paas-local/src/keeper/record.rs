@@ -14,6 +14,9 @@ pub(crate) const MIN_ROOM: u64 = 4096;
 /// The most payload of one record.
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
+/// Where in the position of output the number of the keeper's life begins.
+pub(crate) const LIFE_SHIFT: u32 = 48;
+
 /// A place in the spool. `life` numbers the keepers of a directory; offsets grow within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SpoolOffset {

@@ -84,12 +84,19 @@ impl Table {
         let main = run.pid.as_raw_pid();
         // What a child of ours left behind became our child; what others left behind went elsewhere.
         let candidates = if run.child { kin::children() } else { kin::everyone() };
-        for pid in candidates.into_iter().filter(|pid| *pid != main && !self.mains.contains_key(pid)) {
-            let ours = |marked: Marked| marked.process == entry.spec.id;
+        let (own, pipes) = (std::process::id().cast_signed(), run.pipes());
+        let others = |pid: &i32| *pid != main && *pid != own && !self.mains.contains_key(pid);
+        for pid in candidates.into_iter().filter(others) {
             let Some(stat) = kin::stat(pid).filter(|stat| !stat.zombie) else { continue };
-            if run.child && stat.group == main || kin::marked(pid, &self.core.identity).is_some_and(ours) {
+            // What forked away may have dropped its mark, and still writes where it was told to.
+            let ours = match kin::marked(pid, &self.core.identity) {
+                Some(marked) => marked.process == entry.spec.id,
+                None => kin::holds(pid, &pipes),
+            };
+            if run.child && stat.group == main || ours {
                 survivors.alive.push(pid);
-            } else if kin::stat(pid).is_some_and(|stat| stat.dying && !stat.zombie) {
+            } else if kin::stat(pid).is_none_or(|stat| stat.dying || stat.zombie) {
+                // It lived when we began to look: what it leaves behind is not on our list.
                 survivors.dying = true;
             }
         }

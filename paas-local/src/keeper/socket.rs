@@ -61,7 +61,7 @@ impl Sockets {
         if let Some(place) = self.places.get(name).copied() {
             if place.asked != asked && place.bound != asked {
                 let refusal = Refusal::new(ErrorKind::Conflict, "the listener has another address");
-                return Err(refusal.with("listener", name).with("address", place.bound));
+                return Err(refusal.with("listener", name).with("held", place.bound));
             }
             self.socket(name)?;
             return Ok(place.bound);

@@ -11,7 +11,7 @@ use super::intent::{Intent, RunNote};
 use super::kin;
 use super::model::{KeeperEvent, MAX_PROCESSES, Phase, ProcessSpec, ProcessState, Restart};
 use super::process::{Marks, Run};
-use super::record::{Head, RecordKind, Started};
+use super::record::{Head, LIFE_SHIFT, RecordKind, Started};
 use super::spool::Taken;
 use super::wire::{Answer, Refusal};
 
@@ -279,7 +279,7 @@ impl Table {
             id: &entry.spec.id,
             generation: entry.spec.generation,
             incarnation: entry.incarnation,
-            position: (self.core.spool.life() << 48) | pipe.bytes,
+            position: (self.core.spool.life() << LIFE_SHIFT) | pipe.bytes,
         };
         let taken =
             self.core.spool.take(slot, &head, std::os::fd::AsFd::as_fd(&pipe.end)).unwrap_or_else(|error| {

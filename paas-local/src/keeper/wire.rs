@@ -146,7 +146,7 @@ impl Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         // Keys of an `Error` are static: those that the keeper uses.
-        const KEYS: [&str; 12] = [
+        const KEYS: [&str; 13] = [
             "process",
             "listener",
             "address",
@@ -155,6 +155,7 @@ impl From<Refusal> for Error {
             "cause",
             "generation",
             "kept",
+            "held",
             "holder",
             "protocol",
             "keeper",

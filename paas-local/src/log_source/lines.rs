@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 use paas_core::model::{InstanceId, LogBatch, LogItem, LogOrigin, LogPosition, LogStream, Timestamp};
 
-use crate::keeper::{Ended, Exit, RecordKind, SpoolRecord};
+use crate::keeper::{Ended, Exit, LIFE_SHIFT, RecordKind, SpoolRecord};
 use crate::scheduler::Origins;
 
 /// A longer line is cut.
@@ -57,7 +57,7 @@ impl Lines {
     }
 
     fn output(&mut self, record: SpoolRecord, stream: LogStream) -> Vec<LogItem> {
-        let position = LogPosition { incarnation: record.incarnation, sequence: record.position };
+        let position = position(&record);
         let time = Timestamp::from(SystemTime::max(record.time, SystemTime::UNIX_EPOCH));
         let key = (record.id, stream);
         let mut items = Vec::new();
@@ -108,6 +108,13 @@ impl Open {
         let rest = self.bytes.len();
         (rest > 0).then(|| self.cut(rest))
     }
+}
+
+/// A new keeper counts a process's bytes anew, as a new run does. Runs are numbered by the clock and keepers one by one,
+/// so the sum grows with either.
+fn position(record: &SpoolRecord) -> LogPosition {
+    let (life, sequence) = (record.position >> LIFE_SHIFT, record.position & ((1 << LIFE_SHIFT) - 1));
+    LogPosition { incarnation: record.incarnation + life, sequence }
 }
 
 fn describe(ended: Option<Ended>) -> String {

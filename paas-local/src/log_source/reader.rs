@@ -91,14 +91,16 @@ impl Reader {
     fn admit(&mut self, item: LogItem) -> Option<LogItem> {
         let LogItem::Batch(batch) = item else { return Some(item) };
         let key = (batch.origin.instance.clone(), batch.origin.stream);
-        let given = self.given.insert(key.clone(), batch.end());
-        let Some(given) = given.filter(|given| given.incarnation == batch.position.incarnation) else {
+        let Some(given) = self.given.insert(key.clone(), batch.end()) else {
             return Some(LogItem::Batch(batch));
         };
         if batch.end() <= given {
             self.given.insert(key, given);
             return None;
         }
+        // Sequences begin anew with each incarnation.
+        let begun = LogPosition { sequence: 0, ..batch.position };
+        let given = given.max(begun);
         if batch.position > given {
             let bytes = batch.position.sequence - given.sequence;
             let reason = "older lines made room for newer ones".to_owned();

@@ -30,8 +30,10 @@ pub(super) async fn start(inner: Arc<Inner>, id: InstanceId, spec: ProcessSpec) 
             // It was asked to end meanwhile.
             ErrorKind::Conflict => return,
             _ if error.is_retryable() => {
-                if inner.pool().instance(&id).is_none_or(|instance| instance.leaving) {
-                    return;
+                match inner.pool().instance(&id).filter(|instance| !instance.leaving) {
+                    // For whoever asks why it takes so long.
+                    Some(instance) => instance.message = Some(format!("not started yet: {error}")),
+                    None => return,
                 }
                 tokio::time::sleep(PAUSE).await;
             }
