@@ -11,7 +11,7 @@ use super::template::{self, Revisions, same};
 use crate::model::Timestamp;
 use crate::model::service::Kind;
 use crate::model::{
-    Epoch, Failure, InstanceStatus, OperationKind, OperationState, RevisionNumber, ServiceName,
+    Epoch, Failure, InstanceStatus, OperationKind, OperationState, RevisionNumber, ServiceName, ServiceSpec,
 };
 
 /// The outcome of one look.
@@ -382,8 +382,24 @@ impl Look<'_> {
             let text =
                 goal.map_or("nothing runs, as before".to_owned(), |goal| format!("revision {goal} is back"));
             self.note(app, None, text);
-            self.end(app, OperationState::Failed);
+            return self.end(app, OperationState::Failed);
         }
+        // What is returned to may not run any more either: the operation ends, and the return is tried on.
+        let patience =
+            app.services.keys().filter_map(|name| Some(self.current(app, name)?.release().deadline));
+        let deadline = app.progressed + patience.max().unwrap_or_default() + DRAIN;
+        if self.now < deadline {
+            return self.wake_at(deadline);
+        }
+        self.note(app, None, "what ran before is not ready; it is still being tried");
+        self.end(app, OperationState::Failed);
+    }
+
+    /// What a service is to run now.
+    fn current(&self, app: &AppRecord, name: &ServiceName) -> Option<&ServiceSpec> {
+        let service = app.services.get(name)?;
+        let build = service.rollout.as_ref().map(|rollout| rollout.build).or(service.settled)?;
+        template::spec(self.revisions, build, name)
     }
 
     fn stop(&mut self, app: &mut AppRecord) {

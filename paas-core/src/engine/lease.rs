@@ -75,9 +75,11 @@ impl Lease {
         };
         // Not when the reading began: the answer may have come late, and be about a lease renewed meanwhile.
         let now = Instant::now();
-        // A lease of one's own name was held by a process that is gone: nobody has to wait for it.
+        // A lease of one's own name was held by a process that is gone, and one without a name was let go: nobody has
+        // to wait for either.
+        let free = lease.value.holder == self.holder || lease.value.holder.is_empty();
         let expired = match self.seen {
-            _ if lease.value.holder == self.holder => true,
+            _ if free => true,
             Some((version, since)) if version == lease.version => started >= since + self.length,
             _ => {
                 self.seen = Some((lease.version, now));
