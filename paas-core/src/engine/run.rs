@@ -1,39 +1,20 @@
 //! The engine's loop: lead, listen, look.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
+use futures_util::stream::StreamExt;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use super::gc::Collector;
+use super::leader::Leader;
 use super::lease::{Lease, Term};
-use super::queue::{Item, Queue};
-use super::reconcile::{Next, Reconciler, RevisionCache, is_race};
-use super::record::AppRecord;
-use super::store::{APP, Store};
+use super::ports::{EngineEvent, Ports};
+use super::reconcile::RevisionCache;
+use super::store::Store;
 use crate::Result;
-use crate::model::{
-    Action, AppId, AppName, Clock, Epoch, OperationEvent, OperationId, Principal, RecordChange, Resource,
-    Scope, TenantId, Timestamp,
-};
-use crate::port::{Hint, Router, Scheduler, Selector, StateStore, VolumeStore};
-
-/// The backends that the engine works with.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// Runs instances.
-    pub scheduler: Arc<dyn Scheduler>,
-    /// Brings requests to them.
-    pub router: Arc<dyn Router>,
-    /// Holds their data.
-    pub volumes: Arc<dyn VolumeStore>,
-    /// Keeps the records.
-    pub state: Arc<dyn StateStore>,
-}
+use crate::model::{Action, Clock, Principal, Resource, Scope};
+use crate::port::Selector;
 
 /// How an engine works.
 #[derive(Clone, Debug)]
@@ -65,39 +46,15 @@ impl Default for EngineConfig {
     }
 }
 
-/// Something that happened in an operation, as the leader tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EngineEvent {
-    /// Whose app.
-    pub tenant: TenantId,
-    /// The app.
-    pub app: AppId,
-    /// Its name.
-    pub name: AppName,
-    /// The operation.
-    pub operation: OperationId,
-    /// What happened.
-    pub event: OperationEvent,
-}
-
 /// Makes every app what its record says, as long as it leads.
 #[derive(Debug)]
 pub struct Engine {
-    ports: Ports,
-    store: Store,
-    clock: Clock,
+    pub(super) ports: Ports,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
     config: EngineConfig,
-    revisions: RevisionCache,
-    events: broadcast::Sender<EngineEvent>,
-}
-
-/// What wakes the loop.
-enum Wake {
-    Hint(Hint),
-    Changed(RecordChange),
-    /// A stream of hints ended.
-    Deaf,
+    pub(super) revisions: RevisionCache,
+    pub(super) events: broadcast::Sender<EngineEvent>,
 }
 
 impl Engine {
@@ -194,152 +151,4 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn renew(lease: &mut Lease, beat: Instant) -> Result<Option<Term>> {
     tokio::time::sleep_until(beat).await;
     lease.hold().await
-}
-
-/// The loop's state in one term.
-struct Leader {
-    scope: Scope,
-    reconciler: Arc<Reconciler>,
-    queue: Queue,
-    apps: BTreeMap<AppId, TenantId>,
-    passes: FuturesUnordered<BoxFuture<'static, (Item, Result<Next>)>>,
-    wakes: SelectAll<BoxStream<'static, Wake>>,
-    deaf: bool,
-    collector: Collector,
-    /// The calls that the last look at an app has made.
-    acted: BTreeMap<AppId, u64>,
-}
-
-impl Leader {
-    fn new(engine: &Engine, epoch: Epoch) -> Self {
-        let scope = Scope::engine(Resource::Platform, epoch);
-        let store = Store { scope: scope.clone(), ..engine.store.clone() };
-        let reconciler = Reconciler {
-            ports: engine.ports.clone(),
-            store,
-            clock: engine.clock.clone(),
-            epoch,
-            revisions: engine.revisions.clone(),
-            events: engine.events.clone(),
-        };
-        Self {
-            scope,
-            reconciler: Arc::new(reconciler),
-            queue: Queue::default(),
-            apps: BTreeMap::new(),
-            passes: FuturesUnordered::new(),
-            wakes: SelectAll::new(),
-            deaf: false,
-            collector: Collector::default(),
-            acted: BTreeMap::new(),
-        }
-    }
-
-    /// Opens every stream of hints; what cannot be opened is tried again at the next resync.
-    async fn listen(&mut self) {
-        self.wakes = SelectAll::new();
-        self.deaf = false;
-        let ports = &self.reconciler.ports;
-        let streams = [
-            ports.scheduler.watch(&self.scope).await.map(|hints| hints.map(Wake::Hint).boxed()),
-            ports.router.watch(&self.scope).await.map(|hints| hints.map(Wake::Hint).boxed()),
-            ports.state.watch(&self.scope, APP, None).await.map(|changes| changes.map(Wake::Changed).boxed()),
-        ];
-        for stream in streams {
-            match stream {
-                Ok(stream) => {
-                    let ended = futures_util::stream::once(std::future::ready(Wake::Deaf));
-                    self.wakes.push(stream.chain(ended).boxed());
-                }
-                Err(error) => {
-                    tracing::warn!(?error, "cannot watch");
-                    self.deaf = true;
-                }
-            }
-        }
-    }
-
-    /// Looks at everything.
-    async fn resync(&mut self) -> Result<()> {
-        if self.deaf {
-            self.listen().await;
-        }
-        let apps: Vec<AppRecord> = self.reconciler.store.list(APP, None).await?;
-        self.apps = apps.iter().map(|app| (app.id.clone(), app.tenant.clone())).collect();
-        for app in &apps {
-            self.queue.put((app.tenant.clone(), app.id.clone()));
-        }
-        self.collector.collect(&self.reconciler.store, &apps).await
-    }
-
-    async fn hear(&mut self, wake: Wake) -> Result<()> {
-        match wake {
-            Wake::Hint(Hint::App(app)) => {
-                if let Some(tenant) = self.apps.get(&app) {
-                    self.queue.put((tenant.clone(), app));
-                }
-                Ok(())
-            }
-            Wake::Changed(RecordChange::Put(record)) => {
-                if let (Some(tenant), Ok(app)) = (record.key.tenant, AppId::new(&record.key.id)) {
-                    self.apps.insert(app.clone(), tenant.clone());
-                    self.queue.put((tenant, app));
-                }
-                Ok(())
-            }
-            Wake::Changed(RecordChange::Deleted(_)) => Ok(()),
-            Wake::Hint(Hint::Reset) | Wake::Changed(RecordChange::Reset) => self.resync().await,
-            Wake::Deaf => {
-                self.deaf = true;
-                Ok(())
-            }
-        }
-    }
-
-    fn fill(&mut self, concurrency: usize) {
-        while self.passes.len() < concurrency {
-            let Some(item) = self.queue.take(Instant::now()) else { break };
-            let reconciler = Arc::clone(&self.reconciler);
-            self.passes.push(Box::pin(async move {
-                let outcome = reconciler.pass(&item.0, &item.1).await;
-                (item, outcome)
-            }));
-        }
-    }
-
-    fn finish(&mut self, item: &Item, outcome: Result<Next>) {
-        match outcome {
-            Ok(Next::Acted(calls)) if self.acted.get(&item.1) == Some(&calls) => {
-                // The backend took them and does not show it: asking on and on would only keep both busy.
-                tracing::warn!(tenant = %item.0, app = %item.1, "the same calls again");
-                self.queue.failed(item, Instant::now());
-            }
-            Ok(next) => {
-                self.acted.remove(&item.1);
-                self.queue.done(item);
-                match next {
-                    Next::Again => self.queue.put(item.clone()),
-                    Next::Acted(calls) => {
-                        self.acted.insert(item.1.clone(), calls);
-                        self.queue.put(item.clone());
-                    }
-                    Next::At(Some(at)) => self.queue.put_at(item.clone(), self.instant(at)),
-                    Next::At(None) => {}
-                }
-            }
-            Err(error) => {
-                let (tenant, app) = (&item.0, &item.1);
-                if is_race(&error) {
-                    tracing::debug!(%tenant, %app, ?error, "somebody else was faster");
-                } else {
-                    tracing::warn!(%tenant, %app, ?error, "a pass failed");
-                }
-                self.queue.failed(item, Instant::now());
-            }
-        }
-    }
-
-    fn instant(&self, at: Timestamp) -> Instant {
-        Instant::now() + at.since(self.reconciler.clock.now())
-    }
 }
