@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::desire::{DRAIN, is_wanted};
+use super::desire::{DRAIN, is_releasing, is_wanted};
 use super::observed::Observed;
 use super::record::{AppRecord, Build, Desired, Direction, ServiceState};
 use super::rollout::{Situation, Step, advance};
@@ -172,7 +172,8 @@ impl Look<'_> {
         let names: Vec<ServiceName> = app.services.keys().cloned().collect();
         for name in names {
             let Some(mut service) = app.services.get(&name).cloned() else { continue };
-            let operation = app.operation.as_ref().map(|operation| operation.id.clone());
+            let operation = app.operation.as_ref().filter(|operation| is_releasing(operation));
+            let operation = operation.map(|operation| operation.id.clone());
             let paused = self.paused(app);
             let step = advance(self.situation(app), &name, &mut service, operation.as_ref(), paused);
             self.settle(app, &name, service, step);

@@ -9,8 +9,8 @@ use super::rollout::{Course, Situation, slot_digest};
 use super::stage::ALL;
 use super::template;
 use crate::model::{
-    EndpointUse, InstanceId, InstanceState, InstanceStatus, Resource, Role, Route, RouteSlot, ServiceId,
-    ServiceName, Slot, Volume, Workload, WorkloadKey,
+    EndpointUse, InstanceId, InstanceState, InstanceStatus, Operation, OperationState, Resource, Role, Route,
+    RouteSlot, ServiceId, ServiceName, Slot, Volume, Workload, WorkloadKey,
 };
 
 /// A call of a port.
@@ -151,7 +151,7 @@ fn task(
 ) {
     let Situation { app, revisions, observed, .. } = situation;
     let (Some(rollout), Some(operation)) = (&service.rollout, &app.operation) else { return };
-    if rollout.phase != Phase::Task || rollout.direction == Direction::Back {
+    if rollout.phase != Phase::Task || rollout.direction == Direction::Back || !is_releasing(operation) {
         return;
     }
     let is_task = template::spec(revisions, rollout.build, name)
@@ -165,10 +165,24 @@ fn task(
     wanted.insert((service.id.clone(), role.clone()));
     let key = app.key(&service.id, role.clone());
     let workload = Workload::new(key, app.labels(name), rollout.build.revision, template, 1);
-    let status = observed.workload(&service.id, role);
-    if status.and_then(|status| status.applied.as_ref()) != Some(&workload.digest()) {
+    let status = observed.workload(&service.id, role.clone());
+    let applied = status.and_then(|status| status.applied.as_ref()) == Some(&workload.digest());
+    // Two migrations at once are worse than one that waits.
+    let another = observed.workloads.iter().any(|((id, other), status)| {
+        let runs = |instance: &InstanceStatus| instance.state != InstanceState::Exited;
+        *id == service.id
+            && matches!(other, Role::Task(_))
+            && *other != role
+            && status.instances.iter().any(runs)
+    });
+    if !applied && !another {
         actions.push(Action::ApplyWorkload(workload));
     }
+}
+
+/// Whether an operation leads to a revision, and goes on.
+pub(crate) fn is_releasing(operation: &Operation) -> bool {
+    operation.state == OperationState::Running && operation.kind.revision().is_some()
 }
 
 /// Whether a service belongs to the app as it is or is becoming.
@@ -256,7 +270,10 @@ fn side_by_side(situation: Situation<'_>, service: &ServiceState, course: &Cours
         ),
         (_, Phase::Shifting | Phase::Holding) => (stage.candidate, stage.weight, stage.old),
     };
-    let by_header = course.release.header.is_some() && rollout.direction == Direction::Forward;
+    // Before it is filled, the slot holds what was released before the last time.
+    let holds_candidate =
+        rollout.direction == Direction::Forward && !matches!(rollout.phase, Phase::Task | Phase::Emptying);
+    let by_header = course.release.header.is_some() && holds_candidate;
     (
         Share { count: candidate, weight, by_header },
         Share { count: old, weight: ALL - weight, by_header: false },

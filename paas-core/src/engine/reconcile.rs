@@ -73,9 +73,6 @@ pub(crate) enum Next {
     At(Option<Timestamp>),
 }
 
-/// How many calls of one pass may be made before it looks again.
-const CALLS: usize = 32;
-
 impl Reconciler {
     /// One pass.
     pub(crate) async fn pass(&self, tenant: &TenantId, id: &AppId) -> Result<Next> {
@@ -101,7 +98,7 @@ impl Reconciler {
             return self.forget(&app).await;
         }
         let acted = (!due.is_empty()).then(|| fingerprint(&due));
-        for action in due.into_iter().take(CALLS) {
+        for action in due {
             self.act(&scope, action).await?;
         }
         Ok(match acted {

@@ -104,10 +104,14 @@ impl ServiceState {
         let Some(spec) = template::spec(situation.revisions, build, name) else { return };
         let current = self.slots.get(&self.active);
         let current = current.and_then(|build| template::spec(situation.revisions, *build, name));
+        let mode = mode(spec, current);
+        if mode != Mode::SideBySide {
+            self.warm_until = None;
+        }
         self.rollout = Some(Rollout {
             build,
             direction: Direction::Forward,
-            mode: mode(spec, current),
+            mode,
             quick,
             stage: 0,
             phase: Phase::Task,
@@ -154,6 +158,12 @@ pub(crate) fn slot_digest(
 ) -> Option<Digest> {
     let build = service.slots.get(&slot)?;
     template::template(situation.app, situation.revisions, name, *build).map(|template| template.digest())
+}
+
+/// Gives what waits the whole of its time again after a pause.
+pub(crate) fn resume(app: &mut AppRecord, now: Timestamp) {
+    let going = app.services.values_mut().filter_map(|service| service.rollout.as_mut());
+    going.for_each(|rollout| rollout.since = now);
 }
 
 /// Lets every service that waits for an approval go on.

@@ -48,7 +48,7 @@ pub(crate) fn stages(release: &Release, count: u32, has_old: bool, quick: bool) 
         Strategy::BlueGreen => vec![Stage { weight: 0, hold, ..last }, last],
         Strategy::Canary { steps } => {
             let step = |share: &crate::model::Percent| Stage {
-                candidate: share.of(count).max(1).min(count.max(1)),
+                candidate: share.of(count).max(1).min(count),
                 old: count,
                 weight: share.basis_points(),
                 hold,

@@ -168,6 +168,9 @@ impl OperationHandle {
                 }
                 operation.note(now, None, format!("{signal:?} by {actor}").to_lowercase());
                 app.progressed = now;
+                if signal == Signal::Resume {
+                    crate::engine::rollout::resume(app, now);
+                }
                 Ok(())
             })
             .await;

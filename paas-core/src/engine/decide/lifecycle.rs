@@ -2,12 +2,14 @@
 
 use super::Look;
 use crate::engine::defect::{self, Defect};
-use crate::engine::record::{AppRecord, Build, Desired};
+use crate::engine::record::{AppRecord, Build, Desired, Phase};
 use crate::engine::template;
+use crate::model::service::Kind;
 use crate::model::{Failure, OperationState, RevisionNumber, ServiceName};
 
 impl Look<'_> {
     pub(super) fn stop(&mut self, app: &mut AppRecord) {
+        self.turn_back_beginnings(app);
         let goal = app.promoted.or(Some(app.last_revision));
         let names: Vec<ServiceName> = app.services.keys().cloned().collect();
         for name in &names {
@@ -37,6 +39,18 @@ impl Look<'_> {
         }
     }
 
+    /// Releases that have started nothing yet: a stop runs no task for them.
+    fn turn_back_beginnings(&self, app: &mut AppRecord) {
+        let mut turned = app.services.clone();
+        for (name, service) in &mut turned {
+            let phase = service.rollout.as_ref().map(|rollout| rollout.phase);
+            if matches!(phase, Some(Phase::Task | Phase::Emptying)) {
+                service.turn_back(self.situation(app), name);
+            }
+        }
+        app.services = turned;
+    }
+
     /// A release that a stop has cut short must not come back by halves: what starts next is what was promoted last.
     fn forget_unpromoted(&self, app: &mut AppRecord) {
         let Some(goal) = app.promoted else { return };
@@ -46,6 +60,9 @@ impl Look<'_> {
             else {
                 continue;
             };
+            if spec.kind == Kind::Task {
+                continue; // a task has no slots
+            }
             if template::spec(self.revisions, settled, name) != Some(spec) {
                 service.settled = Some(build);
             }
@@ -54,33 +71,41 @@ impl Look<'_> {
     }
 
     pub(super) fn start(&mut self, app: &mut AppRecord) {
+        // What was promoted last serves even where an operation before this one has left something else.
+        let waiting = self.start_in_order(app).or_else(|| {
+            let goal = app.promoted?;
+            self.order(goal).into_iter().find(|name| !self.is_ready(app, name, goal))
+        });
+        match (waiting, app.promoted) {
+            (Some(name), Some(goal)) => self.bound_start(app, &name, goal),
+            _ => {
+                self.note(app, None, "everything is ready");
+                self.end(app, OperationState::Succeeded);
+            }
+        }
+    }
+
+    /// Lets services that were stopped run, each once what it needs is ready; the first that has to wait.
+    pub(super) fn start_in_order(&self, app: &mut AppRecord) -> Option<ServiceName> {
         let order = app.promoted.map(|goal| self.order(goal)).unwrap_or_default();
         // What the revision does not know stays down, but is not held down once another one does.
         let others = app.services.iter_mut().filter(|(name, _)| !order.contains(name));
         others.for_each(|(_, service)| service.halted = false);
-        let Some(goal) = app.promoted else {
-            return self.end(app, OperationState::Succeeded);
-        };
+        let goal = app.promoted?;
         let mut waiting = None;
         for name in order {
-            let up = |app: &AppRecord, name: &ServiceName| {
-                app.services.get(name).is_some_and(|service| !service.halted)
-                    && self.is_ready(app, name, goal)
+            let is_halted = |app: &AppRecord, name: &ServiceName| {
+                app.services.get(name).is_some_and(|service| service.halted)
             };
-            if self.needs(goal, &name).iter().all(|need| up(app, need)) {
-                self.wake(app, &name);
+            let up = |need: &ServiceName| !is_halted(app, need) && self.is_ready(app, need, goal);
+            if is_halted(app, &name) && self.needs(goal, &name).iter().all(up) {
+                self.unhalt(app, &name);
             }
-            if !up(app, &name) {
+            if is_halted(app, &name) {
                 waiting.get_or_insert(name);
             }
         }
-        match waiting {
-            None => {
-                self.note(app, None, "everything is ready");
-                self.end(app, OperationState::Succeeded);
-            }
-            Some(name) => self.bound_start(app, &name, goal),
-        }
+        waiting
     }
 
     /// A start has nothing to go back to: past the deadline it ends as failed, and the services keep being tried.

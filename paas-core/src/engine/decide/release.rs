@@ -3,7 +3,7 @@
 use super::Look;
 use crate::engine::defect::{self, Defect};
 use crate::engine::desire::DRAIN;
-use crate::engine::record::{AppRecord, Build, Direction};
+use crate::engine::record::{AppRecord, Build, Direction, Rollout};
 use crate::engine::template::{self, same};
 use crate::model::{
     Command, Failure, OperationKind, OperationState, RevisionNumber, ServiceName, ServiceSpec,
@@ -20,7 +20,7 @@ impl Look<'_> {
                 self.is_at(app, name, goal) && self.is_ready(app, name, goal)
             };
             if self.needs(goal, &name).iter().all(|need| there(app, need)) {
-                self.wake(app, &name);
+                self.unhalt(app, &name);
                 if !self.is_at(app, &name, goal) {
                     self.lead(app, &name, goal, quick);
                 }
@@ -36,7 +36,7 @@ impl Look<'_> {
     }
 
     /// Starts a service that was stopped.
-    pub(super) fn wake(&self, app: &mut AppRecord, name: &ServiceName) {
+    pub(super) fn unhalt(&self, app: &mut AppRecord, name: &ServiceName) {
         if let Some(service) = app.services.get_mut(name).filter(|service| service.halted) {
             service.halted = false;
             self.note(app, Some(name), "starts");
@@ -126,7 +126,9 @@ impl Look<'_> {
 
     /// Fails a release that waits for something no rollout of its own bounds: a service that was not to change.
     fn watch_progress(&mut self, app: &mut AppRecord, name: &ServiceName, goal: RevisionNumber) {
-        let rolling = app.services.values().any(|service| service.rollout.is_some());
+        // A release has deadlines of its own; a return in its way has not.
+        let forward = |rollout: &Rollout| rollout.direction == Direction::Forward;
+        let rolling = app.services.values().any(|service| service.rollout.as_ref().is_some_and(forward));
         let build = Build { revision: goal, incarnation: 0 };
         let Some(spec) = template::spec(self.revisions, build, name) else { return };
         let deadline = app.progressed + spec.release().deadline;
@@ -137,7 +139,13 @@ impl Look<'_> {
             self.wake_at(deadline);
             return;
         }
-        let mut failure = Failure::of(name.clone(), "it was not to change, and is not ready");
+        let returning = app.services.get(name).is_some_and(|service| service.rollout.is_some());
+        let reason = if returning {
+            "it could not return to what ran before; scale it down or remove what keeps it, then try again"
+        } else {
+            "it was not to change, and is not ready"
+        };
+        let mut failure = Failure::of(name.clone(), reason);
         if let Some(service) = app.services.get(name) {
             let instances = self.observed.instances(&service.id, service.active);
             if let Some(instance) = instances.iter().find(|instance| !instance.is_ready()) {
@@ -160,7 +168,8 @@ impl Look<'_> {
 
     pub(super) fn roll_back(&mut self, app: &mut AppRecord) {
         let goal = app.promoted;
-        let mut waiting = false;
+        // It may have taken the place of a start that was not over.
+        let mut waiting = self.start_in_order(app).is_some();
         let names: Vec<ServiceName> = app.services.keys().cloned().collect();
         for name in names {
             let Some(service) = app.services.get(&name).cloned() else { continue };

@@ -4,7 +4,7 @@ use super::{Step, Walk};
 use crate::engine::defect::{self, Defect};
 use crate::engine::desire::is_routed;
 use crate::engine::gate;
-use crate::engine::record::{Direction, Phase, Rollout, ServiceState};
+use crate::engine::record::{Direction, Mode, Phase, Rollout, ServiceState};
 use crate::engine::rollout::Situation;
 use crate::engine::stage::{ALL, Hold};
 use crate::engine::template;
@@ -55,12 +55,19 @@ impl Walk<'_> {
 
     fn task(&self, service: &mut ServiceState, operation: Option<&OperationId>) -> Step {
         let Self { situation, name, course, rollout, .. } = self;
+        if self.paused {
+            return Step::Wait(None);
+        }
         if template::template(situation.app, situation.revisions, name, rollout.build).is_none() {
-            return Step::Wait(None); // the address of a need is on its way
+            // The address of a need is on its way.
+            return self.in_time("the address of a service that it needs is not known");
         }
         let due = operation.filter(|_| !rollout.quick || course.spec.kind == Kind::Task);
         let task = template::task(situation.app, situation.revisions, name, rollout.build);
         let task = task.filter(|_| !defect::has(Defect::TaskSkipped));
+        if operation.is_none() && !rollout.quick && task.is_some() {
+            return Step::Wait(None); // only a release runs its task; what takes its place turns this one around
+        }
         let (Some(operation), Some(_)) = (due, task) else {
             return self.enter(service, Phase::Emptying, "begins");
         };
@@ -94,8 +101,17 @@ impl Walk<'_> {
     }
 
     fn emptying(&self, service: &mut ServiceState) -> Step {
-        let waits = !self.is_warm(service) && !self.course.is_ordered();
-        if waits && !self.situation.observed.is_empty(&service.id, self.course.slot) {
+        if self.paused {
+            return Step::Wait(None);
+        }
+        let observed = self.situation.observed;
+        let is_free = match self.course.mode {
+            // Nothing of another build may run beside it, not even a slot that is still warm.
+            Mode::Recreate => observed.is_down(&service.id),
+            Mode::Ordered => true,
+            Mode::SideBySide => self.is_warm(service) || observed.is_empty(&service.id, self.course.slot),
+        };
+        if !is_free {
             return Step::Wait(None);
         }
         service.slots.insert(self.course.slot, self.rollout.build);
@@ -126,7 +142,7 @@ impl Walk<'_> {
         let stage = self.course.stage(service, &self.rollout);
         let all = self.situation.observed.instances(&service.id, self.course.slot).len();
         let exchanged = !self.course.is_ordered() || candidates.len() == all;
-        if ready >= stage.candidate && exchanged && !self.paused {
+        if !self.paused && ready >= stage.candidate && exchanged {
             let rollout = Rollout { baseline: self.traffic(service).cloned(), ..self.rollout.clone() };
             let text = format!("{ready} of {} are ready", service.count());
             return self.enter_as(service, rollout, Phase::Shifting, text);
@@ -134,6 +150,9 @@ impl Walk<'_> {
         let broken = |instance: &&&InstanceStatus| {
             !instance.is_ready() && (instance.state == InstanceState::Exited || instance.restarts >= CRASHES)
         };
+        if self.paused {
+            return Step::Wait(None);
+        }
         if let Some(witness) = candidates.iter().find(broken) {
             let reason =
                 witness.message.clone().unwrap_or_else(|| "an instance ends before it is ready".to_owned());
@@ -159,6 +178,20 @@ impl Walk<'_> {
         Step::Wait(Some(self.deadline()))
     }
 
+    /// Waits, until the deadline.
+    fn in_time(&self, reason: &str) -> Step {
+        let deadline = self.deadline();
+        if self.situation.now >= deadline { self.fail(reason, None) } else { Step::Wait(Some(deadline)) }
+    }
+
+    /// The step back to filling, where the candidate has lost what it had: the old side serves meanwhile.
+    fn refilled(&self, service: &mut ServiceState) -> Option<Step> {
+        let stage = self.course.stage(service, &self.rollout);
+        let ready = self.candidates(service).iter().filter(|instance| instance.is_ready()).count();
+        (ready < stage.candidate as usize)
+            .then(|| self.enter(service, Phase::Filling, "an instance is not ready any more"))
+    }
+
     fn traffic(&self, service: &ServiceState) -> Option<&SlotTraffic> {
         let counted = self.situation.observed.traffic.get(&service.id)?;
         counted.iter().find(|traffic| {
@@ -175,6 +208,9 @@ impl Walk<'_> {
     fn shifting(&self, service: &mut ServiceState) -> Step {
         if let Some(failed) = self.judged(service) {
             return failed;
+        }
+        if let Some(back) = self.refilled(service) {
+            return back;
         }
         let stage = self.course.stage(service, &self.rollout);
         let shrunk = self.course.slot == service.active
@@ -193,6 +229,9 @@ impl Walk<'_> {
     fn holding(&self, service: &mut ServiceState) -> Step {
         if let Some(failed) = self.judged(service) {
             return failed;
+        }
+        if let Some(back) = self.refilled(service) {
+            return back;
         }
         if self.paused {
             return Step::Wait(None);
