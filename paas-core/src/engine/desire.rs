@@ -250,14 +250,12 @@ fn side_by_side(situation: Situation<'_>, service: &ServiceState, course: &Cours
     let Some(rollout) = &service.rollout else { return (none(), none()) };
     let stage = course.stage(service, rollout);
     let previous = rollout.stage.checked_sub(1).map(|index| course.stages(service, rollout)[index as usize]);
+    let new = situation.observed.ready(&service.id, course.slot);
+    let old = situation.observed.ready(&service.id, service.active);
+    let fair = (ALL * new).checked_div(new + old).unwrap_or(0);
     let (candidate, weight, old) = match (rollout.direction, rollout.phase) {
-        (Direction::Back, Phase::Filling) => {
-            let new = situation.observed.ready(&service.id, course.slot);
-            let old = situation.observed.ready(&service.id, service.active);
-            // The candidate makes room as the old side comes back: there may be none for both.
-            let room = stage.candidate.min(count.saturating_sub(old));
-            (room, (ALL * new).checked_div(new + old).unwrap_or(0), count)
-        }
+        // The candidate makes room as the old side comes back: there may be none for both.
+        (Direction::Back, Phase::Filling) => (stage.candidate.min(count.saturating_sub(old)), fair, count),
         (Direction::Back, _) => (0, 0, count),
         // A slot that is still warm may be just what is wanted; Emptying passes over it then.
         (_, Phase::Task) => (if service.warm_until.is_some() { count } else { 0 }, 0, count),
@@ -268,6 +266,10 @@ fn side_by_side(situation: Situation<'_>, service: &ServiceState, course: &Cours
             previous.map_or(0, |stage| stage.weight),
             previous.map_or(count, |stage| stage.old),
         ),
+        // The candidate has lost what it had: the old side stays, and serves its part.
+        (_, Phase::Shifting | Phase::Holding) if new < stage.candidate => {
+            (stage.candidate, fair.min(stage.weight), previous.map_or(count, |stage| stage.old))
+        }
         (_, Phase::Shifting | Phase::Holding) => (stage.candidate, stage.weight, stage.old),
     };
     // Before it is filled, the slot holds what was released before the last time.

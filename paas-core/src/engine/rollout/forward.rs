@@ -184,12 +184,11 @@ impl Walk<'_> {
         if self.situation.now >= deadline { self.fail(reason, None) } else { Step::Wait(Some(deadline)) }
     }
 
-    /// The step back to filling, where the candidate has lost what it had: the old side serves meanwhile.
-    fn refilled(&self, service: &mut ServiceState) -> Option<Step> {
+    /// Whether the candidate has what its stage asks for, still.
+    fn is_filled(&self, service: &ServiceState) -> bool {
         let stage = self.course.stage(service, &self.rollout);
         let ready = self.candidates(service).iter().filter(|instance| instance.is_ready()).count();
-        (ready < stage.candidate as usize)
-            .then(|| self.enter(service, Phase::Filling, "an instance is not ready any more"))
+        ready >= stage.candidate as usize
     }
 
     fn traffic(&self, service: &ServiceState) -> Option<&SlotTraffic> {
@@ -209,8 +208,8 @@ impl Walk<'_> {
         if let Some(failed) = self.judged(service) {
             return failed;
         }
-        if let Some(back) = self.refilled(service) {
-            return back;
+        if !self.is_filled(service) {
+            return self.in_time("an instance was ready, and is not any more");
         }
         let stage = self.course.stage(service, &self.rollout);
         let shrunk = self.course.slot == service.active
@@ -230,8 +229,8 @@ impl Walk<'_> {
         if let Some(failed) = self.judged(service) {
             return failed;
         }
-        if let Some(back) = self.refilled(service) {
-            return back;
+        if !self.is_filled(service) {
+            return self.enter(service, Phase::Shifting, "an instance is not ready any more");
         }
         if self.paused {
             return Step::Wait(None);
