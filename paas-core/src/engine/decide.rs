@@ -62,6 +62,10 @@ impl Look<'_> {
             Some((_, OperationState::RollingBack)) => self.roll_back(app),
             Some((OperationKind::Stop | OperationKind::Remove, OperationState::Running)) => self.stop(app),
             Some((OperationKind::Start, OperationState::Running)) => self.start(app),
+            // A return that took longer than its operation goes on.
+            None if app.desired == Desired::Running && app.promoted.is_some() => {
+                self.return_all(app);
+            }
             _ => {}
         }
         self.restart(app);

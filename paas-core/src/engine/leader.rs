@@ -8,6 +8,7 @@ use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use tokio::time::Instant;
 
 use super::gc::Collector;
+use super::lease::not_leading;
 use super::queue::{Item, Queue};
 use super::reconcile::{Next, Reconciler, is_race};
 use super::record::AppRecord;
@@ -33,8 +34,12 @@ pub(super) struct Leader {
     apps: BTreeMap<AppId, TenantId>,
     pub(super) passes: FuturesUnordered<BoxFuture<'static, (Item, Result<Next>)>>,
     pub(super) wakes: SelectAll<BoxStream<'static, Wake>>,
+    /// Looks at everything that go on: at most one.
+    pub(super) listings: FuturesUnordered<BoxFuture<'static, Result<Vec<AppRecord>>>>,
+    /// Looks for garbage that go on: at most one.
+    pub(super) collections: FuturesUnordered<BoxFuture<'static, Collector>>,
+    collector: Option<Collector>,
     deaf: bool,
-    collector: Collector,
     /// The calls that the last look at an app has made.
     acted: BTreeMap<AppId, u64>,
 }
@@ -58,8 +63,10 @@ impl Leader {
             apps: BTreeMap::new(),
             passes: FuturesUnordered::new(),
             wakes: SelectAll::new(),
+            listings: FuturesUnordered::new(),
+            collections: FuturesUnordered::new(),
+            collector: Some(Collector::default()),
             deaf: false,
-            collector: Collector::default(),
             acted: BTreeMap::new(),
         }
     }
@@ -88,40 +95,49 @@ impl Leader {
         }
     }
 
-    /// Looks at everything.
-    pub(super) async fn resync(&mut self) -> Result<()> {
+    /// Looks at everything, beside whatever else goes on: a slow store must not keep the leader from leading.
+    pub(super) async fn resync(&mut self) {
         if self.deaf {
             self.listen().await;
         }
-        let apps: Vec<AppRecord> = self.reconciler.store.list(APP, None).await?;
-        self.apps = apps.iter().map(|app| (app.id.clone(), app.tenant.clone())).collect();
-        for app in &apps {
-            self.queue.put((app.tenant.clone(), app.id.clone()));
+        if self.listings.is_empty() {
+            let store = self.reconciler.store.clone();
+            self.listings.push(Box::pin(async move { Ok(store.list_readable(APP).await?.0) }));
         }
-        self.collector.collect(&self.reconciler.store, &apps).await
+        if let Some(collector) = self.collector.take_if(|collector| collector.is_due()) {
+            self.collections.push(Box::pin(collector.collect(self.reconciler.store.clone())));
+        }
     }
 
-    pub(super) async fn hear(&mut self, wake: Wake) -> Result<()> {
+    /// Every app there is wants a look.
+    pub(super) fn listed(&mut self, apps: Result<Vec<AppRecord>>) -> Result<()> {
+        let apps = apps?;
+        self.apps = apps.iter().map(|app| (app.id.clone(), app.tenant.clone())).collect();
+        self.acted.retain(|app, _| self.apps.contains_key(app));
+        apps.into_iter().for_each(|app| self.queue.put((app.tenant, app.id)));
+        Ok(())
+    }
+
+    pub(super) fn collected(&mut self, collector: Collector) {
+        self.collector = Some(collector);
+    }
+
+    pub(super) async fn hear(&mut self, wake: Wake) {
         match wake {
             Wake::Hint(Hint::App(app)) => {
                 if let Some(tenant) = self.apps.get(&app) {
                     self.queue.put((tenant.clone(), app));
                 }
-                Ok(())
             }
             Wake::Changed(RecordChange::Put(record)) => {
                 if let (Some(tenant), Ok(app)) = (record.key.tenant, AppId::new(&record.key.id)) {
                     self.apps.insert(app.clone(), tenant.clone());
-                    self.queue.put((tenant, app));
+                    self.queue.put_anew((tenant, app));
                 }
-                Ok(())
             }
-            Wake::Changed(RecordChange::Deleted(_)) => Ok(()),
+            Wake::Changed(RecordChange::Deleted(_)) => {}
             Wake::Hint(Hint::Reset) | Wake::Changed(RecordChange::Reset) => self.resync().await,
-            Wake::Deaf => {
-                self.deaf = true;
-                Ok(())
-            }
+            Wake::Deaf => self.deaf = true,
         }
     }
 
@@ -136,8 +152,13 @@ impl Leader {
         }
     }
 
-    pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) {
+    /// Takes in how a pass has ended.
+    ///
+    /// # Errors
+    /// That somebody else leads.
+    pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Result<()> {
         match outcome {
+            Ok(Next::Deposed) => return Err(not_leading()),
             Ok(Next::Acted(calls)) if self.acted.get(&item.1) == Some(&calls) => {
                 // The backend took them and does not show it: asking on and on would only keep both busy.
                 tracing::warn!(tenant = %item.0, app = %item.1, "the same calls again");
@@ -153,7 +174,7 @@ impl Leader {
                         self.queue.put(item.clone());
                     }
                     Next::At(Some(at)) => self.queue.put_at(item.clone(), self.instant(at)),
-                    Next::At(None) => {}
+                    Next::At(None) | Next::Deposed => {}
                 }
             }
             Err(error) => {
@@ -166,6 +187,7 @@ impl Leader {
                 self.queue.failed(item, Instant::now());
             }
         }
+        Ok(())
     }
 
     fn instant(&self, at: Timestamp) -> Instant {

@@ -41,11 +41,13 @@ pub(crate) struct Lease {
     /// The version of somebody else's lease, and when it was first seen.
     seen: Option<(Version, Instant)>,
     held: Option<(Versioned<LeaseRecord>, Instant)>,
+    /// The term that this process held last.
+    last: Option<Epoch>,
 }
 
 impl Lease {
     pub(crate) fn new(store: Store, holder: String, length: Duration) -> Self {
-        Self { store, holder, length, seen: None, held: None }
+        Self { store, holder, length, seen: None, held: None, last: None }
     }
 
     /// How often to call [`Lease::hold`].
@@ -75,9 +77,10 @@ impl Lease {
         };
         // Not when the reading began: the answer may have come late, and be about a lease renewed meanwhile.
         let now = Instant::now();
-        // A lease of one's own name was held by a process that is gone, and one without a name was let go: nobody has
-        // to wait for either.
-        let free = lease.value.holder == self.holder || lease.value.holder.is_empty();
+        // A lease without a holder was let go. One of one's own name is one's own, or was held by a process that is
+        // gone; if that goes on to write, there are two of one name, and the lease goes by time.
+        let own = self.last.is_none_or(|last| last == lease.value.epoch);
+        let free = lease.value.holder.is_empty() || (lease.value.holder == self.holder && own);
         let expired = match self.seen {
             _ if free => true,
             Some((version, since)) if version == lease.version => started >= since + self.length,
@@ -104,6 +107,7 @@ impl Lease {
             Ok(version) => {
                 let until = started + self.length;
                 let epoch = value.epoch;
+                self.last = Some(epoch);
                 self.held = Some((Versioned { value, version }, until));
                 self.seen = None;
                 Ok(Some(Term { epoch, until }))

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::observed::Observed;
-use super::record::{AppRecord, Build};
+use super::record::{AppRecord, Build, Mode};
+use super::rollout::mode;
 use super::stage::{ALL, Hold, stages};
-use super::template::{Revisions, same};
+use super::template::{self, Revisions, same};
 use crate::model::service::Kind;
 use crate::model::{Release, Revision, RevisionNumber, ServiceName, ServiceSpec, Strategy};
 use crate::port::{RouterCapabilities, SchedulerCapabilities};
@@ -99,7 +100,8 @@ pub(crate) fn plan(
             |line: &&String| line.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(": "));
         let mut lines = describe(spec, count, settled.is_some());
         lines.extend(changes.iter().filter(own).map(|line| line[name.as_str().len() + 2..].to_owned()));
-        warn(&mut plan, &name, spec, count, settled.is_some(), can);
+        let current = settled.map(|settled| template::spec(&revisions, settled, &name));
+        warn(&mut plan, &name, spec, count, current, can);
         let running = service.is_some_and(|service| !observed.is_down(&service.id)) || settled.is_some();
         plan.steps.push(if running { PlanStep::Release(name, lines) } else { PlanStep::Start(name, lines) });
     }
@@ -150,10 +152,10 @@ fn warn(
     name: &ServiceName,
     spec: &ServiceSpec,
     count: u32,
-    has_old: bool,
+    current: Option<Option<&ServiceSpec>>,
     can: &Capabilities,
 ) {
-    let release = spec.release();
+    let (release, has_old) = (spec.release(), current.is_some());
     let mut add = |wrong: bool, text: &str| {
         if wrong {
             plan.warnings.push(Warning { service: name.clone(), text: text.to_owned() });
@@ -171,8 +173,11 @@ fn warn(
     if spec.kind == Kind::Task {
         return;
     }
-    let down = has_old
-        && (release.strategy == Strategy::Recreate || release.strategy == Strategy::Ordered && count <= 1);
+    let down = current.is_some_and(|current| match mode(spec, current) {
+        Mode::Recreate => true,
+        Mode::Ordered => count <= 1,
+        Mode::SideBySide => false,
+    });
     add(down, "it does not answer while the new revision starts");
     add(spec.port.is_some() && spec.ready.is_none(), "it has no `ready` probe: an open port counts as ready");
     add(

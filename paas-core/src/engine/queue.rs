@@ -47,6 +47,12 @@ impl Queue {
         }
     }
 
+    /// Asks for a look now because of something new, which does not wait for the pause after a failure.
+    pub(crate) fn put_anew(&mut self, item: Item) {
+        self.resting.remove(&item);
+        self.put(item);
+    }
+
     /// Asks for a look at a later time.
     pub(crate) fn put_at(&mut self, item: Item, at: Instant) {
         if self.due.get(&item).is_some_and(|known| *known <= at) {

@@ -11,7 +11,7 @@ use super::observed::Observed;
 use super::ports::{EngineEvent, Ports};
 use super::record::{AppRecord, Desired};
 use super::rollout::{Course, Situation};
-use super::store::{Store, Versioned, app_key, app_name_key, domain_key, revision_key};
+use super::store::{DomainClaim, Store, Versioned, app_key, app_name_key, domain_key, revision_key};
 use super::template::Revisions;
 use crate::model::{AppId, Clock, Digest, Epoch, Principal, Resource, Revision, Scope, TenantId, Timestamp};
 use crate::port::{Expected, Selector};
@@ -69,6 +69,8 @@ pub(crate) enum Next {
     Again,
     /// Calls were made, and this stands for them: look again at once, unless they are made for nothing.
     Acted(u64),
+    /// A leader of a later term has written the record: this one's term is over.
+    Deposed,
     /// Look again at this time, or when something happens.
     At(Option<Timestamp>),
 }
@@ -77,6 +79,13 @@ impl Reconciler {
     /// One pass.
     pub(crate) async fn pass(&self, tenant: &TenantId, id: &AppId) -> Result<Next> {
         let Some(stored) = self.store.app(tenant, id).await? else { return Ok(Next::At(None)) };
+        if stored.value.epoch > self.epoch {
+            return Ok(Next::Deposed);
+        }
+        if !stored.value.ended.is_empty() {
+            // First, since it makes room in the record.
+            return self.archive(stored).await;
+        }
         let revisions = self.revisions.load(&self.store, &stored.value).await?;
         let scope = self.scope(stored.value.resource());
         let observed = self.observe(&scope, &stored.value, &revisions).await?;
@@ -89,9 +98,6 @@ impl Reconciler {
             }
         }
         let app = if changed { self.save(stored, app).await? } else { app };
-        if !app.ended.is_empty() {
-            return self.archive(app).await;
-        }
         let revisions = if changed { self.revisions.load(&self.store, &app).await? } else { revisions };
         let due = actions(Situation { app: &app, revisions: &revisions, observed: &observed, now });
         if due.is_empty() && !changed && app.desired == Desired::Removed && app.operation.is_none() {
@@ -163,44 +169,32 @@ impl Reconciler {
     }
 
     /// Moves ended operations to records of their own; a crash in between archives them twice, to the same effect.
-    async fn archive(&self, app: AppRecord) -> Result<Next> {
-        for operation in &app.ended {
+    async fn archive(&self, stored: Versioned<AppRecord>) -> Result<Next> {
+        let Versioned { value: mut app, version } = stored;
+        for operation in std::mem::take(&mut app.ended) {
             if !defect::has(Defect::OperationLost) {
-                self.store.archive(operation).await?;
+                self.store.archive(&operation).await?;
             }
         }
-        let Some(stored) = self.store.app(&app.tenant, &app.id).await? else { return Ok(Next::Again) };
-        let mut without = stored.value;
-        without.ended.retain(|operation| !app.ended.iter().any(|archived| archived.id == operation.id));
-        without.epoch = self.epoch;
-        self.store.put_app(&without, Expected::Version(stored.version)).await?;
+        app.epoch = self.epoch;
+        self.store.put_app(&app, Expected::Version(version)).await?;
         Ok(Next::Again)
     }
 
     /// Forgets a removed app of which nothing runs. Its record goes before its revisions: what a crash leaves behind is
-    /// referred to by nothing, and is collected.
+    /// referred to by nothing, and is collected. A name or domain that has a new owner meanwhile stays with it.
     async fn forget(&self, app: &AppRecord) -> Result<Next> {
-        for known in &app.revisions {
-            let revision = self.store.revision(&app.tenant, &app.id, &known.digest).await?;
-            for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
-                self.release_domain(app, domain).await?;
-            }
+        for domain in app.revisions.iter().flat_map(|known| &known.domains) {
+            let claimed = |claim: &DomainClaim| claim.app == app.id;
+            self.store.delete_where(&domain_key(domain)?, claimed).await?;
         }
-        self.store.delete(&app_name_key(&app.tenant, &app.environment, &app.name)?).await?;
+        let own = |id: &AppId| *id == app.id;
+        self.store.delete_where(&app_name_key(&app.tenant, &app.environment, &app.name)?, own).await?;
         self.store.delete(&app_key(&app.tenant, &app.id)?).await?;
         for known in &app.revisions {
             self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
         }
         Ok(Next::At(None))
-    }
-
-    async fn release_domain(&self, app: &AppRecord, domain: &crate::model::Domain) -> Result<()> {
-        let key = domain_key(domain)?;
-        let claim = self.store.get::<super::store::DomainClaim>(&key).await?;
-        if claim.is_some_and(|claim| claim.value.app == app.id) {
-            self.store.delete(&key).await?;
-        }
-        Ok(())
     }
 
     async fn act(&self, scope: &Scope, action: Action) -> Result<()> {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::service::Kind;
 use crate::model::{
-    Address, AppId, Digest, EnvironmentId, Epoch, Operation, Resource, RevisionNumber, Role, ServiceId,
-    ServiceName, Slot, SlotTraffic, TenantId, Timestamp, WorkloadKey, WorkloadLabels,
+    Address, AppId, Digest, Domain, EnvironmentId, Epoch, Operation, Resource, RevisionNumber, Role,
+    ServiceId, ServiceName, ServiceSpec, Slot, SlotTraffic, TenantId, Timestamp, WorkloadKey, WorkloadLabels,
 };
 use crate::model::{AppName, EnvironmentName, TenantName};
 
@@ -29,6 +30,9 @@ pub(crate) struct RevisionRef {
     pub(crate) digest: Digest,
     pub(crate) created: Timestamp,
     pub(crate) actor: String,
+    /// The domains that it claims, so that they are known without its content.
+    #[serde(default)]
+    pub(crate) domains: Vec<Domain>,
 }
 
 /// An app.
@@ -70,6 +74,9 @@ pub(crate) struct Build {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceState {
     pub(crate) id: ServiceId,
+    /// A task has no instances beside its run, so it counts none.
+    #[serde(default)]
+    pub(crate) kind: Kind,
     /// How many instances people want.
     pub(crate) replicas: u32,
     /// The incarnation that people want.
@@ -88,10 +95,11 @@ pub(crate) struct ServiceState {
 }
 
 impl ServiceState {
-    pub(crate) fn new(id: ServiceId, replicas: u32) -> Self {
+    pub(crate) fn new(id: ServiceId, spec: &ServiceSpec) -> Self {
         Self {
             id,
-            replicas,
+            kind: spec.kind,
+            replicas: if spec.kind == Kind::Task { 0 } else { spec.replicas },
             incarnation: 0,
             halted: false,
             active: Slot::Blue,
@@ -101,6 +109,11 @@ impl ServiceState {
             rollout: None,
             address: None,
         }
+    }
+
+    /// Whether anything of it runs, or may come back.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.settled.is_some() || self.rollout.is_some() || !self.slots.is_empty()
     }
 
     /// How many instances should serve now.

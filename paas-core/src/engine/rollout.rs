@@ -85,7 +85,7 @@ impl<'a> Course<'a> {
 }
 
 /// How a service goes over to a spec: volumes have one writer, so they allow no second slot.
-fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
+pub(crate) fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
     let release = spec.release();
     let has_volumes = |spec: &ServiceSpec| !spec.volumes.is_empty();
     match release.strategy {

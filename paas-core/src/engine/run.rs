@@ -109,7 +109,7 @@ impl Engine {
         self.ports.scheduler.list(&leader.scope, &Selector::All).await?;
         self.ports.router.observe(&leader.scope, &Selector::All).await?;
         leader.listen().await;
-        leader.resync().await?;
+        leader.resync().await;
         let mut until = term.until;
         let mut beat = Instant::now() + lease.beat();
         let mut resync = Instant::now() + self.config.resync;
@@ -128,11 +128,13 @@ impl Engine {
                         Err(error) => return Err(error),
                     }
                 }
-                Some((item, outcome)) = leader.passes.next() => leader.finish(&item, outcome),
-                Some(wake) = leader.wakes.next() => leader.hear(wake).await?,
+                Some((item, outcome)) = leader.passes.next() => leader.finish(&item, outcome)?,
+                Some(apps) = leader.listings.next() => leader.listed(apps)?,
+                Some(collector) = leader.collections.next() => leader.collected(collector),
+                Some(wake) = leader.wakes.next() => leader.hear(wake).await,
                 () = tokio::time::sleep_until(due) => {
                     if Instant::now() >= resync {
-                        leader.resync().await?;
+                        leader.resync().await;
                         resync = Instant::now() + self.config.resync;
                     }
                 }

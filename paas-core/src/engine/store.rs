@@ -122,6 +122,18 @@ impl Store {
         }
     }
 
+    /// Deletes a record if its value is as told.
+    pub(crate) async fn delete_where<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        is_so: impl FnOnce(&T) -> bool,
+    ) -> Result<()> {
+        match self.get::<T>(key).await? {
+            Some(found) if is_so(&found.value) => self.state.delete(&self.scope, key, found.version).await,
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn app(&self, tenant: &TenantId, id: &AppId) -> Result<Option<Versioned<AppRecord>>> {
         self.get(&app_key(tenant, id)?).await
     }
@@ -130,12 +142,41 @@ impl Store {
         self.put(&app_key(&app.tenant, &app.id)?, app, expected).await
     }
 
-    /// A revision's content. It is immutable, so its key is its digest and a second write changes nothing.
+    /// What can be read of a kind; the rest is told, and stands in nobody's way.
+    pub(crate) async fn list_readable<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+    ) -> Result<(Vec<T>, usize)> {
+        let records = self.state.list(&self.scope, kind, None).await?;
+        let (mut readable, mut broken) = (Vec::new(), 0);
+        for record in &records {
+            match decode(record) {
+                Ok(value) => readable.push(value),
+                Err(error) => {
+                    tracing::error!(key = %record.key, ?error, "a record is passed over");
+                    broken += 1;
+                }
+            }
+        }
+        Ok((readable, broken))
+    }
+
+    /// Gives a record that is about to be referred to again a new version, so that nobody takes it for garbage who has
+    /// seen it as such.
+    pub(crate) async fn touch(&self, key: &Key) -> Result<()> {
+        let Some(record) = self.state.get(&self.scope, key).await? else {
+            return Err(Error::unavailable("a record has just been removed; try again").with("key", key));
+        };
+        self.state.put(&self.scope, key, record.value, Expected::Version(record.version)).await.map(|_| ())
+    }
+
+    /// A revision's content. It is immutable, so its key is its digest and a second write changes nothing but the
+    /// version.
     pub(crate) async fn put_revision(&self, app: &AppRecord, revision: &Revision) -> Result<()> {
         let key = revision_key(&app.tenant, &app.id, &revision.digest())?;
         match self.put(&key, revision, Expected::Absent).await {
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Conflict => self.touch(&key).await,
+            outcome => outcome.map(|_| ()),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{EnvironmentHandle, Inner};
 use crate::engine::record::{AppRecord, Desired, ServiceState};
 use crate::engine::store::OPERATION;
 use crate::engine::{Explanation, explain};
+use crate::model::service::Kind;
 use crate::model::{
     Action, AppId, Confirmation, LogItem, LogSelector, Operation, OperationId, OperationKind, Resource,
     RevisionNumber, ServiceName, SlotTraffic, VolumeId, VolumeStatus, limit,
@@ -147,8 +148,7 @@ impl AppHandle {
             replace_operation(
                 app,
                 Operation::new(id.clone(), tenant.clone(), app_id, kind.clone(), actor.clone(), now),
-            );
-            Ok(())
+            )
         })
         .await?;
         Ok(self.operation(id))
@@ -213,7 +213,7 @@ impl AppHandle {
             return Err(Error::invalid("more replicas than a service may have").with("most", limit::REPLICAS));
         }
         self.change(Action::Operate, format!("scale {service} to {replicas}"), |app| {
-            known(app, service)?.replicas = replicas;
+            serving(app, service)?.replicas = replicas;
             Ok(())
         })
         .await
@@ -227,7 +227,7 @@ impl AppHandle {
     pub async fn restart(&self, service: &ServiceName) -> Result<()> {
         self.change(Action::Operate, format!("restart {service}"), |app| {
             running(app)?;
-            let state = known(app, service)?;
+            let state = serving(app, service)?;
             if state.settled.is_none() || state.rollout.is_some() {
                 return Err(Error::conflict("a release of the service goes on").with("service", service));
             }
@@ -328,6 +328,17 @@ fn known<'a>(app: &'a mut AppRecord, service: &ServiceName) -> Result<&'a mut Se
             })
         }
     }
+}
+
+/// A service that has instances of its own.
+fn serving<'a>(app: &'a mut AppRecord, service: &ServiceName) -> Result<&'a mut ServiceState> {
+    let state = known(app, service)?;
+    if state.kind == Kind::Task {
+        return Err(
+            Error::invalid("a task runs once a release, and has no instances").with("service", service)
+        );
+    }
+    Ok(state)
 }
 
 fn running(app: &AppRecord) -> Result<()> {

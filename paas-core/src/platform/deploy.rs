@@ -12,7 +12,7 @@ use crate::engine::store::{DomainClaim, app_name_key, domain_key};
 use crate::engine::template::Revisions;
 use crate::model::{
     AppId, AppSpec, Epoch, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
-    ServiceId, TenantId, limit,
+    ServiceId, ServiceName, TenantId, limit,
 };
 use crate::port::{Expected, Selector};
 use crate::{Error, ErrorKind, Result};
@@ -103,8 +103,40 @@ impl Inner {
     }
 }
 
+/// How many operations may end without being archived, which is the leader's work.
+const UNARCHIVED: usize = 16;
+
+/// How many names of services an app keeps before it forgets old ones.
+const NAMES: usize = 2 * limit::SERVICES;
+
+/// What an app forgets.
+#[derive(Default)]
+struct Surplus {
+    revisions: BTreeSet<RevisionNumber>,
+    services: BTreeSet<ServiceName>,
+}
+
+impl Surplus {
+    /// Leaves the app's record, but for what is in use.
+    fn leave(&self, app: &mut AppRecord) {
+        let used: BTreeSet<_> = app.revisions_in_use().collect();
+        app.revisions.retain(|known| used.contains(&known.number) || !self.revisions.contains(&known.number));
+        app.services.retain(|name, service| !self.services.contains(name) || service.is_in_use());
+    }
+}
+
 /// Puts a new operation in the place of the one that is going on.
-pub(super) fn replace_operation(app: &mut AppRecord, operation: Operation) {
+///
+/// # Errors
+/// `Unavailable` where operations pile up because no replica leads.
+pub(super) fn replace_operation(app: &mut AppRecord, operation: Operation) -> Result<()> {
+    if app.ended.len() >= UNARCHIVED {
+        return Err(Error::unavailable(
+            "operations are not carried out: does a replica of the platform lead?",
+        )
+        .with("app", &app.name)
+        .with("waiting", app.ended.len()));
+    }
     if let Some(mut before) = app.operation.take() {
         if !before.state.is_final() {
             before.note(operation.created, None, format!("superseded: {}", operation.kind));
@@ -115,6 +147,7 @@ pub(super) fn replace_operation(app: &mut AppRecord, operation: Operation) {
     intend(app, &operation.kind);
     app.progressed = operation.created;
     app.operation = Some(operation);
+    Ok(())
 }
 
 impl EnvironmentHandle {
@@ -126,8 +159,12 @@ impl EnvironmentHandle {
             let id = self.claim_app(&revision).await?;
             self.claim_domains(&id, &revision).await?;
             let operation = OperationId::generate(&inner.ids);
+            let surplus = self.surplus(&id).await?;
             let stored = inner
-                .update(&self.tenant.id, &id, |app| self.intend_deploy(app, &revision, &operation))
+                .update(&self.tenant.id, &id, |app| {
+                    surplus.leave(app);
+                    self.intend_deploy(app, &revision, &operation)
+                })
                 .await;
             match stored {
                 // It was removed in between: the name is free again.
@@ -137,6 +174,30 @@ impl EnvironmentHandle {
             }
         }
         Err(Error::unavailable("the app is being removed; try again").with("app", &revision.spec.app))
+    }
+
+    /// What leaves an app whose services change their names so often that they would fill its record: the oldest
+    /// revisions, and the services that none of the others has. Their ids, and so their volumes, do not come back with
+    /// their names.
+    async fn surplus(&self, id: &AppId) -> Result<Surplus> {
+        let (store, mut surplus) = (&self.inner().store, Surplus::default());
+        let Some(app) = store.app(&self.tenant.id, id).await?.map(|stored| stored.value) else {
+            return Ok(surplus);
+        };
+        if app.services.len() <= NAMES {
+            return Ok(surplus);
+        }
+        let mut kept = BTreeSet::new();
+        for known in app.revisions.iter().rev() {
+            if kept.len() > NAMES {
+                surplus.revisions.insert(known.number);
+                continue;
+            }
+            let revision = store.revision(&app.tenant, &app.id, &known.digest).await?;
+            kept.extend(revision.spec.services.into_keys());
+        }
+        surplus.services = app.services.into_keys().filter(|name| !kept.contains(name)).collect();
+        Ok(surplus)
     }
 
     /// The id behind the app's name, and a record for it, with the revision's content stored before.
@@ -173,9 +234,12 @@ impl EnvironmentHandle {
         let store = &self.inner().store;
         for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
             let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
-            if store.claim(&domain_key(domain)?, wanted.clone()).await? != wanted {
+            let key = domain_key(domain)?;
+            if store.claim(&key, wanted.clone()).await? != wanted {
                 return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
             }
+            // The claim may be an old one, about to be collected.
+            store.touch(&key).await?;
         }
         Ok(())
     }
@@ -208,17 +272,25 @@ impl EnvironmentHandle {
             None => {
                 app.last_revision = RevisionNumber(app.last_revision.0 + 1);
                 let (number, actor) = (app.last_revision, self.principal.to_string());
-                app.revisions.push(RevisionRef { number, digest, created: now, actor });
+                let domains =
+                    revision.spec.services.values().flat_map(|service| service.domain.clone()).collect();
+                app.revisions.push(RevisionRef { number, digest, created: now, actor, domains });
                 number
             }
         };
         for (name, service) in &revision.spec.services {
-            let fresh = || ServiceState::new(ServiceId::generate(&inner.ids), service.replicas);
-            app.services.entry(name.clone()).or_insert_with(fresh);
+            let fresh = || ServiceState::new(ServiceId::generate(&inner.ids), service);
+            let state = app.services.entry(name.clone()).or_insert_with(fresh);
+            if state.kind != service.kind {
+                return Err(Error::invalid(
+                    "a service cannot become a task, nor a task a service; give it another name",
+                )
+                .with("service", name));
+            }
         }
         let kind = OperationKind::Deploy(number);
         let (tenant, actor) = (self.tenant.id.clone(), self.principal.to_string());
-        replace_operation(app, Operation::new(id.clone(), tenant, app.id.clone(), kind, actor, now));
+        replace_operation(app, Operation::new(id.clone(), tenant, app.id.clone(), kind, actor, now))?;
         trim_revisions(app);
         Ok(())
     }

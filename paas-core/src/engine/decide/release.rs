@@ -98,7 +98,7 @@ impl Look<'_> {
     /// Whether two builds of a service differ in nothing but what its route says.
     fn is_alike(&self, app: &AppRecord, name: &ServiceName, a: Build, b: Build) -> bool {
         let template = |build| template::template(app, self.revisions, name, build);
-        template(a) == template(b) && self.tasks(a, name) == self.tasks(b, name)
+        template(a).is_some() && template(a) == template(b) && self.tasks(a, name) == self.tasks(b, name)
     }
 
     fn tasks(&self, build: Build, name: &ServiceName) -> Option<Command> {
@@ -167,6 +167,26 @@ impl Look<'_> {
     }
 
     pub(super) fn roll_back(&mut self, app: &mut AppRecord) {
+        if !self.return_all(app) {
+            let text = app
+                .promoted
+                .map_or("nothing runs, as before".to_owned(), |goal| format!("revision {goal} is back"));
+            self.note(app, None, text);
+            return self.end(app, OperationState::Failed);
+        }
+        // What is returned to may not run any more either: the operation ends, and the return is tried on.
+        let patience =
+            app.services.keys().filter_map(|name| Some(self.current(app, name)?.release().deadline));
+        let deadline = app.progressed + patience.max().unwrap_or_default() + DRAIN;
+        if self.now < deadline {
+            return self.wake_at(deadline);
+        }
+        self.note(app, None, "what ran before is not ready; it is still being tried");
+        self.end(app, OperationState::Failed);
+    }
+
+    /// Leads everything to what was promoted last; whether something is not there yet.
+    pub(super) fn return_all(&self, app: &mut AppRecord) -> bool {
         let goal = app.promoted;
         // It may have taken the place of a start that was not over.
         let mut waiting = self.start_in_order(app).is_some();
@@ -205,21 +225,7 @@ impl Look<'_> {
                 }
             }
         }
-        if !waiting {
-            let text =
-                goal.map_or("nothing runs, as before".to_owned(), |goal| format!("revision {goal} is back"));
-            self.note(app, None, text);
-            return self.end(app, OperationState::Failed);
-        }
-        // What is returned to may not run any more either: the operation ends, and the return is tried on.
-        let patience =
-            app.services.keys().filter_map(|name| Some(self.current(app, name)?.release().deadline));
-        let deadline = app.progressed + patience.max().unwrap_or_default() + DRAIN;
-        if self.now < deadline {
-            return self.wake_at(deadline);
-        }
-        self.note(app, None, "what ran before is not ready; it is still being tried");
-        self.end(app, OperationState::Failed);
+        waiting
     }
 
     /// What a service is to run now.
