@@ -9,6 +9,7 @@ mod operation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::sync::Arc;
 

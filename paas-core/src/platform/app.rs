@@ -195,8 +195,8 @@ impl AppHandle {
         .await
     }
 
-    /// Stops all services and forgets the app, its domains and revisions. Its volumes stay until each is removed by
-    /// [`AppHandle::remove_volume`] or the tenant's operator.
+    /// Stops all services and forgets the app, its domains and revisions. Its volumes stay, without an owner: see
+    /// [`Platform::orphaned_volumes`](super::Platform::orphaned_volumes).
     ///
     /// # Errors
     /// `Denied`.

@@ -14,7 +14,11 @@ use crate::model::{
     AppSpec, Confirmation, OperationState, RevisionNumber, ServiceName, ServiceSpec, Signal, Slot, Timestamp,
 };
 
+mod change;
 mod forgetful;
+mod replica;
+mod rig;
+mod task;
 
 use forgetful::Forgetful;
 
@@ -95,6 +99,17 @@ fn service(version: &str, needs: &[&str]) -> ServiceSpec {
     service.env.insert("VERSION".into(), version.into());
     service.needs = needs.iter().map(|need| name(need)).collect();
     service
+}
+
+/// An app of this service alone.
+fn one(web: &ServiceSpec) -> AppSpec {
+    AppSpec::new("shop").unwrap().with_service("web", web).unwrap()
+}
+
+fn with(version: &str, release: &str) -> ServiceSpec {
+    let mut s = service(version, &[]);
+    s.release = Some(serde_json::from_str(release).unwrap());
+    s
 }
 
 /// Three services; `release` is how `api` is released.

@@ -1,0 +1,282 @@
+//! Releases that trouble or people get in the way of.
+
+use super::*;
+
+async fn resource_of(shop: &AppHandle, name: &str) -> Resource {
+    let Resource::App(t, e, a) = shop.resource() else { unreachable!() };
+    let status = shop.status().await.unwrap();
+    Resource::Service(t, e, a, status.service(name).unwrap().id.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_with_many_volumes_starts() {
+    let world = World::new().await;
+    let mut web = service("1", &[]);
+    web.volumes.insert("data".parse().unwrap(), "1MiB".parse().unwrap());
+    web.replicas = 40;
+    world.deploy(&one(&web)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn scaling_a_service_with_volumes_does_not_freeze_its_neighbours() {
+    let world = World::new().await;
+    let mut a = service("1", &[]);
+    a.volumes.insert("data".parse().unwrap(), "1MiB".parse().unwrap());
+    let app = AppSpec::new("shop")
+        .unwrap()
+        .with_service("a", &a)
+        .unwrap()
+        .with_service("web", &service("1", &[]))
+        .unwrap();
+    world.deploy(&app).await.unwrap();
+    let shop = world.shop().await;
+    shop.scale(&name("a"), 40).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    shop.scale(&name("web"), 3).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let status = shop.status().await.unwrap();
+    assert_eq!((status.service("a").unwrap().ready, status.service("web").unwrap().ready), (40, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_release_does_not_fail_at_its_deadline() {
+    let world = World::new().await;
+    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
+    world.scheduler.behave_by_default(Behaviour::healthy().with_startup(Duration::from_secs(5)));
+    let handle = world
+        .platform
+        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    handle.signal(Signal::Pause).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    handle.signal(Signal::Resume).await.unwrap_or_else(|e| println!("{e}"));
+    handle.finished_within(LONG).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_whose_candidate_fails_while_the_old_side_drains_ends() {
+    let world = World::new().await;
+    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
+    let shop = world.shop().await;
+    let web = resource_of(&shop, "web").await;
+    let request = world.router.begin(&web, &[]).unwrap();
+    let handle = world
+        .platform
+        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The old instance drains, as the request is open; now the candidate turns out to be bad.
+    world.scheduler.behave_where(|w| w.revision == RevisionNumber(2), Behaviour::exits(1));
+    let candidate =
+        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
+    world.scheduler.crash(&candidate, 1).unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(request);
+    let outcome = handle.finished_within(Duration::from_secs(24 * 3600)).await;
+    assert!(
+        !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Timeout),
+        "{outcome:?}\n{}",
+        shop.explain().await.unwrap()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_whose_candidate_turns_unready_while_it_shifts_ends() {
+    let world = World::new().await;
+    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
+    let shop = world.shop().await;
+    let web = resource_of(&shop, "web").await;
+    let request = world.router.begin(&web, &[]).unwrap();
+    let handle = world
+        .platform
+        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let candidate =
+        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
+    world.scheduler.make_unready(&candidate).unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(request);
+    let outcome = handle.finished_within(Duration::from_secs(24 * 3600)).await;
+    assert!(
+        !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Timeout),
+        "{outcome:?}\n{}",
+        shop.explain().await.unwrap()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_ready_instance_is_not_stopped_while_the_candidate_is_unready() {
+    let world = World::new().await;
+    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
+    let shop = world.shop().await;
+    let web = resource_of(&shop, "web").await;
+    let request = world.router.begin(&web, &[]).unwrap();
+    let handle = world
+        .platform
+        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let candidate =
+        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
+    world.scheduler.make_unready(&candidate).unwrap();
+    let mut dark = 0;
+    for _ in 0..1200 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        dark += u32::from(world.router.pick(&web, &[]).is_none());
+    }
+    drop(request);
+    let outcome = handle.finished_within(LONG).await;
+    assert!(dark < 5, "nobody answers for {} s; {outcome:?}", dark / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_behind_a_return_that_cannot_end_fails_in_time() {
+    let world = World::new().await;
+    let release = r#"{"strategy":"rolling","surge":"50%","deadline":"20s"}"#;
+    let two = |v: &str| {
+        let mut s = with(v, release);
+        s.replicas = 2;
+        one(&s)
+    };
+    world.deploy(&two("1")).await.unwrap();
+    // From now on nothing of revision 1 can start (its image is gone), and revision 2 starts one instance only.
+    world
+        .scheduler
+        .behave_where(|w| w.revision == RevisionNumber(1), Behaviour::cannot_start("no such image"));
+    let handle = world.platform.deploy(&world.user, &two("2")).await.unwrap();
+    while !world.scheduler.instances().iter().any(|(_, i)| i.revision == RevisionNumber(2) && i.is_ready()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.scheduler.behave_where(|w| w.revision == RevisionNumber(2), Behaviour::never_ready());
+    let failed = handle.finished_within(Duration::from_secs(120)).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Failed);
+    let fix = world.platform.deploy(&world.user, &two("3")).await.unwrap();
+    let blocked = fix.finished_within(Duration::from_secs(120)).await.unwrap_err();
+    assert!(blocked.to_string().contains("could not return to what ran before"), "{blocked}");
+    // As told, what keeps it is taken away: then it goes.
+    world.shop().await.scale(&name("web"), 1).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    world.deploy(&two("3")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_rollback_over_a_start_leaves_nothing_stopped() {
+    let world = World::new().await;
+    world.deploy(&shop("1", r#""rolling""#)).await.unwrap();
+    let shop = world.shop().await;
+    shop.stop().await.unwrap().finished_within(LONG).await.unwrap();
+    world.scheduler.behave(&name("db"), Behaviour::healthy().with_startup(Duration::from_secs(30)));
+    shop.start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let rollback = shop.rollback(RevisionNumber(1)).await.unwrap();
+    rollback.signal(Signal::Abort).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    let status = shop.status().await.unwrap();
+    assert_eq!(
+        (status.running, status.service("api").unwrap().ready, status.service("web").unwrap().ready),
+        (true, 3, 1),
+        "{}",
+        shop.explain().await.unwrap()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recreate_never_runs_old_instances_beside_new_ones() {
+    let world = World::new().await;
+    world.deploy(&one(&with("1", r#""blue-green""#))).await.unwrap();
+    world.deploy(&one(&with("2", r#""blue-green""#))).await.unwrap();
+    let handle = world.platform.deploy(&world.user, &one(&with("3", r#""recreate""#))).await.unwrap();
+    let mut beside = Vec::new();
+    for _ in 0..2000 {
+        let i = world.scheduler.instances();
+        if i.iter().any(|(_, i)| i.revision == RevisionNumber(3)) && i.iter().any(|(_, i)| i.revision.0 < 3) {
+            beside = i.iter().map(|(k, i)| format!("{} rev {} {:?}", k.role, i.revision, i.state)).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    handle.finished_within(LONG).await.unwrap();
+    assert!(beside.is_empty(), "{beside:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_moves_from_one_service_of_an_app_to_another() {
+    let world = World::new().await;
+    let app = |first: bool| {
+        let (mut a, mut z) = (service("1", &[]), service("1", &[]));
+        let owner = if first { &mut z } else { &mut a };
+        owner.domain.push("shop.test".parse().unwrap());
+        AppSpec::new("shop").unwrap().with_service("a", &a).unwrap().with_service("z", &z).unwrap()
+    };
+    world.deploy(&app(true)).await.unwrap();
+    let outcome = world.deploy(&app(false)).await;
+    assert!(outcome.is_ok(), "{outcome:?}\n{}", world.shop().await.explain().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_never_leads_to_what_ran_before_the_old_side() {
+    let world = World::new().await;
+    let release = r#"{"strategy":"blue-green","header":{"name":"x-canary","value":"1"}}"#;
+    world.deploy(&one(&with("1", release))).await.unwrap();
+    world.deploy(&one(&with("2", release))).await.unwrap();
+    let shop = world.shop().await;
+    let web = resource_of(&shop, "web").await;
+    world.scheduler.behave_where(
+        |w| w.template.command.is_some(),
+        Behaviour::healthy().with_startup(Duration::from_secs(60)),
+    );
+    let mut next = with("3", release);
+    next.before_release = Some("./migrate".parse().unwrap());
+    world.platform.deploy(&world.user, &one(&next)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let request = world.router.begin(&web, &[("x-canary", "1")]).unwrap();
+    let id = request.endpoint().instance.clone();
+    let revision = world.scheduler.instances().into_iter().find(|(_, i)| i.id == id).unwrap().1.revision;
+    assert_eq!(revision, RevisionNumber(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_volumes_of_a_removed_app_can_be_listed_and_removed() {
+    let world = World::new().await;
+    world.deploy(&shop("1", r#""rolling""#)).await.unwrap();
+    let shop = world.shop().await;
+    let volume = shop.volumes().await.unwrap()[0].volume.clone();
+    shop.remove().await.unwrap().finished_within(LONG).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (platform, user, tenant) = (&world.platform, &world.user, &volume.tenant);
+    let orphans = platform.orphaned_volumes(user, tenant).await.unwrap();
+    assert_eq!(orphans.iter().map(|status| &status.volume.id).collect::<Vec<_>>(), [&volume.id]);
+    let confirmation = Confirmation::of(volume.id.as_str());
+    platform.remove_orphaned_volume(user, tenant, &volume.id, &confirmation).await.unwrap();
+    assert!(platform.orphaned_volumes(user, tenant).await.unwrap().is_empty());
+    let gone = platform.remove_orphaned_volume(user, tenant, &volume.id, &confirmation).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_says_that_giving_up_a_volume_is_a_downtime() {
+    let world = World::new().await;
+    let mut web = service("1", &[]);
+    web.volumes.insert("data".parse().unwrap(), "1MiB".parse().unwrap());
+    world.deploy(&one(&web)).await.unwrap();
+    let production = world.platform.production(&world.user).await.unwrap();
+    let plan = production.plan(&one(&service("2", &[]))).await.unwrap().to_string();
+    assert!(plan.contains("does not answer"), "{plan}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_of_a_service_with_no_replicas_starts_none() {
+    let world = World::new().await;
+    let release = r#"{"canary":["10%"],"every":"60s"}"#;
+    world.deploy(&one(&with("1", release))).await.unwrap();
+    world.shop().await.scale(&name("web"), 0).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let started = world.scheduler.started();
+    world.deploy(&one(&with("2", release))).await.unwrap();
+    assert_eq!(world.scheduler.started(), started);
+}

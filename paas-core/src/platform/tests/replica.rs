@@ -1,0 +1,143 @@
+//! Leaders that follow each other, meet, or have a store in trouble.
+
+use std::sync::atomic::Ordering;
+
+use super::rig::{Rig, follower, named};
+use super::*;
+use crate::engine::EngineConfig;
+use crate::model::AppName;
+
+#[tokio::test(start_paused = true)]
+async fn after_a_shutdown_the_next_leader_need_not_wait() {
+    for next in ["single", "other"] {
+        let rig = Rig::new();
+        let world = rig.world(EngineConfig::default()).await;
+        world.deploy(&one(&service("1", &[]))).await.unwrap();
+        world.platform.shutdown().await;
+        let world = rig.world(named(next)).await;
+        let began = tokio::time::Instant::now();
+        world.deploy(&one(&service("2", &[]))).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{next}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_the_same_replica_need_not_wait() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    drop(world);
+    let world = rig.world(EngineConfig::default()).await;
+    let began = tokio::time::Instant::now();
+    world.deploy(&one(&service("2", &[]))).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgetting_an_app_leaves_the_name_of_its_successor() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    rig.state.fail_app_delete.store(true, Ordering::SeqCst);
+    let removal = world.shop().await.remove().await.unwrap();
+    removal.finished_within(LONG).await.unwrap();
+    while rig.state.fail_app_delete.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Removed, as far as people see; they release it again.
+    let handle = world.platform.deploy(&world.user, &one(&service("2", &[]))).await.unwrap();
+    handle.finished_within(LONG).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    let production = world.platform.production(&world.user).await.unwrap();
+    println!(
+        "apps: {:?}",
+        production.apps().await.unwrap().iter().map(|a| (a.id.clone(), a.name.clone())).collect::<Vec<_>>()
+    );
+    production.app(&AppName::new("shop").unwrap()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_apps_missing_revision_stops_nobody_else() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    let scope = Scope::testing(Resource::Platform);
+    let lost = rig.state.inner.records().into_iter().find(|r| r.key.kind.as_str() == "revision").unwrap();
+    rig.state.inner.delete(&scope, &lost.key, lost.version).await.unwrap();
+    drop(world);
+    let world = rig.world(EngineConfig::default()).await;
+    let mut other = one(&service("1", &[]));
+    other.app = "other".parse().unwrap();
+    world.deploy(&other).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_does_not_keep_the_leader_from_leading() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    // 30 apps with 20 kept revisions each.
+    for app in 0..30 {
+        for version in 0..20 {
+            let mut spec = one(&service(&format!("{version}"), &[]));
+            spec.app = format!("shop-{app}").parse().unwrap();
+            world.deploy(&spec).await.unwrap();
+        }
+    }
+    drop(world);
+    rig.state.latency_ms.store(30, Ordering::SeqCst);
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn gc_keeps_a_revision_that_is_released_again_meanwhile() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    for version in 0..=crate::model::limit::REVISIONS + 1 {
+        world.deploy(&one(&service(&format!("{version}"), &[]))).await.unwrap();
+    }
+    // Version 0 is trimmed; it is garbage in an hour.
+    rig.state.slow_gc.store(true, Ordering::SeqCst);
+    for _ in 0..7 {
+        rig.state.gc_waits.notified().await;
+    }
+    // The collector has listed, an hour has gone by: now somebody releases version 0 again.
+    world.deploy(&one(&service("0", &[]))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = world.deploy(&one(&service("new", &[]))).await;
+    assert!(again.is_ok(), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_replicas_of_the_default_name_do_not_take_turns() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    let _second = rig.platform(EngineConfig::default()).await;
+    let before = rig.state.inner.writes();
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    let lease = rig.state.inner.records().into_iter().find(|r| r.key.kind.as_str() == "lease").unwrap();
+    let text = String::from_utf8(lease.value.to_vec()).unwrap();
+    let writes = rig.state.inner.writes() - before;
+    assert!(writes < 400, "{writes} writes, where only a lease is to be kept");
+    assert!(text.contains(r#""epoch":1"#) || text.contains(r#""epoch":2,"#), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deploys_without_a_leader_do_not_break_the_app() {
+    let rig = Rig::new();
+    let world = rig.world(follower()).await;
+    let mut count = 0;
+    let refused = loop {
+        match world.platform.deploy(&world.user, &one(&service("1", &[]))).await {
+            Ok(_) if count < 3_000 => count += 1,
+            Ok(_) => panic!("{count} deploys were accepted that nobody carries out"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    let leader = rig.world(named("leader")).await;
+    tokio::time::sleep(LONG).await;
+    let status = leader.shop().await.status().await.unwrap();
+    assert_eq!(status.promoted, Some(RevisionNumber(1)));
+}

@@ -1,0 +1,127 @@
+//! Several platforms on the same backends, and a state store with trouble to order.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::*;
+use crate::engine::EngineConfig;
+use crate::model::{Key, Record, RecordChange, RecordKind, Version};
+use crate::port::{Backend, Expected};
+
+/// A state store with trouble to order.
+#[derive(Debug, Default)]
+pub(super) struct Troubled {
+    pub(super) inner: MemoryStateStore,
+    pub(super) latency_ms: AtomicU64,
+    /// The next delete of an app's record fails.
+    pub(super) fail_app_delete: AtomicBool,
+    /// Listing revisions (only the collector does) takes 5 s.
+    pub(super) slow_gc: AtomicBool,
+    pub(super) gc_waits: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl Backend for Troubled {
+    fn name(&self) -> &'static str {
+        "troubled"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StateStore for Troubled {
+    async fn get(&self, scope: &Scope, key: &Key) -> Result<Option<Record>> {
+        tokio::time::sleep(Duration::from_millis(self.latency_ms.load(Ordering::SeqCst))).await;
+        self.inner.get(scope, key).await
+    }
+    async fn put(&self, scope: &Scope, key: &Key, value: Bytes, expected: Expected) -> Result<Version> {
+        self.inner.put(scope, key, value, expected).await
+    }
+    async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
+        if key.kind.as_str() == "app" && self.fail_app_delete.swap(false, Ordering::SeqCst) {
+            return Err(Error::unavailable("trouble").permanent());
+        }
+        self.inner.delete(scope, key, expected).await
+    }
+    async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {
+        let listed = self.inner.list(scope, kind, tenant).await;
+        if kind.as_str() == "revision" && self.slow_gc.load(Ordering::SeqCst) {
+            self.gc_waits.notify_one();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        listed
+    }
+    async fn watch(
+        &self,
+        scope: &Scope,
+        kind: RecordKind,
+        tenant: Option<TenantId>,
+    ) -> Result<BoxStream<'static, RecordChange>> {
+        self.inner.watch(scope, kind, tenant).await
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) clock: Clock,
+    pub(super) scheduler: MemoryScheduler,
+    pub(super) router: MemoryRouter,
+    pub(super) volumes: MemoryVolumeStore,
+    pub(super) state: Arc<Troubled>,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        let clock = Clock::runtime(Timestamp(1_000_000));
+        Self {
+            scheduler: MemoryScheduler::new(clock.clone()),
+            router: MemoryRouter::new().with_clock(clock.clone()),
+            volumes: MemoryVolumeStore::new(),
+            state: Arc::new(Troubled::default()),
+            clock,
+        }
+    }
+    pub(super) async fn platform(&self, config: EngineConfig) -> Platform {
+        Platform::builder()
+            .scheduler(Arc::new(self.scheduler.clone()))
+            .router(Arc::new(self.router.clone()))
+            .volumes(Arc::new(self.volumes.clone()))
+            .state(self.state.clone())
+            .secrets(Arc::new(MemorySecretStore::new()))
+            .audit(Arc::new(MemoryAuditLog::new()))
+            .authorizer(Arc::new(MemoryAuthorizer::allow_all()))
+            .tenancy(Arc::new(MemoryTenancy::new()))
+            .engine(config)
+            .ids(IdSource::seeded(self.clock.clone(), 1))
+            .clock(self.clock.clone())
+            .build()
+            .await
+            .unwrap()
+    }
+    pub(super) async fn world(&self, config: EngineConfig) -> World {
+        let platform = self.platform(config).await;
+        let tenant = platform
+            .ensure_tenant(&Principal::operator("ops"), TenantName::new("acme").unwrap())
+            .await
+            .unwrap();
+        World {
+            platform,
+            scheduler: self.scheduler.clone(),
+            router: self.router.clone(),
+            volumes: self.volumes.clone(),
+            user: Principal::user("ann", tenant.id),
+        }
+    }
+}
+
+pub(super) fn follower() -> EngineConfig {
+    EngineConfig { lead: false, ..EngineConfig::default() }
+}
+
+pub(super) fn named(name: &str) -> EngineConfig {
+    EngineConfig { replica: name.into(), ..EngineConfig::default() }
+}
