@@ -91,6 +91,8 @@ fn telling(defect: Defect) -> &'static [Rule] {
         Defect::TaskSkipped => &[Rule::Task],
         Defect::VolumeShared => &[Rule::Writer],
         Defect::OperationLost => &[Rule::Kept],
+        Defect::OrderIgnored => &[Rule::Order],
+        Defect::OutcomeMisstated => &[Rule::Outcome],
         _ => &[],
     }
 }

@@ -32,6 +32,10 @@ pub enum Defect {
     TaskSkipped,
     /// Both slots of a service get its volume.
     VolumeShared,
+    /// Services are stopped whether others need them or not.
+    OrderIgnored,
+    /// A release that failed is recorded as one that succeeded.
+    OutcomeMisstated,
     /// An operation that has ended leaves the app's record before it is archived.
     OperationLost,
 }
@@ -46,7 +50,7 @@ mod switch {
 
     impl Defect {
         /// All of them.
-        pub const ALL: [Self; 13] = [
+        pub const ALL: [Self; 15] = [
             Self::FencingSkipped,
             Self::TermReused,
             Self::IntentStoredLate,
@@ -59,6 +63,8 @@ mod switch {
             Self::ReplicasForgotten,
             Self::TaskSkipped,
             Self::VolumeShared,
+            Self::OrderIgnored,
+            Self::OutcomeMisstated,
             Self::OperationLost,
         ];
 

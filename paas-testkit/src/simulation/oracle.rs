@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use paas_core::memory::{MemoryRouter, MemoryScheduler, MemoryStateStore, MemoryVolumeStore};
 use paas_core::model::{
-    Clock, Epoch, InstanceId, InstanceState, InstanceStatus, Record, RevisionNumber, Role, Route, Scope,
-    ServiceId, Workload, WorkloadKey, WorkloadStatus,
+    Clock, Epoch, InstanceId, InstanceState, InstanceStatus, OperationKind, OperationState, Record,
+    RevisionNumber, Role, Route, Scope, ServiceId, ServiceName, Workload, WorkloadKey, WorkloadStatus,
 };
 use tokio::time::Instant;
 
@@ -34,7 +34,13 @@ pub(super) struct Backends {
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     record: Option<Bytes>,
-    instances: Vec<InstanceStatus>,
+    instances: Vec<(ServiceId, InstanceStatus)>,
+}
+
+impl View {
+    fn ready(&self) -> impl Iterator<Item = &(ServiceId, InstanceStatus)> {
+        self.instances.iter().filter(|(_, instance)| instance.is_ready())
+    }
 }
 
 /// Watches over the rules.
@@ -159,7 +165,11 @@ impl Oracle {
             inner.tasks.extend(done);
         }
         let view = inner.views.entry(replica).or_default();
-        view.instances = workloads.iter().flat_map(|workload| workload.instances.clone()).collect();
+        let of = |workload: &WorkloadStatus| {
+            let service = workload.key.service.clone();
+            workload.instances.clone().into_iter().map(move |instance| (service.clone(), instance))
+        };
+        view.instances = workloads.iter().flat_map(of).collect();
     }
 
     /// A replica was told an app's record, or wrote it.
@@ -203,8 +213,7 @@ impl Oracle {
         let of = |number| specs.service(&intent, number, name).map(app::version);
         let is_new = service.settled.as_ref().is_none_or(|settled| of(settled.revision) != of(revision));
         let deploys = intent.operation.as_ref().is_some_and(|operation| {
-            operation.kind == paas_core::model::OperationKind::Deploy(revision)
-                && operation.state == paas_core::model::OperationState::Running
+            operation.kind == OperationKind::Deploy(revision) && operation.state == OperationState::Running
         });
         let quick = service.rollout.as_ref().is_some_and(|rollout| rollout.quick);
         if spec.before_release.is_some() && is_new && deploys && !quick {
@@ -243,8 +252,7 @@ impl Oracle {
 
     /// A route was applied in the place of another, by somebody who had seen this.
     pub(super) fn routes(&self, before: Option<&Route>, route: &Route, view: &View) {
-        let ready: BTreeSet<&InstanceId> =
-            view.instances.iter().filter(|i| i.is_ready()).map(|i| &i.id).collect();
+        let ready: BTreeSet<&InstanceId> = view.ready().map(|(_, instance)| &instance.id).collect();
         for endpoint in route.slots.iter().flat_map(|slot| &slot.endpoints) {
             self.require(Rule::Ready, ready.contains(&endpoint.instance), || {
                 format!("{} of {} is in the route and was not ready", endpoint.instance, route.service)
@@ -278,7 +286,7 @@ impl Oracle {
     }
 
     /// A replica wrote an app's record.
-    pub(super) fn wrote(&self, before: Option<&Record>, after: &Bytes) {
+    pub(super) fn wrote(&self, replica: usize, before: Option<&Record>, after: &Bytes) {
         let Some(after) = read::<Intent>(after) else { return };
         self.tell(|| format!("stored: {after}"));
         let specs = self.specs(&after);
@@ -302,6 +310,8 @@ impl Oracle {
             });
         }
         self.keeps(&before, &after);
+        self.ends(&before, &after);
+        self.halts(replica, &before, &after, &specs);
         if before.promoted != after.promoted {
             self.promoted(&after, &specs);
         }
@@ -318,6 +328,52 @@ impl Oracle {
                     .any(|r| r.key.kind.as_str() == "operation" && *r.key.id == *operation.id.as_str())
             };
             self.require(Rule::Kept, stays || archived(), || format!("{} is lost", operation.kind));
+        }
+    }
+
+    /// What an operation is said to have come to.
+    fn ends(&self, before: &Intent, after: &Intent) {
+        let open: Vec<_> = before.operations().filter(|operation| !operation.state.is_final()).collect();
+        for operation in after.operations().filter(|operation| open.iter().any(|own| own.id == operation.id))
+        {
+            let is_so = match (operation.state, operation.kind.revision()) {
+                (OperationState::Succeeded, Some(goal)) => after.promoted == Some(goal),
+                (OperationState::Succeeded, None) if operation.kind == OperationKind::Start => {
+                    after.services.values().all(|service| !service.halted)
+                }
+                (OperationState::Failed, _) => operation.failure.is_some(),
+                _ => true,
+            };
+            self.require(Rule::Outcome, is_so, || {
+                format!("{} is said to be {:?}", operation.kind, operation.state)
+            });
+        }
+    }
+
+    /// In which order services are stopped and started.
+    fn halts(&self, replica: usize, before: &Intent, after: &Intent, specs: &Specs) {
+        let Some(spec) = after.promoted.and_then(|promoted| specs.app(after, promoted)) else { return };
+        let running = self.backends.scheduler.instances();
+        let view = self.view(replica);
+        let gave_up = after.operations().any(|operation| operation.state == OperationState::Failed);
+        for (name, service) in &after.services {
+            let was = before.services.get(name).is_some_and(|service| service.halted);
+            let needs = |needy: &ServiceName, needed: &ServiceName| {
+                spec.services.get(needy).is_some_and(|spec| spec.needs.contains(needed))
+            };
+            for (other, neighbour) in &after.services {
+                if service.halted && !was && needs(other, name) {
+                    let down = running.iter().all(|(key, _)| key.service != neighbour.id);
+                    self.require(Rule::Order, down, || {
+                        format!("{name} stops before {other}, which needs it")
+                    });
+                }
+                if !service.halted && was && needs(name, other) && !gave_up {
+                    let ready = view.ready().filter(|(id, _)| *id == neighbour.id).count();
+                    let up = !neighbour.halted && ready >= neighbour.replicas as usize;
+                    self.require(Rule::Order, up, || format!("{name} starts before {other}, which it needs"));
+                }
+            }
         }
     }
 

@@ -28,6 +28,10 @@ pub enum Rule {
     Data,
     /// A revision is promoted once an operation, when every service is at it, and none that cannot run is.
     Promotion,
+    /// A service stops once nothing that needs it runs, and starts once what it needs is ready.
+    Order,
+    /// An operation is recorded as what it came to.
+    Outcome,
     /// Only people change how many replicas a service has.
     Replicas,
     /// No operation is forgotten before it is archived.

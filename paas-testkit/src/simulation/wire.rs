@@ -210,7 +210,7 @@ impl StateStore for Wire<MemoryStateStore> {
             match key.kind.as_str() {
                 "app" => {
                     own.oracle.read(own.replica, &value);
-                    own.oracle.wrote(before.as_ref(), &value);
+                    own.oracle.wrote(own.replica, before.as_ref(), &value);
                 }
                 "lease" => own.oracle.leased(before.as_ref(), &value),
                 _ => {}

@@ -261,18 +261,22 @@ impl World {
         if let Some(operation) = &status.operation {
             return Some(format!("{} is {:?}", operation.kind, operation.state));
         }
-        let intent = self.oracle.intent()?;
+        let Some(intent) = self.oracle.intent() else { return Some("the app's record is gone".to_owned()) };
         let specs = self.oracle.specs(&intent);
         let instances = self.oracle.backends.scheduler.instances();
         let none = || (!instances.is_empty()).then(|| format!("{} instances are left", instances.len()));
         let Some(promoted) = status.promoted.filter(|_| status.running) else { return none() };
-        let spec = specs.app(&intent, promoted)?;
+        let Some(spec) = specs.app(&intent, promoted) else {
+            return Some(format!("revision {promoted} is gone"));
+        };
         let (mut expected, mut all_run) = (0, true);
         for (name, wanted) in &spec.services {
             let Some(service) = status.service(name.as_str()) else {
                 return Some(format!("{name} is missing"));
             };
-            expected += service.replicas;
+            // What people asked for, whether it was stopped or not: the app runs.
+            let replicas = intent.services.get(name).map_or(0, |service| service.replicas);
+            expected += replicas;
             if cannot_run(wanted) {
                 // It was promoted while it had no replicas, and is tried for ever since it has some; what took its
                 // place meanwhile may serve on.
@@ -286,7 +290,7 @@ impl World {
                     && instance.is_ready()
                     && started.map(version) == Some(version(wanted))
             });
-            let (right, all) = (right.count(), service.replicas);
+            let (right, all) = (right.count(), replicas);
             if right != all as usize {
                 return Some(format!("{name}: {right} of {all} run version {}", version(wanted)));
             }
@@ -329,9 +333,12 @@ impl World {
         let backends = &self.oracle.backends;
         let writes = || {
             let (scheduler, router) = (&backends.scheduler, &backends.router);
+            let records = backends.state.records().into_iter();
+            let records = records.filter(|record| record.key.kind.as_str() != "lease");
             (
                 scheduler.calls("apply") + scheduler.calls("remove"),
                 router.calls("apply") + router.calls("remove"),
+                records.map(|record| record.version).max(),
             )
         };
         let before = writes();

@@ -18,7 +18,7 @@ impl Look<'_> {
             };
             let needed = names.iter().any(|other| {
                 let needs = goal.map(|goal| self.needs(goal, other)).unwrap_or_default();
-                other != name && needs.contains(name) && !down(other)
+                other != name && needs.contains(name) && !down(other) && !defect::has(Defect::OrderIgnored)
             });
             if !needed && app.services.get(name).is_some_and(|service| !service.halted) {
                 if let Some(service) = app.services.get_mut(name) {

@@ -172,7 +172,9 @@ impl Look<'_> {
                 .promoted
                 .map_or("nothing runs, as before".to_owned(), |goal| format!("revision {goal} is back"));
             self.note(app, None, text);
-            return self.end(app, OperationState::Failed);
+            let misstated = defect::has(Defect::OutcomeMisstated);
+            let state = if misstated { OperationState::Succeeded } else { OperationState::Failed };
+            return self.end(app, state);
         }
         // What is returned to may not run any more either: the operation ends, and the return is tried on.
         let patience =
