@@ -1,0 +1,73 @@
+//! Programs built from Go modules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command::run;
+use crate::step::step;
+use crate::{Result, cache};
+
+/// Programs of one module.
+pub(crate) struct Module<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) version: &'a str,
+    /// Import paths of the programs, and the names of their files.
+    pub(crate) programs: &'a [(&'a str, &'a str)],
+    /// Added to the linker's flags.
+    pub(crate) linked: &'a str,
+    /// The version of the modules that its own go.mod replaces by folders of its own.
+    pub(crate) staging: Option<&'a str>,
+}
+
+impl Module<'_> {
+    /// Builds the programs once; the folder that holds them.
+    pub(crate) fn build(&self) -> Result<PathBuf> {
+        let name = self.path.rsplit('/').next().unwrap_or(self.path);
+        let stamp = format!("{} {} {:?} {}", self.path, self.version, self.programs, self.linked);
+        let built = cache::built(&format!("{name}-{}", self.version), &stamp, |folder| {
+            step(&format!("resolve {} {}", self.path, self.version), || self.resolve(folder))?;
+            for (import, program) in self.programs {
+                step(&format!("build {program}"), || self.compile(folder, import, program))?;
+            }
+            Ok(())
+        })?;
+        Ok(built.join("bin"))
+    }
+
+    fn go(folder: &Path) -> Command {
+        let mut go = Command::new("go");
+        go.current_dir(folder).env("GOFLAGS", "-mod=mod").env("CGO_ENABLED", "0");
+        go
+    }
+
+    /// A module of our own that requires this one, with the replacements that only count in a main module.
+    fn resolve(&self, folder: &Path) -> Result<()> {
+        let mut manifest = format!("module build\n\ngo 1.24.0\n\nrequire {} {}\n", self.path, self.version);
+        fs::write(folder.join("go.mod"), &manifest)?;
+        if let Some(staging) = self.staging {
+            let output = Self::go(folder)
+                .args(["mod", "download", "-json", &format!("{}@{}", self.path, self.version)])
+                .output()?;
+            let found: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| {
+                format!("go mod download: {error}: {}", String::from_utf8_lossy(&output.stderr))
+            })?;
+            let own = fs::read_to_string(found["GoMod"].as_str().ok_or("go mod download tells no GoMod")?)?;
+            let replaced = own.lines().filter_map(|line| line.trim().split_once(" => ./staging/"));
+            replaced.for_each(|(module, _)| manifest += &format!("replace {module} => {module} {staging}\n"));
+        }
+        fs::write(folder.join("go.mod"), manifest)?;
+        let imports = self
+            .programs
+            .iter()
+            .fold(String::new(), |all, (import, _)| all + &format!("import _ \"{import}\"\n"));
+        fs::write(folder.join("tools.go"), format!("//go:build tools\n\npackage tools\n\n{imports}"))?;
+        run(Self::go(folder).args(["mod", "tidy"]))
+    }
+
+    fn compile(&self, folder: &Path, import: &str, program: &str) -> Result<()> {
+        let flags = format!("-s -w {}", self.linked);
+        let output = folder.join("bin").join(program);
+        run(Self::go(folder).args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(import))
+    }
+}

@@ -1,0 +1,178 @@
+//! A cluster of one node: control plane, kubelet and container runtime, in a sandbox.
+
+mod certificate;
+mod config;
+mod inside;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+pub(crate) use inside::inside;
+
+use crate::golang::Module;
+use crate::sandbox::{Sandbox, until};
+use crate::step::step;
+use crate::{Result, cache, command, image, machine, package};
+
+/// The release. From 1.35 on the kubelet refuses cgroup v1 and wants containerd 2.
+const VERSION: &str = "v1.34.4";
+/// The name of the only node, and its address in the sandbox.
+const NODE: &str = "node-1";
+const NODE_ADDRESS: &str = "172.30.0.1";
+const PODS: &str = "10.244.0.0/16";
+const SERVICES: &str = "10.96.0.0/16";
+/// The first address of the services is the API server's.
+const API_ADDRESS: &str = "10.96.0.1";
+const PAUSE: &str = "testbed.local/pause:1";
+/// The control group that holds all pods.
+const CGROUP: &str = "paas-testbed";
+
+const PACKAGES: [(&str, &str); 8] = [
+    ("etcd-server", "etcd"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("containernetworking-plugins", "../lib/cni/bridge"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("iproute2", "ip"),
+    ("util-linux", "unshare"),
+];
+
+/// What is built from the module.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
+    ("k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
+    ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+    ("k8s.io/kubernetes/cmd/kubelet", "kubelet"),
+    ("k8s.io/kubernetes/cmd/kube-proxy", "kube-proxy"),
+    ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+];
+
+fn programs() -> Result<PathBuf> {
+    let module = Module {
+        path: "k8s.io/kubernetes",
+        version: VERSION,
+        programs: &PROGRAMS,
+        linked: "-X k8s.io/component-base/version.gitVersion=v1.34.4 -X k8s.io/component-base/version.gitMajor=1 \
+                 -X k8s.io/component-base/version.gitMinor=34",
+        staging: Some("v0.34.4"),
+    };
+    module.build()
+}
+
+fn sandbox() -> Result<Sandbox> {
+    Sandbox::new("kubernetes")
+}
+
+/// How one reaches it.
+fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
+    sandbox.folder().join("admin.kubeconfig")
+}
+
+/// Provisions the cluster and starts it; where it runs, does nothing.
+pub(crate) fn up(consent: bool) -> Result<()> {
+    if let Some(lack) = machine::lacks_for_kubernetes() {
+        return Err(format!("no cluster can be had here: {lack}").into());
+    }
+    let sandbox = sandbox()?;
+    if sandbox.init().is_some() {
+        println!("the cluster runs already");
+        return Ok(());
+    }
+    package::install(&PACKAGES, consent)?;
+    let programs = programs()?;
+    pause_image()?;
+    clean(&sandbox)?;
+    certificate::write(&sandbox.folder().join("pki"))?;
+    config::write(&sandbox)?;
+    step("start the cluster", || {
+        sandbox.start()?;
+        until(Duration::from_secs(90), "the node", || {
+            if sandbox.init().is_none() {
+                let log = std::fs::read_to_string(sandbox.folder().join("init.log"))?;
+                return Err(format!("the cluster has ended:\n{log}").into());
+            }
+            Ok(sandbox.folder().join("ready").exists().then_some(()))
+        })
+    })?;
+    println!("KUBECONFIG={} {}", kubeconfig(&sandbox).display(), programs.join("kubectl").display());
+    println!("its network is its own: cargo run -p testbed -- exec kubectl get pods -A");
+    Ok(())
+}
+
+/// Stops it. What it stored goes, too: each start is a new cluster.
+pub(crate) fn down() -> Result<()> {
+    let sandbox = sandbox()?;
+    let stopped = step("stop the cluster", || sandbox.stop())?;
+    clean(&sandbox)?;
+    println!("{}", if stopped { "the cluster is gone" } else { "no cluster was running" });
+    Ok(())
+}
+
+/// Whether it runs.
+pub(crate) fn state() -> Result<&'static str> {
+    let sandbox = sandbox()?;
+    Ok(match sandbox.init() {
+        Some(_) if sandbox.folder().join("ready").exists() => "runs",
+        Some(_) => "starts",
+        None => "does not run",
+    })
+}
+
+/// Runs a program in its network.
+pub(crate) fn exec(program: &str, arguments: &[&str]) -> Result<ExitCode> {
+    let sandbox = sandbox()?;
+    let own = programs()?.join(program);
+    let program = if own.exists() { own.to_string_lossy().into_owned() } else { program.to_owned() };
+    sandbox.exec(&program, arguments, &[("KUBECONFIG", &kubeconfig(&sandbox))])
+}
+
+/// Forgets what a cluster that is gone has left.
+fn clean(sandbox: &Sandbox) -> Result<()> {
+    for group in std::fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        remove_group(&group.path().join(CGROUP));
+    }
+    for name in ["etcd", "containerd", "kubelet", "cni", "pki", "config", "log"] {
+        let folder = sandbox.folder().join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+    }
+    drop(std::fs::remove_file(sandbox.folder().join("ready")));
+    Ok(())
+}
+
+/// Control groups are removed from the innermost on; one that still has processes stays, and so do those around it.
+fn remove_group(group: &Path) {
+    for inner in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&inner.path());
+        }
+    }
+    drop(std::fs::remove_dir(group));
+}
+
+/// The image that holds pods' namespaces.
+fn pause_image() -> Result<PathBuf> {
+    let images = cache::folder("images")?;
+    let archive = images.join("pause.tar");
+    if !archive.exists() {
+        step("build the pause image", || {
+            let program = static_program("pause")?;
+            image::archive(&archive, PAUSE, &[(&program, "/pause")])
+        })?;
+    }
+    Ok(archive)
+}
+
+/// Builds the program of a package of this workspace so that it needs no file beside it.
+fn static_program(package: &str) -> Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let target = cache::folder("static")?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--quiet", "--target", TARGET, "-p", package]);
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_TARGET_DIR", &target))?;
+    Ok(target.join(TARGET).join("release").join(package))
+}

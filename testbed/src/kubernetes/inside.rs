@@ -1,0 +1,213 @@
+//! The first process of the cluster's sandbox: starts its programs in order, and ends with any of them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::config::RUNTIME;
+use super::{CGROUP, NODE, NODE_ADDRESS, PODS, SERVICES, kubeconfig, pause_image, programs, sandbox};
+use crate::command::run;
+use crate::sandbox::{Sandbox, until};
+use crate::{Result, step::step};
+
+struct Cluster {
+    sandbox: Sandbox,
+    programs: PathBuf,
+    running: Vec<(&'static str, Child)>,
+}
+
+/// Runs until one of its programs ends, or it is killed.
+pub(crate) fn inside() -> Result<()> {
+    let mut cluster = Cluster { sandbox: sandbox()?, programs: programs()?, running: Vec::new() };
+    step("network and mounts", prepare)?;
+    step("control plane", || cluster.control_plane())?;
+    step("node", || cluster.node())?;
+    fs::write(cluster.sandbox.folder().join("ready"), "")?;
+    cluster.watch()
+}
+
+fn sh(program: &str, arguments: &[&str]) -> Result<()> {
+    run(Command::new(program).args(arguments))
+}
+
+fn prepare() -> Result<()> {
+    // Pods' volumes are mounted from here into containers: shared inside, invisible outside.
+    sh("mount", &["--make-rshared", "/"])?;
+    sh("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
+    sh("ip", &["link", "set", "lo", "up"])?;
+    // A node needs an address that is no loopback one; nobody is at the other end.
+    sh("ip", &["link", "add", "node0", "type", "veth", "peer", "name", "nobody0"])?;
+    sh("ip", &["address", "add", &format!("{NODE_ADDRESS}/24"), "dev", "node0"])?;
+    sh("ip", &["link", "set", "node0", "up"])?;
+    sh("ip", &["link", "set", "nobody0", "up"])?;
+    sh("ip", &["route", "add", "default", "dev", "node0"])?;
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    for controller in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        if controller.path().join("tasks").exists() {
+            fs::create_dir_all(controller.path().join(CGROUP))?;
+        }
+    }
+    copy_cpuset()
+}
+
+/// A new group of this controller takes no processes before it was told which processors and memory it has.
+fn copy_cpuset() -> Result<()> {
+    let root = Path::new("/sys/fs/cgroup/cpuset");
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if let Ok(all) = fs::read_to_string(root.join(file)) {
+            fs::write(root.join(CGROUP).join(file), all)?;
+        }
+    }
+    Ok(())
+}
+
+impl Cluster {
+    fn file(&self, name: &str) -> String {
+        self.sandbox.folder().join(name).to_string_lossy().into_owned()
+    }
+
+    fn pki(&self, name: &str) -> String {
+        self.file(&format!("pki/{name}"))
+    }
+
+    fn start(&mut self, name: &'static str, program: &Path, arguments: &[String]) -> Result<()> {
+        let log = File::create(self.file(&format!("log/{name}.log")))?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+        self.running.push((name, child));
+        Ok(())
+    }
+
+    /// What is built here, by its own name.
+    fn start_own(&mut self, name: &'static str, arguments: &[String]) -> Result<()> {
+        let program = self.programs.join(name);
+        self.start(name, &program, arguments)
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut kubectl = Command::new(self.programs.join("kubectl"));
+        kubectl.arg(format!("--kubeconfig={}", kubeconfig(&self.sandbox).display())).args(arguments);
+        let output = kubectl.stdin(Stdio::null()).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The program that has ended, with its last lines.
+    fn check(&mut self) -> Result<()> {
+        for (name, child) in &mut self.running {
+            if let Some(status) = child.try_wait()? {
+                let log = fs::read_to_string(self.sandbox.folder().join(format!("log/{name}.log")))?;
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(10)..].join("\n");
+                return Err(format!("{name} ended with {status}:\n{last}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn control_plane(&mut self) -> Result<()> {
+        let etcd = [
+            format!("--data-dir={}", self.file("etcd")),
+            "--listen-client-urls=http://127.0.0.1:2379".into(),
+            "--advertise-client-urls=http://127.0.0.1:2379".into(),
+            "--listen-peer-urls=http://127.0.0.1:2380".into(),
+            // Each start is a new cluster: what is lost with the machine was to go anyway.
+            "--unsafe-no-fsync".into(),
+        ];
+        self.start("etcd", Path::new("etcd"), &etcd)?;
+        self.start_own("kube-apiserver", &self.api_server())?;
+        until(Duration::from_secs(60), "the API server", || {
+            self.check()?;
+            Ok((self.kubectl(&["get", "--raw", "/readyz"])? == "ok").then_some(()))
+        })?;
+        let manager = [
+            format!("--kubeconfig={}", self.file("config/controller-manager.kubeconfig")),
+            format!("--service-account-private-key-file={}", self.pki("accounts.key")),
+            format!("--root-ca-file={}", self.pki("ca.crt")),
+            format!("--cluster-signing-cert-file={}", self.pki("ca.crt")),
+            format!("--cluster-signing-key-file={}", self.pki("ca.key")),
+            "--use-service-account-credentials".into(),
+            "--allocate-node-cidrs".into(),
+            format!("--cluster-cidr={PODS}"),
+            "--leader-elect=false".into(),
+        ];
+        self.start_own("kube-controller-manager", &manager)?;
+        let scheduler = [
+            format!("--kubeconfig={}", self.file("config/scheduler.kubeconfig")),
+            "--leader-elect=false".into(),
+        ];
+        self.start_own("kube-scheduler", &scheduler)
+    }
+
+    fn api_server(&self) -> Vec<String> {
+        let pki = |name: &str| self.pki(name);
+        vec![
+            "--etcd-servers=http://127.0.0.1:2379".into(),
+            "--advertise-address=127.0.0.1".into(),
+            "--endpoint-reconciler-type=none".into(),
+            format!("--service-cluster-ip-range={SERVICES}"),
+            format!("--tls-cert-file={}", pki("apiserver.crt")),
+            format!("--tls-private-key-file={}", pki("apiserver.key")),
+            format!("--client-ca-file={}", pki("ca.crt")),
+            "--authorization-mode=Node,RBAC".into(),
+            "--enable-admission-plugins=NodeRestriction".into(),
+            "--kubelet-preferred-address-types=InternalIP".into(),
+            format!("--kubelet-certificate-authority={}", pki("ca.crt")),
+            format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
+            format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--service-account-key-file={}", pki("accounts.pub")),
+            format!("--service-account-signing-key-file={}", pki("accounts.key")),
+            "--allow-privileged=false".into(),
+        ]
+    }
+
+    fn node(&mut self) -> Result<()> {
+        let config = self.file("config/containerd.toml");
+        self.start("containerd", Path::new("containerd"), &["--config".into(), config])?;
+        let images = |arguments: &[&str]| {
+            let common = ["--address", RUNTIME, "--namespace", "k8s.io", "images"];
+            sh("ctr", &[&common, arguments].concat())
+        };
+        until(Duration::from_secs(30), "containerd", || {
+            self.check()?;
+            Ok(images(&["list"]).ok())
+        })?;
+        images(&["import", &pause_image()?.to_string_lossy()])?;
+        let kubelet = [
+            format!("--config={}", self.file("config/kubelet.json")),
+            format!("--kubeconfig={}", self.file("config/kubelet.kubeconfig")),
+            format!("--root-dir={}", self.file("kubelet")),
+            format!("--node-ip={NODE_ADDRESS}"),
+            format!("--hostname-override={NODE}"),
+        ];
+        self.start_own("kubelet", &kubelet)?;
+        let proxy = [
+            format!("--kubeconfig={}", self.file("config/proxy.kubeconfig")),
+            format!("--hostname-override={NODE}"),
+            format!("--cluster-cidr={PODS}"),
+            "--proxy-mode=iptables".into(),
+            // The limits of connection tracking belong to the machine.
+            "--conntrack-max-per-core=0".into(),
+            "--conntrack-tcp-timeout-established=0".into(),
+            "--conntrack-tcp-timeout-close-wait=0".into(),
+        ];
+        self.start_own("kube-proxy", &proxy)?;
+        until(Duration::from_secs(60), "the node", || {
+            self.check()?;
+            let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+            Ok((self.kubectl(&["get", "nodes", "-o", ready])? == "True").then_some(()))
+        })
+    }
+
+    /// As the first process of its namespace it is the parent of whatever loses its own: those are reaped, too.
+    fn watch(&mut self) -> Result<()> {
+        loop {
+            self.check()?;
+            while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+            #[expect(clippy::disallowed_methods, reason = "nothing asynchronous runs here")]
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+}

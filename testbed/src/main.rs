@@ -1,0 +1,83 @@
+//! Provisions real peers and runs things against them.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A command talks.
+
+mod cache;
+mod command;
+mod golang;
+mod image;
+mod kubernetes;
+mod machine;
+mod package;
+mod sandbox;
+mod step;
+
+use std::process::ExitCode;
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+const USAGE: &str = "\
+usage: cargo run -p testbed -- COMMAND
+
+  up kubernetes   provisions a cluster of one node and starts it; does nothing where it runs
+  status          what this machine can provide, and what runs
+  down            stops everything that it started, and leaves nothing mounted
+  exec COMMAND    runs a command in the cluster's network, with KUBECONFIG set
+
+It installs Debian packages and builds Go programs into a cache outside the checkout. Outside continuous integration it
+asks for --change-this-machine before it installs anything.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("testbed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let (flags, words): (Vec<&str>, Vec<&str>) = match arguments.first().map(String::as_str) {
+        Some("exec") => (Vec::new(), arguments.iter().map(String::as_str).collect()),
+        _ => arguments.iter().map(String::as_str).partition(|word| word.starts_with("--")),
+    };
+    if let Some(unknown) = flags.iter().find(|flag| **flag != machine::CONSENT) {
+        return Err(format!("unknown option `{unknown}`\n\n{USAGE}").into());
+    }
+    let consent = !flags.is_empty() || std::env::var_os("CI").is_some();
+    match words.as_slice() {
+        ["up", "kubernetes"] => kubernetes::up(consent).map(|()| ExitCode::SUCCESS),
+        ["status"] => status(),
+        ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
+        ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments),
+        // What the testbed runs itself as.
+        ["in-sandbox", "kubernetes"] => kubernetes::inside().map(|()| ExitCode::SUCCESS),
+        [] => Err(format!("no command\n\n{USAGE}").into()),
+        words => Err(format!("unknown command `{}`\n\n{USAGE}", words.join(" ")).into()),
+    }
+}
+
+fn status() -> Result<ExitCode> {
+    match machine::lacks_for_kubernetes() {
+        None => println!("kubernetes: can be provided"),
+        Some(lack) => println!("kubernetes: ignored: {lack}"),
+    }
+    println!("kubernetes: {}", kubernetes::state()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_refused_with_the_usage() {
+        for words in [&[][..], &["fly"], &["up"], &["up", "moon"], &["status", "--now"]] {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            let error = run(&words).unwrap_err().to_string();
+            assert!(error.contains("usage: cargo run -p testbed"), "{error}");
+        }
+    }
+}
