@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{InstanceStatus, Role, RouteStatus, ServiceId, Slot, SlotTraffic, WorkloadStatus};
+use crate::model::{
+    InstanceState, InstanceStatus, Role, RouteStatus, ServiceId, Slot, SlotTraffic, WorkloadStatus,
+};
 
 /// Statuses of one app's workloads and routes.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,16 @@ impl Observed {
     /// Whether nothing of a service runs in any slot.
     pub(crate) fn is_down(&self, service: &ServiceId) -> bool {
         Slot::BOTH.iter().all(|slot| self.is_empty(service, *slot))
+    }
+
+    /// Whether, beside that, no task of it runs.
+    pub(crate) fn is_idle(&self, service: &ServiceId) -> bool {
+        let runs = |status: &WorkloadStatus| {
+            status.instances.iter().any(|instance| instance.state != InstanceState::Exited)
+        };
+        let mut tasks =
+            self.workloads.iter().filter(|((id, role), _)| id == service && matches!(role, Role::Task(_)));
+        self.is_down(service) && !tasks.any(|(_, status)| runs(status))
     }
 
     pub(crate) fn ready(&self, service: &ServiceId, slot: Slot) -> u32 {

@@ -363,7 +363,9 @@ impl Oracle {
             };
             for (other, neighbour) in &after.services {
                 if service.halted && !was && needs(other, name) {
-                    let down = running.iter().all(|(key, _)| key.service != neighbour.id);
+                    let down = running.iter().all(|(key, instance)| {
+                        key.service != neighbour.id || instance.state == InstanceState::Exited
+                    });
                     self.require(Rule::Order, down, || {
                         format!("{name} stops before {other}, which needs it")
                     });

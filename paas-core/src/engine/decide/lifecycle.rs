@@ -14,7 +14,7 @@ impl Look<'_> {
         let names: Vec<ServiceName> = app.services.keys().cloned().collect();
         for name in &names {
             let down = |dependent: &ServiceName| {
-                app.services.get(dependent).is_none_or(|service| self.observed.is_down(&service.id))
+                app.services.get(dependent).is_none_or(|service| self.observed.is_idle(&service.id))
             };
             let needed = names.iter().any(|other| {
                 let needs = goal.map(|goal| self.needs(goal, other)).unwrap_or_default();
@@ -32,7 +32,7 @@ impl Look<'_> {
                 self.note(app, Some(name), "stops");
             }
         }
-        if app.services.values().all(|service| service.halted && self.observed.is_down(&service.id)) {
+        if app.services.values().all(|service| service.halted && self.observed.is_idle(&service.id)) {
             self.forget_unpromoted(app);
             self.note(app, None, "everything has stopped");
             self.end(app, OperationState::Succeeded);
