@@ -19,7 +19,7 @@ use crate::load::{Load, Rules, Trouble};
 use crate::report::{Report, Tally, Watched, header, say};
 
 /// The least requests of a step, and of the tour.
-const STEP: u64 = 5_000;
+const STEP: u64 = 8_000;
 const TOTAL: u64 = 100_000;
 /// How long a step and the tour may take.
 const STEP_TIME: Duration = Duration::from_secs(60);

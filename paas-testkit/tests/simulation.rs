@@ -1,6 +1,6 @@
 //! The engine, under random people and random trouble: 500 seeds in every run.
 //!
-//! `PAAS_SEED=7 cargo test -p paas-testkit --test simulation every_seed` replays one and tells the calls that led to a
+//! `PAAS_SEED=7 cargo test -p paas-testkit --test simulation every_seed_keeps` replays one and tells the calls that led to a
 //! violation; `PAAS_SEEDS=500..5000` runs others.
 
 use std::ops::Range;

@@ -30,6 +30,9 @@ pub(crate) struct RevisionRef {
     pub(crate) digest: Digest,
     pub(crate) created: Timestamp,
     pub(crate) actor: String,
+    /// Whether it was ever released as a whole.
+    #[serde(default)]
+    pub(crate) released: bool,
     /// The domains that it claims, so that they are known without its content.
     #[serde(default)]
     pub(crate) domains: Vec<Domain>,

@@ -81,6 +81,7 @@ impl AppHandle {
             created: known.created,
             actor: known.actor.clone(),
             promoted: record.promoted == Some(known.number),
+            released: known.released,
         };
         Ok(record.revisions.iter().map(summary).collect())
     }

@@ -157,7 +157,6 @@ impl EnvironmentHandle {
         let revision = inner.revision(&self.tenant.id, spec).await?;
         for _ in 0..RACES {
             let id = self.claim_app(&revision).await?;
-            self.claim_domains(&id, &revision).await?;
             let operation = OperationId::generate(&inner.ids);
             let surplus = self.surplus(&id).await?;
             let stored = inner
@@ -205,6 +204,8 @@ impl EnvironmentHandle {
         let inner = self.inner();
         let key = app_name_key(&self.tenant.id, &self.environment.id, &revision.spec.app)?;
         let id = inner.store.claim(&key, AppId::generate(&inner.ids)).await?;
+        // Before there is a record: what is refused leaves no app behind.
+        self.claim_domains(&id, revision).await?;
         let empty = AppRecord {
             schema: SCHEMA,
             id: id.clone(),
@@ -274,7 +275,14 @@ impl EnvironmentHandle {
                 let (number, actor) = (app.last_revision, self.principal.to_string());
                 let domains =
                     revision.spec.services.values().flat_map(|service| service.domain.clone()).collect();
-                app.revisions.push(RevisionRef { number, digest, created: now, actor, domains });
+                app.revisions.push(RevisionRef {
+                    number,
+                    digest,
+                    created: now,
+                    actor,
+                    released: false,
+                    domains,
+                });
                 number
             }
         };
@@ -296,13 +304,16 @@ impl EnvironmentHandle {
     }
 }
 
-/// Forgets the oldest revisions that nothing runs or returns to.
+/// Forgets the oldest revisions that nothing runs or returns to: first those that never were released as a whole, so that
+/// failures do not push out what one may want to go back to.
 fn trim_revisions(app: &mut AppRecord) {
     let used: BTreeSet<_> = app.revisions_in_use().collect();
     let mut excess = app.revisions.len().saturating_sub(limit::REVISIONS);
-    app.revisions.retain(|known| {
-        let goes = excess > 0 && !used.contains(&known.number);
-        excess -= usize::from(goes);
-        !goes
-    });
+    for released in [false, true] {
+        app.revisions.retain(|known| {
+            let goes = excess > 0 && known.released == released && !used.contains(&known.number);
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
 }

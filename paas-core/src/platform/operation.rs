@@ -6,7 +6,9 @@ use futures_util::StreamExt;
 
 use super::EnvironmentHandle;
 use crate::engine::store::{APP, operation_key};
-use crate::model::{Action, AppId, Failure, Operation, OperationId, OperationState, Resource, Signal};
+use crate::model::{
+    Action, AppId, Failure, Operation, OperationId, OperationKind, OperationState, Resource, Signal,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// An operation that was asked for. Dropping the handle changes nothing: the intent is stored.
@@ -86,7 +88,7 @@ impl OperationHandle {
             let mut changes = watched.state().watch(&own, APP, Some(tenant.clone())).await?;
             loop {
                 let operation = self.read().await?;
-                if operation.state.is_final() {
+                if operation.state.is_final() && !self.is_forgetting(&operation).await? {
                     return self.judge(operation);
                 }
                 // Looking again now and then makes a lost change a matter of time.
@@ -107,6 +109,13 @@ impl OperationHandle {
         tokio::time::timeout(time, self.finished()).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "the operation goes on").with("operation", &self.id))
         })
+    }
+
+    /// Whether an app that was removed is still there: its name is free once it is not.
+    async fn is_forgetting(&self, operation: &Operation) -> Result<bool> {
+        let removed = operation.kind == OperationKind::Remove && operation.state == OperationState::Succeeded;
+        let store = &self.environment.inner().store;
+        Ok(removed && store.app(&self.environment.tenant.id, &self.app).await?.is_some())
     }
 
     fn judge(&self, operation: Operation) -> Result<Operation> {

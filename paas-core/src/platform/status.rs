@@ -81,6 +81,8 @@ pub struct RevisionSummary {
     pub actor: String,
     /// Whether it is the one last released as a whole.
     pub promoted: bool,
+    /// Whether it ever was.
+    pub released: bool,
 }
 
 pub(super) fn status(app: &AppRecord, observed: &Observed) -> AppStatus {

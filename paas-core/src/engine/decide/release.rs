@@ -108,6 +108,8 @@ impl Look<'_> {
     fn finish_release(&mut self, app: &mut AppRecord, goal: RevisionNumber) {
         if app.promoted != Some(goal) || defect::has(Defect::PromotedTwice) {
             app.promoted = Some(goal);
+            let known = app.revisions.iter_mut().filter(|known| known.number == goal);
+            known.for_each(|known| known.released = true);
             self.note(app, None, format!("revision {goal} is promoted"));
         }
         let Some(revision) = self.revisions.get(&goal) else { return };

@@ -280,3 +280,39 @@ async fn a_release_of_a_service_with_no_replicas_starts_none() {
     world.deploy(&one(&with("2", release))).await.unwrap();
     assert_eq!(world.scheduler.started(), started);
 }
+
+#[tokio::test(start_paused = true)]
+async fn failed_releases_push_out_no_revision_that_was_released() {
+    let world = World::new().await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    world.deploy(&one(&service("2", &[]))).await.unwrap();
+    world.scheduler.behave_where(|w| w.revision.0 > 2, Behaviour::cannot_start("no such program"));
+    for version in 3..30 {
+        world.deploy(&one(&service(&version.to_string(), &[]))).await.unwrap_err();
+    }
+    let shop = world.shop().await;
+    let kept = shop.revisions().await.unwrap();
+    assert_eq!(kept.len(), crate::model::limit::REVISIONS);
+    assert_eq!(kept.iter().filter(|known| known.released).count(), 2);
+    shop.rollback(RevisionNumber(1)).await.unwrap().finished_within(LONG).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_domain_leaves_no_app_behind() {
+    let world = World::new().await;
+    let mut web = service("1", &[]);
+    web.domain.push("shop.example.com".parse().unwrap());
+    world.deploy(&one(&web)).await.unwrap();
+    let thief = AppSpec::new("thief").unwrap().with_service("web", &web).unwrap();
+    assert_eq!(world.deploy(&thief).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let production = world.platform.production(&world.user).await.unwrap();
+    assert_eq!(production.apps().await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_name_of_a_removed_app_is_free_once_its_removal_has_finished() {
+    let world = World::new().await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    world.shop().await.remove().await.unwrap().finished_within(LONG).await.unwrap();
+    world.deploy(&one(&service("2", &[]))).await.unwrap();
+}
