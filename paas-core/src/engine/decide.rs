@@ -210,10 +210,7 @@ impl Look<'_> {
                 // A return has nothing else to return to: it is tried on, and `explain` tells.
                 service.turn_back(self.situation(app), name);
                 app.services.insert(name.clone(), service);
-                let releasing = app.operation.as_ref().is_some_and(|operation| {
-                    operation.state == OperationState::Running && operation.kind.revision().is_some()
-                });
-                if releasing {
+                if app.operation.as_ref().is_some_and(is_releasing) {
                     self.fail(app, failure);
                 }
             }

@@ -37,6 +37,18 @@ fn name(text: &str) -> ServiceName {
     ServiceName::new(text).unwrap()
 }
 
+/// A platform but for the backends that tests look into.
+fn compose(clock: &Clock) -> PlatformBuilder {
+    Platform::builder()
+        .secrets(Arc::new(MemorySecretStore::new()))
+        .audit(Arc::new(MemoryAuditLog::new()))
+        .authorizer(Arc::new(MemoryAuthorizer::allow_all()))
+        .tenancy(Arc::new(MemoryTenancy::new()))
+        .logs(Arc::new(MemoryLogSource::new(clock.clone())))
+        .ids(IdSource::seeded(clock.clone(), 1))
+        .clock(clock.clone())
+}
+
 impl World {
     async fn new() -> Self {
         let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
@@ -48,18 +60,11 @@ impl World {
         let clock = Clock::runtime(Timestamp(1_000_000));
         let router = MemoryRouter::new().with_clock(clock.clone());
         let volumes = MemoryVolumeStore::new();
-        let platform = Platform::builder()
+        let platform = compose(&clock)
             .scheduler(reached)
             .router(Arc::new(router.clone()))
             .volumes(Arc::new(volumes.clone()))
             .state(Arc::new(MemoryStateStore::new()))
-            .secrets(Arc::new(MemorySecretStore::new()))
-            .audit(Arc::new(MemoryAuditLog::new()))
-            .authorizer(Arc::new(MemoryAuthorizer::allow_all()))
-            .tenancy(Arc::new(MemoryTenancy::new()))
-            .logs(Arc::new(MemoryLogSource::new(clock.clone())))
-            .ids(IdSource::seeded(clock.clone(), 1))
-            .clock(clock)
             .build()
             .await
             .unwrap();

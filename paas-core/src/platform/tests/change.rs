@@ -55,75 +55,62 @@ async fn a_paused_release_does_not_fail_at_its_deadline() {
     handle.finished_within(LONG).await.unwrap();
 }
 
+/// A release of `web` in the middle of its last step: the candidate is ready, and the old instance cannot go, since a
+/// request is open on it.
+struct Shift {
+    world: World,
+    shop: AppHandle,
+    web: crate::model::Resource,
+    request: crate::memory::OpenRequest,
+    handle: OperationHandle,
+    candidate: crate::model::InstanceId,
+}
+
+impl Shift {
+    async fn begun() -> Self {
+        let world = World::new().await;
+        let version = |version| one(&with(version, r#"{"strategy":"rolling","deadline":"20s"}"#));
+        world.deploy(&version("1")).await.unwrap();
+        let shop = world.shop().await;
+        let web = resource_of(&shop, "web").await;
+        let request = world.router.begin(&web, &[]).unwrap();
+        let handle = world.platform.deploy(&world.user, &version("2")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let instances = world.scheduler.instances().into_iter();
+        let candidate = instances.map(|(_, i)| i).find(|i| i.revision == RevisionNumber(2)).unwrap().id;
+        Self { world, shop, web, request, handle, candidate }
+    }
+}
+
+async fn assert_ends(handle: &OperationHandle, shop: &AppHandle) {
+    let outcome = handle.finished_within(Duration::from_secs(24 * 3600)).await;
+    let goes_on = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Timeout);
+    assert!(!goes_on, "{outcome:?}\n{}", shop.explain().await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_release_whose_candidate_fails_while_the_old_side_drains_ends() {
-    let world = World::new().await;
-    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
-    let shop = world.shop().await;
-    let web = resource_of(&shop, "web").await;
-    let request = world.router.begin(&web, &[]).unwrap();
-    let handle = world
-        .platform
-        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let Shift { world, shop, request, handle, candidate, .. } = Shift::begun().await;
     // The old instance drains, as the request is open; now the candidate turns out to be bad.
     world.scheduler.behave_where(|w| w.revision == RevisionNumber(2), Behaviour::exits(1));
-    let candidate =
-        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
     world.scheduler.crash(&candidate, 1).unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     drop(request);
-    let outcome = handle.finished_within(Duration::from_secs(24 * 3600)).await;
-    assert!(
-        !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Timeout),
-        "{outcome:?}\n{}",
-        shop.explain().await.unwrap()
-    );
+    assert_ends(&handle, &shop).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_whose_candidate_turns_unready_while_it_shifts_ends() {
-    let world = World::new().await;
-    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
-    let shop = world.shop().await;
-    let web = resource_of(&shop, "web").await;
-    let request = world.router.begin(&web, &[]).unwrap();
-    let handle = world
-        .platform
-        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let candidate =
-        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
+    let Shift { world, shop, request, handle, candidate, .. } = Shift::begun().await;
     world.scheduler.make_unready(&candidate).unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     drop(request);
-    let outcome = handle.finished_within(Duration::from_secs(24 * 3600)).await;
-    assert!(
-        !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Timeout),
-        "{outcome:?}\n{}",
-        shop.explain().await.unwrap()
-    );
+    assert_ends(&handle, &shop).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_last_ready_instance_is_not_stopped_while_the_candidate_is_unready() {
-    let world = World::new().await;
-    world.deploy(&one(&with("1", r#"{"strategy":"rolling","deadline":"20s"}"#))).await.unwrap();
-    let shop = world.shop().await;
-    let web = resource_of(&shop, "web").await;
-    let request = world.router.begin(&web, &[]).unwrap();
-    let handle = world
-        .platform
-        .deploy(&world.user, &one(&with("2", r#"{"strategy":"rolling","deadline":"20s"}"#)))
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let candidate =
-        world.scheduler.instances().into_iter().find(|(_, i)| i.revision == RevisionNumber(2)).unwrap().1.id;
+    let Shift { world, web, request, handle, candidate, .. } = Shift::begun().await;
     world.scheduler.make_unready(&candidate).unwrap();
     let mut dark = 0;
     for _ in 0..1200 {

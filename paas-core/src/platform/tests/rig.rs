@@ -86,18 +86,12 @@ impl Rig {
         }
     }
     pub(super) async fn platform(&self, config: EngineConfig) -> Platform {
-        Platform::builder()
+        compose(&self.clock)
             .scheduler(Arc::new(self.scheduler.clone()))
             .router(Arc::new(self.router.clone()))
             .volumes(Arc::new(self.volumes.clone()))
             .state(self.state.clone())
-            .secrets(Arc::new(MemorySecretStore::new()))
-            .audit(Arc::new(MemoryAuditLog::new()))
-            .authorizer(Arc::new(MemoryAuthorizer::allow_all()))
-            .tenancy(Arc::new(MemoryTenancy::new()))
             .engine(config)
-            .ids(IdSource::seeded(self.clock.clone(), 1))
-            .clock(self.clock.clone())
             .build()
             .await
             .unwrap()
