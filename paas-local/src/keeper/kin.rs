@@ -1,5 +1,6 @@
 //! Who is who in `/proc`: a process's identity, its marks, the keeper's children.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -126,6 +127,28 @@ pub(crate) fn children() -> Vec<i32> {
     }
 }
 
+/// Listings after which [`look_at_all`] gives up on a machine where processes come and go all the time.
+const MAX_LISTINGS: u32 = 16;
+
+/// Looks at each process that `list` names until a listing names nobody new, and tells whether it came to that.
+///
+/// One listing is not enough: a process that dies before it is looked at has left its children to a later one.
+pub(crate) fn look_at_all(mut list: impl FnMut() -> Vec<i32>, mut look: impl FnMut(i32)) -> bool {
+    let mut seen = HashSet::new();
+    for _ in 0..MAX_LISTINGS {
+        let known = seen.len();
+        for pid in list() {
+            if seen.insert(pid) {
+                look(pid);
+            }
+        }
+        if seen.len() == known {
+            return true;
+        }
+    }
+    false
+}
+
 /// Sends a signal; a process that is gone already is fine.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
@@ -157,6 +180,21 @@ mod tests {
         let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844";
         assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, dying: false, start: 9876 }));
         assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn what_a_process_leaves_behind_is_looked_at_though_it_died_before_its_turn() {
+        // 7 was listed, then died and left 8 to us, and was looked at only then.
+        let mut listings = [vec![7], vec![7, 8], vec![8]].into_iter();
+        let mut looked = Vec::new();
+        assert!(look_at_all(|| listings.next().unwrap(), |pid| looked.push(pid)));
+        assert_eq!(looked, [7, 8]);
+        let mut last = 0;
+        let endless = || {
+            last += 1;
+            vec![last]
+        };
+        assert!(!look_at_all(endless, |_| ()));
     }
 
     #[test]

@@ -83,11 +83,13 @@ impl Table {
         let Some(run) = entry.run.as_ref() else { return survivors };
         let main = run.pid.as_raw_pid();
         // What a child of ours left behind became our child; what others left behind went elsewhere.
-        let candidates = if run.child { kin::children() } else { kin::everyone() };
+        let list = if run.child { kin::children } else { kin::everyone };
         let (own, pipes) = (std::process::id().cast_signed(), run.pipes());
-        let others = |pid: &i32| *pid != main && *pid != own && !self.mains.contains_key(pid);
-        for pid in candidates.into_iter().filter(others) {
-            let Some(stat) = kin::stat(pid).filter(|stat| !stat.zombie) else { continue };
+        let complete = kin::look_at_all(list, |pid| {
+            if pid == main || pid == own || self.mains.contains_key(&pid) {
+                return;
+            }
+            let Some(stat) = kin::stat(pid).filter(|stat| !stat.zombie) else { return };
             // What forked away may have dropped its mark, and still writes where it was told to.
             let ours = match kin::marked(pid, &self.core.identity) {
                 Some(marked) => marked.process == entry.spec.id,
@@ -96,10 +98,11 @@ impl Table {
             if run.child && stat.group == main || ours {
                 survivors.alive.push(pid);
             } else if kin::stat(pid).is_none_or(|stat| stat.dying || stat.zombie) {
-                // It lived when we began to look: what it leaves behind is not on our list.
+                // Its mark was gone already when we looked, and what it leaves behind is not ours yet.
                 survivors.dying = true;
             }
-        }
+        });
+        survivors.dying |= !complete;
         survivors
     }
 
