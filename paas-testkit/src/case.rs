@@ -87,6 +87,17 @@ pub struct Suite {
     port: &'static str,
     backend: String,
     planned: Vec<Planned>,
+    /// The peer that it needs and that is not there.
+    lacks: Option<&'static str>,
+}
+
+/// With this variable set to the names of peers, parted by commas, the suites that need them run.
+const LIVE: &str = "PAAS_LIVE";
+
+/// Whether a real peer, like `kubernetes`, was provided to this run, as the variable `PAAS_LIVE` tells.
+#[must_use]
+pub fn is_live(peer: &str) -> bool {
+    std::env::var(LIVE).is_ok_and(|peers| peers.split(',').any(|name| name.trim() == peer))
 }
 
 /// What fails where a sentence does not hold.
@@ -120,7 +131,19 @@ impl Suite {
             let proof: Proof = Box::new(move || prove(&*make, wrap, run));
             Planned { name: case.name, supported: (case.needs)(&capabilities), proof }
         };
-        Self { port, backend: backend.to_owned(), planned: cases.iter().map(plan).collect() }
+        Self { port, backend: backend.to_owned(), planned: cases.iter().map(plan).collect(), lacks: None }
+    }
+
+    /// Says that its cases need a real peer: where [`is_live`] denies it, they show as ignored with that reason.
+    #[must_use]
+    pub fn on(mut self, peer: &'static str) -> Self {
+        self.lacks = (!is_live(peer)).then_some(peer);
+        self
+    }
+
+    /// Whether its cases run: no peer is missing.
+    pub(crate) fn runs(&self) -> bool {
+        self.lacks.is_none()
     }
 
     /// The port's name, like `scheduler`.
@@ -141,11 +164,15 @@ impl Suite {
     }
 
     pub(crate) fn trials(self) -> impl Iterator<Item = Trial> {
-        let Self { port, backend, planned } = self;
+        let Self { port, backend, planned, lacks } = self;
         planned.into_iter().map(move |Planned { name, supported, proof }| {
             let name = format!("{port}::{backend}::{name}");
             let trial = trial(name, proof);
-            if supported { trial } else { trial.with_kind("unsupported").with_ignored_flag(true) }
+            match lacks {
+                _ if !supported => trial.with_kind("unsupported").with_ignored_flag(true),
+                Some(peer) => trial.with_kind(format!("needs {peer}")).with_ignored_flag(true),
+                None => trial,
+            }
         })
     }
 }

@@ -29,7 +29,7 @@ mod table;
 mod world;
 
 pub use bench::{Bench, Fixture, Pace};
-pub use case::{Case, Proof, Suite};
+pub use case::{Case, Proof, Suite, is_live};
 pub use conformance::{Conformance, run};
 pub use fault::{Fault, FaultPlan, Faults, Faulty};
 pub use recorder::{Recorded, Recorder};
