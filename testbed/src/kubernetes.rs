@@ -70,15 +70,15 @@ fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder().join("admin.kubeconfig")
 }
 
-/// Provisions the cluster and starts it; where it runs, does nothing.
-pub(crate) fn up(consent: bool) -> Result<()> {
+/// Provisions the cluster and starts it; where it runs, does nothing. Tells whether it started it.
+pub(crate) fn up(consent: bool) -> Result<bool> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         return Err(format!("no cluster can be had here: {lack}").into());
     }
     let sandbox = sandbox()?;
     if sandbox.init().is_some() {
         println!("the cluster runs already");
-        return Ok(());
+        return Ok(false);
     }
     package::install(&PACKAGES, consent)?;
     let programs = programs()?;
@@ -98,7 +98,7 @@ pub(crate) fn up(consent: bool) -> Result<()> {
     })?;
     println!("KUBECONFIG={} {}", kubeconfig(&sandbox).display(), programs.join("kubectl").display());
     println!("its network is its own: cargo run -p testbed -- exec kubectl get pods -A");
-    Ok(())
+    Ok(true)
 }
 
 /// Stops it. What it stored goes, too: each start is a new cluster.
@@ -121,11 +121,12 @@ pub(crate) fn state() -> Result<&'static str> {
 }
 
 /// Runs a program in its network.
-pub(crate) fn exec(program: &str, arguments: &[&str]) -> Result<ExitCode> {
+pub(crate) fn exec(program: &str, arguments: &[&str], environment: &[(&str, &Path)]) -> Result<ExitCode> {
     let sandbox = sandbox()?;
     let own = programs()?.join(program);
     let program = if own.exists() { own.to_string_lossy().into_owned() } else { program.to_owned() };
-    sandbox.exec(&program, arguments, &[("KUBECONFIG", &kubeconfig(&sandbox))])
+    let kubeconfig = kubeconfig(&sandbox);
+    sandbox.exec(&program, arguments, &[&[("KUBECONFIG", kubeconfig.as_path())], environment].concat())
 }
 
 /// Forgets what a cluster that is gone has left.

@@ -7,6 +7,7 @@ mod command;
 mod golang;
 mod image;
 mod kubernetes;
+mod live;
 mod machine;
 mod package;
 mod sandbox;
@@ -23,6 +24,7 @@ usage: cargo run -p testbed -- COMMAND
   status          what this machine can provide, and what runs
   down            stops everything that it started, and leaves nothing mounted
   exec COMMAND    runs a command in the cluster's network, with KUBECONFIG set
+  test [FILTER]   provides what this machine can provide, runs the live suites on it, and stops what it started
 
 It installs Debian packages and builds Go programs into a cache outside the checkout. Outside continuous integration it
 asks for --change-this-machine before it installs anything.";
@@ -48,10 +50,11 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     let consent = !flags.is_empty() || std::env::var_os("CI").is_some();
     match words.as_slice() {
-        ["up", "kubernetes"] => kubernetes::up(consent).map(|()| ExitCode::SUCCESS),
+        ["up", "kubernetes"] => kubernetes::up(consent).map(|_| ExitCode::SUCCESS),
+        ["test", arguments @ ..] => live::test(arguments, consent),
         ["status"] => status(),
         ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
-        ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments),
+        ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments, &[]),
         // What the testbed runs itself as.
         ["in-sandbox", "kubernetes"] => kubernetes::inside().map(|()| ExitCode::SUCCESS),
         [] => Err(format!("no command\n\n{USAGE}").into()),
