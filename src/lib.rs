@@ -4,6 +4,10 @@
 
 pub use paas_core::*;
 
+/// A Kubernetes cluster.
+#[cfg(feature = "kubernetes")]
+pub use paas_k8s as kubernetes;
+
 /// One machine: keeper, processes, edge proxy, volumes, state and secrets.
 #[cfg(feature = "embedded")]
 pub use paas_local as local;

@@ -1,0 +1,155 @@
+//! The way to a cluster.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Config, Resource};
+use paas_core::{Error, Result};
+
+use crate::error::failed;
+use crate::label;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Which cluster, and what of it is the platform's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    /// Tells platforms on one cluster apart: the value of a label on everything that is ours. A DNS label.
+    pub platform: String,
+    /// The namespace of what belongs to the platform itself; made where it is missing.
+    pub namespace: String,
+    /// A kubeconfig file. Without it, `KUBECONFIG`, `~/.kube/config`, then the service account of the pod this runs in.
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// Which context of the kubeconfig; without it, its current one.
+    pub context: Option<String>,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self { platform: "paas".into(), namespace: "paas-system".into(), kubeconfig: None, context: None }
+    }
+}
+
+impl ConnectionConfig {
+    /// Another platform on the same cluster, in a namespace of its own name.
+    #[must_use]
+    pub fn platform(mut self, name: impl Into<String>) -> Self {
+        self.platform = name.into();
+        self.namespace.clone_from(&self.platform);
+        self
+    }
+
+    async fn config(&self) -> Result<Config> {
+        let unusable = |cause| {
+            Error::invalid("the kubeconfig cannot be used").with("context", self.context()).with_source(cause)
+        };
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = match (&self.kubeconfig, &self.context) {
+            (None, None) => Config::infer().await.map_err(|cause| {
+                Error::invalid("no cluster: neither a kubeconfig nor a pod's service account is there")
+                    .with_source(cause)
+            })?,
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(unusable)?,
+            (Some(path), _) => {
+                let file = Kubeconfig::read_from(path).map_err(unusable)?;
+                Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
+            }
+        };
+        config.connect_timeout = Some(CONNECT);
+        config.write_timeout = Some(CONNECT);
+        // The guard retries, and knows which calls may be repeated.
+        config.default_retry = false;
+        Ok(config)
+    }
+
+    fn context(&self) -> &str {
+        self.context.as_deref().unwrap_or("the current one")
+    }
+}
+
+/// A connection to a cluster's API server, shared by all backends. Cheap to clone.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    config: Arc<ConnectionConfig>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects, and makes the platform's namespace where it is missing.
+    ///
+    /// # Errors
+    /// `Invalid` where the configuration cannot be used, `Unavailable` where the API server cannot be reached,
+    /// `Denied` where it does not let us.
+    pub async fn connect(config: ConnectionConfig) -> Result<Self> {
+        let client = Client::try_from(config.config().await?)
+            .map_err(|cause| failed(cause, "connect").with("platform", &config.platform))?;
+        Self::from_client(client, config).await
+    }
+
+    /// As [`Connection::connect`], over a client that the caller has set up. Its retries should be switched off: the
+    /// guard knows which calls may be repeated.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub async fn from_client(client: Client, config: ConnectionConfig) -> Result<Self> {
+        for (what, word) in [("platform", &config.platform), ("namespace", &config.namespace)] {
+            label::check_dns_label(what, word)?;
+        }
+        let connection = Self { client, config: Arc::new(config) };
+        connection.ensure_namespace().await?;
+        Ok(connection)
+    }
+
+    /// Whether the API server answers.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Denied`.
+    pub async fn check(&self) -> Result<()> {
+        self.client.apiserver_version().await.map(drop).map_err(|cause| failed(cause, "ask for the version"))
+    }
+
+    async fn ensure_namespace(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let name = &self.config.namespace;
+        let found = namespaces.get_metadata_opt(name).await;
+        if found.map_err(|cause| failed(cause, "read").with("namespace", name))?.is_some() {
+            return Ok(());
+        }
+        let namespace = Namespace {
+            metadata: kube::api::ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(label::ours(self.platform())),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let apply = PatchParams::apply(label::MANAGER);
+        let made = namespaces.patch(name, &apply, &Patch::Apply(&namespace)).await;
+        made.map(drop).map_err(|cause| failed(cause, "make").with("namespace", name))
+    }
+
+    pub(crate) fn platform(&self) -> &str {
+        &self.config.platform
+    }
+
+    /// Objects of the platform itself.
+    pub(crate) fn own<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+}

@@ -1,0 +1,56 @@
+//! How objects are named and marked, always from immutable ids.
+
+use std::collections::BTreeMap;
+
+use paas_core::{Error, Result};
+
+/// The one field manager of everything that is applied.
+pub(crate) const MANAGER: &str = "paas";
+
+/// Who made it: the platform's name.
+pub(crate) const PLATFORM: &str = "paas-sdk.dev/platform";
+/// Whose it is.
+pub(crate) const TENANT: &str = "paas-sdk.dev/tenant";
+/// The kind of a record.
+pub(crate) const KIND: &str = "paas-sdk.dev/kind";
+
+/// The labels of everything that belongs to a platform.
+pub(crate) fn ours(platform: &str) -> BTreeMap<String, String> {
+    [("app.kubernetes.io/managed-by", MANAGER), (PLATFORM, platform)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// A short digest that tells names apart.
+pub(crate) fn digest(text: &str, length: usize) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..length].to_owned()
+}
+
+/// A word that may name a namespace and be a label's value.
+pub(crate) fn check_dns_label(what: &'static str, word: &str) -> Result<()> {
+    let bytes = word.as_bytes();
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    let edges = [bytes.first(), bytes.last()].iter().all(|b| b.is_some_and(u8::is_ascii_alphanumeric));
+    if bytes.len() <= 63 && edges && bytes.iter().all(inner) {
+        return Ok(());
+    }
+    let shown: String = word.chars().take(80).collect();
+    Err(Error::invalid("a name on a cluster is 1 to 63 lower-case letters, digits and inner dashes")
+        .with("what", what)
+        .with("found", shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_kubernetes_would_refuse_is_refused_here() {
+        for word in ["paas", "a", "a-1"] {
+            check_dns_label("platform", word).unwrap();
+        }
+        for word in ["", "-a", "a-", "A", "a.b", "ä", &"a".repeat(64)] {
+            assert!(check_dns_label("platform", word).unwrap_err().to_string().contains("lower-case"));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Kubernetes backends: the same platform, on a cluster.
+//!
+//! Everything goes through one [`Connection`] to an API server; it needs no custom resource definition and no agent in
+//! the cluster. What belongs to the platform itself lives in one namespace, what belongs to a tenant in namespaces of
+//! that tenant; every object carries labels that say whose it is.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod error;
+mod label;
+mod state;
+mod watch;
+
+pub use connection::{Connection, ConnectionConfig};
+pub use state::KubeStateStore;
