@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use paas_core::model::{EnvironmentId, TenantId};
 use paas_core::{Error, Result};
 
 /// The one field manager of everything that is applied.
@@ -11,6 +12,8 @@ pub(crate) const MANAGER: &str = "paas";
 pub(crate) const PLATFORM: &str = "paas-sdk.dev/platform";
 /// Whose it is.
 pub(crate) const TENANT: &str = "paas-sdk.dev/tenant";
+/// Of which environment.
+pub(crate) const ENVIRONMENT: &str = "paas-sdk.dev/environment";
 /// The kind of a record.
 pub(crate) const KIND: &str = "paas-sdk.dev/kind";
 
@@ -19,6 +22,13 @@ pub(crate) fn ours(platform: &str) -> BTreeMap<String, String> {
     [("app.kubernetes.io/managed-by", MANAGER), (PLATFORM, platform)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
+}
+
+/// The namespace of a tenant's environment: readable by the environment's id, told apart by the digest.
+pub(crate) fn namespace(platform: &str, tenant: &TenantId, environment: &EnvironmentId) -> String {
+    let short: String = environment.as_str().chars().take(40).collect();
+    let digest = digest(&format!("{platform}/{tenant}/{environment}"), 10);
+    format!("{}-{digest}", short.trim_end_matches('-'))
 }
 
 /// A short digest that tells names apart.
@@ -43,6 +53,20 @@ pub(crate) fn check_dns_label(what: &'static str, word: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_is_one_tenants_environment_alone() {
+        let of = |tenant: &str, environment: &str| {
+            let name =
+                namespace("paas", &TenantId::new(tenant).unwrap(), &EnvironmentId::new(environment).unwrap());
+            check_dns_label("namespace", &name).unwrap();
+            name
+        };
+        assert_ne!(of("t-1-e-2", "e-3"), of("t-1", "e-2-e-3"));
+        assert_ne!(of("t-1", "e-1"), of("t-2", "e-1"));
+        let long = format!("{}-{}", "e".repeat(39), "f".repeat(20));
+        assert!(of("t-1", &long).len() <= 63);
+    }
 
     #[test]
     fn a_word_that_kubernetes_would_refuse_is_refused_here() {
