@@ -25,12 +25,12 @@ impl<F: ?Sized + Fixture> fmt::Debug for Case<F> {
     }
 }
 
-/// The one list of a port's cases: `cases![Fixture: name, other needs one & another, …]`.
+/// The one list of a port's cases: `cases![Fixture: name, other needs one & another, third unless one, …]`.
 macro_rules! cases {
-    ($fixture:ty: $($name:ident $(needs $($capability:ident)&+)?),* $(,)?) => {
+    ($fixture:ty: $($name:ident $(needs $($capability:ident)&+)? $(unless $never:ident)?),* $(,)?) => {
         vec![$($crate::case::Case::<$fixture> {
             name: stringify!($name),
-            needs: |_capabilities| true $($(&& _capabilities.$capability)+)?,
+            needs: |_capabilities| true $($(&& _capabilities.$capability)+)? $(&& !_capabilities.$never)?,
             run: |bench| Box::pin($name(bench)),
         }),*]
     };

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     let plain = [
         suite::router::suite("memory+plain", Routers::plain),
         suite::scheduler::suite("memory+plain", Schedulers::plain),
+        suite::scheduler::suite("memory+native", Schedulers::native),
     ];
     Conformance::new(memory::suites().into_iter().chain(around).chain(plain))
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))

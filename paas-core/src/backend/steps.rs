@@ -50,6 +50,43 @@ impl Steps {
     }
 }
 
+impl Steps {
+    /// As [`Steps::toward`], for a scheduler that rolls natively: instances of another template are replaced, each once a
+    /// new one is ready, with one more than asked for meanwhile. Where they have volumes it is one after the other, the
+    /// highest ordinal first.
+    #[must_use]
+    pub fn rolling(desired: &Workload, instances: &[InstanceStatus]) -> Self {
+        let digest = desired.template.digest();
+        let stays = |instance: &&InstanceStatus| {
+            instance.state != InstanceState::Stopping && !desired.retire.contains(&instance.id)
+        };
+        let (current, mut outdated): (Vec<_>, Vec<_>) =
+            instances.iter().filter(stays).partition(|instance| instance.template == digest);
+        if desired.is_task() || outdated.is_empty() {
+            return Self::toward(Some(desired), instances);
+        }
+        let count = current.len() + outdated.len();
+        let wanted = desired.replicas.map_or(count, |replicas| replicas as usize);
+        let ready = |all: &[&InstanceStatus]| all.iter().filter(|instance| instance.is_ready()).count();
+        // What serves least goes first.
+        outdated.sort_by_key(|instance| (instance.is_ready(), std::cmp::Reverse(instance.ordinal)));
+        let useless = outdated.len() - ready(&outdated);
+        let (spare, surge) = if desired.template.mounts.is_empty() {
+            ((ready(&current) + ready(&outdated)).saturating_sub(wanted), 1)
+        } else {
+            let settled = ready(&current) == current.len() && count >= wanted && useless == 0;
+            ((count - wanted.min(count)).max(usize::from(settled)), 0)
+        };
+        let stop = outdated.iter().take(useless + spare);
+        let mut asked = desired.clone();
+        asked.retire.extend(stop.map(|instance| instance.id.clone()));
+        let room = wanted.saturating_sub(current.len()).min((wanted + surge).saturating_sub(count));
+        let kept = count + room - (useless + spare).min(outdated.len());
+        asked.replicas = Some(u32::try_from(kept).unwrap_or(u32::MAX));
+        Self::toward(Some(&asked), instances)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Steps;
@@ -106,6 +143,65 @@ mod tests {
     }
 
     use InstanceState::{BackingOff, Exited, Ready, Starting, Stopping, Unready};
+
+    /// Lets every step come true at once until there is none; the fewest ready there were, and all that was ever started.
+    fn roll(desired: &Workload, mut all: Vec<InstanceStatus>) -> (usize, Vec<u32>) {
+        let (mut fewest, mut started) = (usize::MAX, Vec::new());
+        for turn in 0.. {
+            assert!(turn < 100, "it never ends: {all:?}");
+            let steps = Steps::rolling(desired, &all);
+            if steps == Steps::default() {
+                break;
+            }
+            all.retain(|instance| !steps.stop.contains(&instance.id));
+            fewest = fewest.min(all.iter().filter(|instance| instance.is_ready()).count());
+            for ordinal in steps.start {
+                let name = InstanceId::new(format!("n-{turn}-{ordinal}")).unwrap();
+                let digest = desired.template.digest();
+                let mut new = InstanceStatus::new(name, ordinal, RevisionNumber(2), digest, Timestamp(0));
+                new.state = Ready;
+                started.push(ordinal);
+                all.push(new);
+            }
+        }
+        assert!(all.iter().all(|instance| instance.template == desired.template.digest()));
+        assert_eq!(Some(all.len()), desired.replicas.map(|count| count as usize));
+        (fewest, started)
+    }
+
+    #[test]
+    fn a_native_roll_never_has_fewer_ready_than_asked_for() {
+        for count in 1..6 {
+            let mut desired = service(count);
+            desired.template.incarnation = 1;
+            let before = vec![Ready; count as usize];
+            assert_eq!(roll(&desired, instances(&before)).0, count as usize);
+        }
+        let mut desired = service(2);
+        desired.template.incarnation = 1;
+        // What never was ready makes room at once, and a smaller count is kept.
+        roll(&desired, instances(&[Starting, BackingOff]));
+        roll(&desired, instances(&[Ready, Ready, Ready, Ready]));
+        roll(&desired, instances(&[]));
+    }
+
+    #[test]
+    fn a_native_roll_waits_for_what_is_not_ready_yet() {
+        let mut desired = service(2);
+        desired.template.incarnation = 1;
+        let mut all = instances(&[Ready, Ready, Starting]);
+        all[2].template = desired.template.digest();
+        assert_eq!(Steps::rolling(&desired, &all), Steps::default());
+    }
+
+    #[test]
+    fn a_native_roll_of_volumes_goes_from_the_highest_ordinal_down() {
+        let mut desired = service(3);
+        desired.template.incarnation = 1;
+        desired.template.mounts.push(Mount::new(VolumeName::new("data").unwrap(), None, ByteSize(1)));
+        let (fewest, started) = roll(&desired, instances(&[Ready, Ready, Ready]));
+        assert_eq!((fewest, started), (2, vec![2, 1, 0]));
+    }
 
     #[test]
     fn what_is_missing_starts_and_what_is_too_much_stops() {

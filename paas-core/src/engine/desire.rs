@@ -305,6 +305,10 @@ fn victims(
     target: &Target,
 ) -> BTreeSet<InstanceId> {
     let mut victims = BTreeSet::new();
+    if situation.observed.native {
+        // It chooses and drains what it stops, also while nobody looks.
+        return victims;
+    }
     let routed = |share: &Share| share.weight > 0;
     let ready =
         |slot: &Slot| staying(situation, service, *slot).filter(|instance| instance.is_ready()).count();
@@ -345,6 +349,9 @@ fn retired(
     count: u32,
     victims: &BTreeSet<InstanceId>,
 ) -> (Vec<InstanceId>, u32) {
+    if situation.observed.native {
+        return (Vec::new(), count);
+    }
     let drained = |instance: &&InstanceStatus| {
         victims.contains(&instance.id) && is_released(situation, &service.id, &instance.id)
     };

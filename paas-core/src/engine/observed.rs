@@ -13,14 +13,16 @@ pub(crate) struct Observed {
     pub(crate) routes: BTreeMap<ServiceId, RouteStatus>,
     /// Only of services whose release has rules to judge by.
     pub(crate) traffic: BTreeMap<ServiceId, Vec<SlotTraffic>>,
+    /// Whether the scheduler rolls, chooses what stops and drains it by itself.
+    pub(crate) native: bool,
 }
 
 impl Observed {
-    pub(crate) fn new(workloads: Vec<WorkloadStatus>, routes: Vec<RouteStatus>) -> Self {
+    pub(crate) fn new(workloads: Vec<WorkloadStatus>, routes: Vec<RouteStatus>, native: bool) -> Self {
         let workloads =
             workloads.into_iter().map(|w| ((w.key.service.clone(), w.key.role.clone()), w)).collect();
         let routes = routes.into_iter().map(|route| (route.service.clone(), route)).collect();
-        Self { workloads, routes, traffic: BTreeMap::new() }
+        Self { workloads, routes, traffic: BTreeMap::new(), native }
     }
 
     pub(crate) fn workload(&self, service: &ServiceId, role: Role) -> Option<&WorkloadStatus> {

@@ -173,9 +173,10 @@ fn warn(
     if spec.kind == Kind::Task {
         return;
     }
-    let down = current.is_some_and(|current| match mode(spec, current) {
+    let down = current.is_some_and(|current| match mode(spec, current, can.scheduler.native_rolling) {
         Mode::Recreate => true,
         Mode::Ordered => count <= 1,
+        Mode::Native => count <= 1 && !spec.volumes.is_empty(),
         Mode::SideBySide => false,
     });
     add(down, "it does not answer while the new revision starts");

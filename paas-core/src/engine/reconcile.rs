@@ -125,7 +125,8 @@ impl Reconciler {
         let selector = Selector::App(app.tenant.clone(), app.environment.clone(), app.id.clone());
         let workloads = self.ports.scheduler.list(scope, &selector).await?;
         let routes = self.ports.router.observe(scope, &selector).await?;
-        let mut observed = Observed::new(workloads, routes);
+        let mut observed =
+            Observed::new(workloads, routes, self.ports.scheduler.capabilities().native_rolling);
         if !self.ports.router.capabilities().traffic {
             return Ok(observed);
         }

@@ -157,6 +157,8 @@ pub(crate) enum Mode {
     SideBySide,
     /// The one slot exchanges its instances one at a time.
     Ordered,
+    /// The scheduler exchanges the instances of the one slot by itself.
+    Native,
     /// The one slot is emptied, then filled again.
     Recreate,
 }

@@ -78,22 +78,26 @@ impl<'a> Course<'a> {
         stages[(rollout.stage as usize).min(stages.len() - 1)]
     }
 
-    /// Whether instances are exchanged one at a time in their places.
+    /// Whether instances are exchanged in their places while others serve.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.mode == Mode::Ordered && self.has_old
+        matches!(self.mode, Mode::Ordered | Mode::Native) && self.has_old
     }
 }
 
-/// How a service goes over to a spec: volumes have one writer, so they allow no second slot.
-pub(crate) fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>) -> Mode {
+/// How a service goes over to a spec: volumes have one writer, so they allow no second slot. What a scheduler can roll by
+/// itself goes on while the platform is away; it knows no pauses.
+pub(crate) fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>, native: bool) -> Mode {
     let release = spec.release();
+    let steady = !release.approve && release.every.is_zero() && release.header.is_none();
     let has_volumes = |spec: &ServiceSpec| !spec.volumes.is_empty();
     match release.strategy {
         Strategy::Recreate => Mode::Recreate,
         _ if defect::has(Defect::VolumeShared) => Mode::SideBySide,
+        Strategy::Rolling | Strategy::Ordered if native && steady => Mode::Native,
         _ if release.overlaps() && !has_volumes(spec) && !current.is_some_and(has_volumes) => {
             Mode::SideBySide
         }
+        _ if native => Mode::Native,
         _ => Mode::Ordered,
     }
 }
@@ -104,7 +108,7 @@ impl ServiceState {
         let Some(spec) = template::spec(situation.revisions, build, name) else { return };
         let current = self.slots.get(&self.active);
         let current = current.and_then(|build| template::spec(situation.revisions, *build, name));
-        let mode = mode(spec, current);
+        let mode = mode(spec, current, situation.observed.native);
         if mode != Mode::SideBySide {
             self.warm_until = None;
         }

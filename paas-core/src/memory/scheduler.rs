@@ -52,7 +52,7 @@ impl MemoryScheduler {
     /// A scheduler that can do only this.
     #[must_use]
     pub fn with_capabilities(clock: Clock, capabilities: SchedulerCapabilities) -> Self {
-        let state = Mutex::new(State::new(clock));
+        let state = Mutex::new(State::new(clock, capabilities.native_rolling));
         Self { inner: Arc::new(Inner { capabilities, state, timer: Mutex::new(None) }) }
     }
 

@@ -55,7 +55,15 @@ impl Command {
     /// # Errors
     /// `Invalid` naming a variable that `env` has not.
     pub fn expand(&self, env: &BTreeMap<String, String>) -> Result<Vec<String>> {
-        self.0.iter().map(|argument| expand(argument, |name| env.get(name).cloned())).collect()
+        self.expand_with(|name| env.get(name).cloned())
+    }
+
+    /// As [`Command::expand`], with what `value` knows of each variable.
+    ///
+    /// # Errors
+    /// `Invalid` naming a variable that has no value.
+    pub fn expand_with(&self, value: impl Fn(&str) -> Option<String>) -> Result<Vec<String>> {
+        self.0.iter().map(|argument| expand(argument, &value)).collect()
     }
 
     /// The variables it mentions.

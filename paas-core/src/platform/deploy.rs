@@ -47,7 +47,8 @@ impl Inner {
         let selector = Selector::App(app.tenant.clone(), app.environment.clone(), app.id.clone());
         let own = self.own(app.resource());
         let workloads = self.scheduler.list(&own, &selector).await?;
-        Ok(Observed::new(workloads, self.router.observe(&own, &selector).await?))
+        let native = self.scheduler.capabilities().native_rolling;
+        Ok(Observed::new(workloads, self.router.observe(&own, &selector).await?, native))
     }
 
     /// Refuses what no backend can do, before anything is stored.

@@ -89,13 +89,14 @@ impl EnvironmentHandle {
         for route in inner.router.observe(&own, &Selector::All).await? {
             routes.entry(route.app.clone()).or_default().push(route);
         }
+        let native = inner.scheduler.capabilities().native_rolling;
         let mut apps = Vec::new();
         for record in records.into_iter().filter(|record| record.environment == self.environment.id) {
             if inner.allow(&self.principal, Action::Read, record.resource()).await.is_err() {
                 continue;
             }
             let workloads = workloads.remove(&record.id).unwrap_or_default();
-            let observed = Observed::new(workloads, routes.remove(&record.id).unwrap_or_default());
+            let observed = Observed::new(workloads, routes.remove(&record.id).unwrap_or_default(), native);
             apps.push(status(&record, &observed));
         }
         apps.sort_by(|a, b| a.name.cmp(&b.name));

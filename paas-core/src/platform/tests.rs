@@ -16,6 +16,7 @@ use crate::model::{
 
 mod change;
 mod forgetful;
+mod native;
 mod replica;
 mod rig;
 mod task;

@@ -19,13 +19,17 @@ pub struct SchedulerCapabilities {
     pub fenced: bool,
     /// Whether limits on processor time and memory are enforced.
     pub limits: bool,
+    /// Whether it replaces instances of another template by itself, each only once a new one is ready (those with volumes
+    /// one after the other), and goes on with that while the platform is away. It also chooses by itself what stops
+    /// where there are too many, and drains what it stops.
+    pub native_rolling: bool,
 }
 
 impl SchedulerCapabilities {
     /// Those of a scheduler that runs these sources and can do nothing more.
     #[must_use]
     pub fn new(sources: &'static [&'static str]) -> Self {
-        Self { sources, volumes: false, fenced: false, limits: false }
+        Self { sources, volumes: false, fenced: false, limits: false, native_rolling: false }
     }
 
     /// Refuses a workload that a scheduler of these capabilities cannot run.
@@ -52,7 +56,8 @@ impl SchedulerCapabilities {
 /// Keeps the instances of workloads running.
 ///
 /// It never replaces a healthy instance by itself: only [`Workload::retire`], a smaller count, or a failed liveness
-/// check stop one. An instance that ends is started again in its place, with growing pauses, unless it is a task.
+/// check stop one - or another template, where it declares [`native_rolling`](SchedulerCapabilities::native_rolling).
+/// An instance that ends is started again in its place, with growing pauses, unless it is a task.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Scheduler: Backend {
@@ -62,10 +67,12 @@ pub trait Scheduler: Backend {
     /// Makes this the desired state of one workload. `Ok` means that it is stored or acted upon; instances follow
     /// and show in [`Scheduler::list`]. Idempotent.
     ///
-    /// - Running instances whose template differs stay; new ones get the given template.
+    /// - Running instances whose template differs stay; new ones get the given template. A scheduler that rolls natively
+    ///   replaces them, and never has fewer ready than `replicas` meanwhile (one fewer where they have volumes).
     /// - Instances named in `retire` are stopped and replaced while there are fewer than `replicas` others. Names
     ///   that are gone are passed over.
-    /// - With fewer `replicas` than instances, unready ones go first, then those of the highest ordinals.
+    /// - With fewer `replicas` than instances, unready ones go first, then those of the highest ordinals; one that rolls
+    ///   natively chooses by itself.
     /// - An instance that has volumes is replaced only once the old one has ended: a volume has one writer.
     /// - A task's instance runs once; applying it again starts nothing.
     ///

@@ -41,6 +41,16 @@ impl Schedulers {
         Self { backend, capabilities }
     }
 
+    /// A scheduler that can do everything and rolls by itself.
+    #[must_use]
+    pub fn native() -> Self {
+        let mut capabilities = Self::default().capabilities;
+        capabilities.native_rolling = true;
+        let clock = Clock::runtime(Timestamp::default());
+        let backend = MemoryScheduler::with_capabilities(clock, capabilities.clone());
+        Self { backend, capabilities }
+    }
+
     /// A template that the behaviour is tied to by its name.
     fn template(&self, name: &str, behaviour: Behaviour) -> Template {
         let mut template = Template::new(vec![Source::Image("conformance".into())]);

@@ -16,6 +16,7 @@ mod change;
 mod fence;
 mod life;
 mod list;
+mod roll;
 
 /// A scheduler, and templates of instances that behave in stated ways.
 ///
@@ -59,7 +60,10 @@ suites!("scheduler", Scheduler, SchedulerFixture);
 type Bed = Bench<dyn SchedulerFixture>;
 
 fn cases() -> Vec<Case<dyn SchedulerFixture>> {
-    [life::cases(), change::cases(), list::cases(), fence::cases()].into_iter().flatten().collect()
+    [life::cases(), change::cases(), roll::cases(), list::cases(), fence::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Applies a workload as the tenant's own.

@@ -108,7 +108,7 @@ impl Walk<'_> {
         let is_free = match self.course.mode {
             // Nothing of another build may run beside it, not even a slot that is still warm.
             Mode::Recreate => observed.is_down(&service.id),
-            Mode::Ordered => true,
+            Mode::Ordered | Mode::Native => true,
             Mode::SideBySide => self.is_warm(service) || observed.is_empty(&service.id, self.course.slot),
         };
         if !is_free {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::behaviour::Behaviour;
-use crate::backend::{Fence, HintFeed};
+use crate::backend::{Fence, HintFeed, Steps};
 use crate::memory::loopback;
 use crate::model::{
     Clock, Digest, Endpoint, Exit, InstanceId, InstanceState, InstanceStatus, Resource, Role, Timestamp,
@@ -93,6 +93,8 @@ pub(super) struct State {
     pub(super) conflicts: Vec<VolumeConflict>,
     pub(super) started: u64,
     pub(super) feed: HintFeed,
+    /// Whether it replaces instances of another template by itself.
+    native: bool,
     clock: Clock,
     workloads: BTreeMap<WorkloadKey, Held>,
     agenda: BTreeMap<Due, (WorkloadKey, InstanceId)>,
@@ -110,7 +112,7 @@ fn pause(failures: u32) -> Duration {
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl State {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, native: bool) -> Self {
         Self {
             fence: Fence::default(),
             rules: Vec::new(),
@@ -119,6 +121,7 @@ impl State {
             conflicts: Vec::new(),
             started: 0,
             feed: HintFeed::new(1_024),
+            native,
             clock,
             workloads: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -285,6 +288,13 @@ impl State {
             }
             return;
         };
+        if self.native && !desired.is_task() {
+            let all: Vec<InstanceStatus> = held.instances.values().map(|own| own.status.clone()).collect();
+            let Steps { stop, start, .. } = Steps::rolling(&desired, &all);
+            stop.iter().for_each(|id| self.stop(key, id, now));
+            start.into_iter().for_each(|ordinal| self.start(key, &desired, ordinal, now));
+            return;
+        }
         let mut active: Vec<&InstanceStatus> =
             held.instances.values().filter(|i| !i.is_stopping()).map(|i| &i.status).collect();
         let count = u32::try_from(active.len()).unwrap_or(u32::MAX);
@@ -378,6 +388,9 @@ impl State {
         instance.status.message = None;
         let end = instance.behaviour.ends.as_ref().map(|ends| (instance.began + ends.after, Next::End));
         self.schedule(key, id, end);
+        if self.native {
+            self.reconcile(key, Instant::now());
+        }
     }
 
     fn planned_exit(&mut self, key: &WorkloadKey, id: &InstanceId, at: Instant) -> (Exit, bool) {

@@ -1,0 +1,96 @@
+//! On a scheduler that rolls by itself.
+
+use super::*;
+
+async fn native() -> World {
+    let clock = Clock::runtime(Timestamp(1_000_000));
+    let mut capabilities = MemoryScheduler::new(clock.clone()).capabilities();
+    capabilities.native_rolling = true;
+    let scheduler = MemoryScheduler::with_capabilities(clock, capabilities);
+    World::on(&scheduler, Arc::new(scheduler.clone())).await
+}
+
+fn slots(world: &World) -> Vec<crate::model::Role> {
+    world.scheduler.workloads().into_iter().map(|workload| workload.key.role).collect()
+}
+
+fn three(version: &str, release: &str) -> ServiceSpec {
+    ServiceSpec { replicas: 3, ..with(version, release) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_release_stays_in_its_slot() {
+    let world = native().await;
+    world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();
+    let calls = world.scheduler.calls("apply");
+    let operation = world.deploy(&one(&three("2", r#""rolling""#))).await.unwrap();
+    assert_eq!(operation.state, OperationState::Succeeded);
+    assert_eq!(slots(&world), [crate::model::Role::Slot(Slot::Blue)]);
+    assert_eq!(world.ready(), BTreeMap::from([("2".into(), 3)]));
+    // The scheduler does the steps: one call is all it takes.
+    assert_eq!(world.scheduler.calls("apply"), calls + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_becomes_ready_is_rolled_back_in_its_slot() {
+    let world = native().await;
+    world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();
+    let is_second = |workload: &crate::model::Workload| {
+        workload.template.env.get("VERSION").is_some_and(|version| version == "2")
+    };
+    world.scheduler.behave_where(is_second, Behaviour::never_ready());
+    let error = world.deploy(&one(&three("2", r#""rolling""#))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    tokio::time::sleep(LONG).await;
+    assert_eq!(world.ready(), BTreeMap::from([("1".into(), 3)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_goes_on_while_the_platform_is_away() {
+    let world = native().await;
+    world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();
+    let calls = world.scheduler.calls("apply");
+    let running = world.platform.deploy(&world.user, &one(&three("2", r#""rolling""#))).await.unwrap();
+    while world.scheduler.calls("apply") == calls {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(running);
+    let World { platform, scheduler, .. } = world;
+    drop(platform);
+    tokio::time::sleep(LONG).await;
+    let instances = scheduler.instances();
+    let version = |(_, instance): &(_, crate::model::InstanceStatus)| instance.revision.0;
+    assert_eq!(instances.iter().map(version).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(scheduler.calls("apply"), calls + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_with_pauses_uses_both_slots() {
+    let world = native().await;
+    world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();
+    world.deploy(&one(&three("2", r#"{ "canary": ["50%"], "every": "1s" }"#))).await.unwrap();
+    assert_eq!(slots(&world).last(), Some(&crate::model::Role::Slot(Slot::Green)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_count_is_the_schedulers_to_reach() {
+    let world = native().await;
+    world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();
+    world.shop().await.scale(&name("web"), 1).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert_eq!(world.ready(), BTreeMap::from([("1".into(), 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_keeps_its_one_writer() {
+    let world = native().await;
+    let spec = |version: &str| {
+        let mut spec = three(version, r#""ordered""#);
+        spec.volumes.insert("data".parse().unwrap(), "1GiB".parse().unwrap());
+        spec
+    };
+    world.deploy(&one(&spec("1"))).await.unwrap();
+    world.deploy(&one(&spec("2"))).await.unwrap();
+    assert_eq!(world.ready(), BTreeMap::from([("2".into(), 3)]));
+    assert_eq!(world.scheduler.volume_conflicts(), []);
+}
