@@ -145,6 +145,27 @@ impl Connection {
         &self.config.platform
     }
 
+    /// Objects of one namespace.
+    pub(crate) fn within<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Objects of every namespace; whoever lists them selects ours by their labels.
+    pub(crate) fn all<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// What selects everything of this platform.
+    pub(crate) fn selector(&self) -> String {
+        format!("{}={}", label::PLATFORM, self.platform())
+    }
+
     /// Objects of the platform itself.
     pub(crate) fn own<K>(&self) -> Api<K>
     where

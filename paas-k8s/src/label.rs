@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paas_core::model::{EnvironmentId, TenantId};
+use paas_core::model::{AppId, EnvironmentId, OperationId, Role, ServiceId, Slot, TenantId, WorkloadKey};
 use paas_core::{Error, Result};
 
 /// The one field manager of everything that is applied.
@@ -14,6 +14,14 @@ pub(crate) const PLATFORM: &str = "paas-sdk.dev/platform";
 pub(crate) const TENANT: &str = "paas-sdk.dev/tenant";
 /// Of which environment.
 pub(crate) const ENVIRONMENT: &str = "paas-sdk.dev/environment";
+/// Of which app.
+pub(crate) const APP: &str = "paas-sdk.dev/app";
+/// Of which service.
+pub(crate) const SERVICE: &str = "paas-sdk.dev/service";
+/// In which slot, for what serves.
+pub(crate) const SLOT: &str = "paas-sdk.dev/slot";
+/// Of which operation, for what runs once.
+pub(crate) const TASK: &str = "paas-sdk.dev/task";
 /// The kind of a record.
 pub(crate) const KIND: &str = "paas-sdk.dev/kind";
 
@@ -24,11 +32,62 @@ pub(crate) fn ours(platform: &str) -> BTreeMap<String, String> {
         .into()
 }
 
-/// The namespace of a tenant's environment: readable by the environment's id, told apart by the digest.
-pub(crate) fn namespace(platform: &str, tenant: &TenantId, environment: &EnvironmentId) -> String {
+/// The namespace of a tenant's environment, of a platform of this name: readable by the environment's id, told apart by
+/// the digest. A DNS label.
+#[must_use]
+pub fn namespace(platform: &str, tenant: &TenantId, environment: &EnvironmentId) -> String {
     let short: String = environment.as_str().chars().take(40).collect();
     let digest = digest(&format!("{platform}/{tenant}/{environment}"), 10);
     format!("{}-{digest}", short.trim_end_matches('-'))
+}
+
+/// The labels of what belongs to a workload.
+pub(crate) fn of_workload(platform: &str, key: &WorkloadKey) -> BTreeMap<String, String> {
+    let mut labels = ours(platform);
+    let mut mark = |label: &str, value: String| labels.insert(label.to_owned(), value);
+    mark(TENANT, key.tenant.to_string());
+    mark(ENVIRONMENT, key.environment.to_string());
+    mark(APP, key.app.to_string());
+    mark(SERVICE, key.service.to_string());
+    match &key.role {
+        Role::Task(operation) => mark(TASK, operation.to_string()),
+        role => mark(SLOT, role.to_string()),
+    };
+    labels
+}
+
+/// The workload that an object belongs to, if it is marked with one.
+pub(crate) fn workload(labels: &BTreeMap<String, String>) -> Option<WorkloadKey> {
+    let get = |label: &str| labels.get(label).map(String::as_str);
+    let role = match (get(SLOT), get(TASK)) {
+        (Some("blue"), None) => Role::Slot(Slot::Blue),
+        (Some("green"), None) => Role::Slot(Slot::Green),
+        (None, Some(operation)) => Role::Task(OperationId::new(operation).ok()?),
+        _ => return None,
+    };
+    Some(WorkloadKey::new(
+        TenantId::new(get(TENANT)?).ok()?,
+        EnvironmentId::new(get(ENVIRONMENT)?).ok()?,
+        AppId::new(get(APP)?).ok()?,
+        ServiceId::new(get(SERVICE)?).ok()?,
+        role,
+    ))
+}
+
+/// The longest name of what owns pods: theirs have up to 17 characters more, and are hosts' names.
+const LONGEST_OWNER: usize = 46;
+
+/// The name of what owns a workload's pods.
+pub(crate) fn owner(key: &WorkloadKey) -> String {
+    let name = match &key.role {
+        Role::Task(operation) => format!("{}-{}", key.service, digest(operation.as_str(), 8)),
+        role => format!("{}-{role}", key.service),
+    };
+    if name.len() <= LONGEST_OWNER {
+        return name;
+    }
+    let short: String = name.chars().take(LONGEST_OWNER - 9).collect();
+    format!("{}-{}", short.trim_end_matches('-'), digest(&name, 8))
 }
 
 /// A short digest that tells names apart.
@@ -66,6 +125,28 @@ mod tests {
         assert_ne!(of("t-1", "e-1"), of("t-2", "e-1"));
         let long = format!("{}-{}", "e".repeat(39), "f".repeat(20));
         assert!(of("t-1", &long).len() <= 63);
+    }
+
+    #[test]
+    fn labels_tell_the_workload_they_were_made_from() {
+        let of = |service: &str, role| {
+            WorkloadKey::new(
+                TenantId::new("t-1").unwrap(),
+                EnvironmentId::new("e-1").unwrap(),
+                AppId::new("a-1").unwrap(),
+                ServiceId::new(service).unwrap(),
+                role,
+            )
+        };
+        let task = Role::Task(OperationId::new("o-1").unwrap());
+        for role in [Role::Slot(Slot::Blue), Role::Slot(Slot::Green), task] {
+            let key = of("s-1", role);
+            assert_eq!(workload(&of_workload("paas", &key)), Some(key));
+        }
+        assert_eq!(workload(&ours("paas")), None);
+        let long = of(&"s".repeat(63), Role::Slot(Slot::Blue));
+        assert!(owner(&long).len() <= LONGEST_OWNER);
+        assert_ne!(owner(&long), owner(&of(&"s".repeat(62), Role::Slot(Slot::Blue))));
     }
 
     #[test]

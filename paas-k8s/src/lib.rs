@@ -8,8 +8,11 @@
 mod connection;
 mod error;
 mod label;
+mod scheduler;
 mod state;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
+pub use label::namespace;
+pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use state::KubeStateStore;

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use paas_core::backend::Fence;
 use paas_core::model::{Key, Record, RecordChange, RecordKind, Scope, TenantId, Version, limit};
@@ -18,14 +18,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::failed;
-use crate::watch::{self, Change};
+use crate::watch::{self, Change, Objects};
 use crate::{Connection, label};
 use shelf::Shelf;
 
 mod shelf;
 
-/// How many records one answer of a list brings.
-const PAGE: u32 = 250;
 /// The kind whose records are Lease objects, so that people see who leads as they do for any controller.
 const LEASE: &str = "lease";
 
@@ -119,20 +117,13 @@ where
 
 async fn list<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
 where
-    K: Shelf + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: Shelf + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let mut page = ListParams::default().labels(selector).limit(PAGE);
     let mut records = Vec::new();
-    loop {
-        let objects = api.list(&page).await.map_err(|cause| failed(cause, "list records"))?;
-        for object in &objects.items {
-            records.push(record(object, kind)?);
-        }
-        match objects.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page.continue_token = Some(token),
-            None => break,
-        }
-    }
+    let listed =
+        watch::list(&Objects(api.clone()), selector, |object| records.push(record(&object, kind))).await;
+    listed.map_err(|cause| failed(cause, "list records"))?;
+    let mut records = records.into_iter().collect::<Result<Vec<_>>>()?;
     records.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(records)
 }
@@ -206,7 +197,7 @@ impl StateStore for KubeStateStore {
         self.fence.see(scope);
         let selector = self.selector(kind, tenant.as_ref());
         shelved!(self, kind, |api| {
-            let changes = watch::changes(api, selector).await?;
+            let changes = watch::changes(Objects(api), selector).await?;
             Ok(changes.map(move |change| told(&change, kind)).boxed())
         })
     }

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::api::{ListParams, ObjectList, ObjectMeta, PartialObjectMeta, WatchEvent, WatchParams};
+use kube::{Api, Resource};
 use paas_core::Result;
 use serde::de::DeserializeOwned;
 
@@ -16,8 +17,80 @@ use crate::error::failed;
 const LENGTH: Duration = Duration::from_secs(240);
 /// A watch that says nothing for so long, not even a bookmark, hangs.
 const SILENCE: Duration = Duration::from_secs(260);
+/// How many objects one answer of a list brings.
+const PAGE: u32 = 250;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Objects as they are listed and watched.
+#[async_trait]
+pub(crate) trait Source: Send + Sync + 'static {
+    type Object: Clone + Send + 'static;
+
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Self::Object>>;
+
+    async fn watch(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> kube::Result<BoxStream<'static, kube::Result<WatchEvent<Self::Object>>>>;
+
+    fn meta(object: &Self::Object) -> &ObjectMeta;
+}
+
+/// Whole objects.
+pub(crate) struct Objects<K>(pub(crate) Api<K>);
+
+/// Nothing but their metadata.
+pub(crate) struct Metadata<K>(pub(crate) Api<K>);
+
+#[async_trait]
+impl<K> Source for Objects<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    type Object = K;
+
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<K>> {
+        self.0.list(params).await
+    }
+
+    async fn watch(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> kube::Result<BoxStream<'static, kube::Result<WatchEvent<K>>>> {
+        self.0.watch(params, version).await.map(StreamExt::boxed)
+    }
+
+    fn meta(object: &K) -> &ObjectMeta {
+        object.meta()
+    }
+}
+
+#[async_trait]
+impl<K> Source for Metadata<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    type Object = PartialObjectMeta<K>;
+
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<PartialObjectMeta<K>>> {
+        self.0.list_metadata(params).await
+    }
+
+    async fn watch(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> kube::Result<BoxStream<'static, kube::Result<WatchEvent<PartialObjectMeta<K>>>>> {
+        self.0.watch_metadata(params, version).await.map(StreamExt::boxed)
+    }
+
+    fn meta(object: &PartialObjectMeta<K>) -> &ObjectMeta {
+        &object.metadata
+    }
+}
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -31,39 +104,71 @@ pub(crate) enum Change<K> {
 }
 
 /// Where a watch is.
-struct Watch<K: Resource> {
-    api: Api<K>,
+pub(crate) struct Watch<S: Source> {
+    source: S,
     labels: String,
     /// Everything up to here was told; `None` where that is not known any more.
     version: Option<String>,
-    open: Option<BoxStream<'static, kube::Result<WatchEvent<K>>>>,
+    open: Option<BoxStream<'static, kube::Result<WatchEvent<S::Object>>>>,
     pause: Duration,
 }
 
 /// The changes of these objects, from the moment of the call on. It ends only with its reader.
-pub(crate) async fn changes<K>(api: Api<K>, labels: String) -> Result<BoxStream<'static, Change<K>>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let version = Some(now(&api, &labels).await.map_err(|cause| failed(cause, "watch"))?);
-    let watch = Watch { api, labels, version, open: None, pause: FIRST_PAUSE };
+pub(crate) async fn changes<S: Source>(
+    source: S,
+    labels: String,
+) -> Result<BoxStream<'static, Change<S::Object>>> {
+    let version = now(&source, &labels).await.map_err(|cause| failed(cause, "watch"))?;
+    let watch = Watch::after(source, labels, version);
     Ok(stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) }).boxed())
 }
 
 /// The version of the list as it is now.
-async fn now<K>(api: &Api<K>, labels: &str) -> kube::Result<String>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
-    let list = api.list_metadata(&ListParams::default().labels(labels).limit(1)).await?;
+async fn now<S: Source>(source: &S, labels: &str) -> kube::Result<String> {
+    let list = source.list(&ListParams::default().labels(labels).limit(1)).await?;
     Ok(list.metadata.resource_version.unwrap_or_default())
 }
 
-impl<K> Watch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    async fn next(&mut self) -> Change<K> {
+/// Calls `each` with every object, and gives the version of the list. Page by page: whoever keeps less than the objects
+/// never holds them all.
+pub(crate) async fn list<S: Source>(
+    source: &S,
+    labels: &str,
+    mut each: impl FnMut(S::Object) + Send,
+) -> kube::Result<String> {
+    let mut params = ListParams::default().labels(labels).limit(PAGE);
+    loop {
+        let page = source.list(&params).await?;
+        page.items.into_iter().for_each(&mut each);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(page.metadata.resource_version.unwrap_or_default()),
+        }
+    }
+}
+
+impl<S: Source> Watch<S> {
+    /// A watch that tells what comes after this version.
+    pub(crate) fn after(source: S, labels: String, version: String) -> Self {
+        Self { source, labels, version: Some(version), open: None, pause: FIRST_PAUSE }
+    }
+
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Goes on after this version.
+    pub(crate) fn resume(&mut self, version: String) {
+        (self.version, self.open) = (Some(version), None);
+    }
+
+    /// What came meanwhile could not be read: the next change is a reset again.
+    pub(crate) async fn forget(&mut self) {
+        (self.version, self.open) = (None, None);
+        self.rest().await;
+    }
+
+    pub(crate) async fn next(&mut self) -> Change<S::Object> {
         loop {
             let Some(events) = &mut self.open else {
                 if self.open().await {
@@ -73,11 +178,11 @@ where
             };
             match tokio::time::timeout(SILENCE, events.next()).await {
                 Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
-                    self.seen(object.resource_version());
+                    self.seen(S::meta(&object).resource_version.clone());
                     return Change::Put(object);
                 }
                 Ok(Some(Ok(WatchEvent::Deleted(object)))) => {
-                    self.seen(object.resource_version());
+                    self.seen(S::meta(&object).resource_version.clone());
                     return Change::Deleted(object);
                 }
                 Ok(Some(Ok(WatchEvent::Bookmark(mark)))) => self.seen(Some(mark.metadata.resource_version)),
@@ -110,7 +215,7 @@ where
     /// Opens the stream where it broke off; tells whether it had to begin anew.
     async fn open(&mut self) -> bool {
         let Some(version) = &self.version else {
-            match now(&self.api, &self.labels).await {
+            match now(&self.source, &self.labels).await {
                 Ok(version) => {
                     self.version = Some(version);
                     return true;
@@ -125,8 +230,8 @@ where
         let params = WatchParams::default()
             .labels(&self.labels)
             .timeout(u32::try_from(LENGTH.as_secs()).unwrap_or(u32::MAX));
-        match self.api.watch(&params, version).await {
-            Ok(events) => self.open = Some(events.boxed()),
+        match self.source.watch(&params, version).await {
+            Ok(events) => self.open = Some(events),
             Err(kube::Error::Api(status)) if status.code == 410 => self.version = None,
             Err(error) => {
                 tracing::debug!(%error, "a watch cannot be opened yet");

@@ -1,0 +1,124 @@
+//! Runs workloads as pods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use paas_core::Result;
+use paas_core::backend::Fence;
+use paas_core::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
+use paas_core::port::{Backend, Hints, Scheduler, SchedulerCapabilities, SecretStore, Selector};
+
+use crate::Connection;
+
+mod cache;
+mod manifest;
+mod owner;
+mod pod;
+mod secret;
+mod sync;
+mod write;
+
+/// What a company decides about its pods.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SchedulerConfig {
+    /// How long an instance serves on after it was asked to end, so that everybody who routes to it has learned of it.
+    /// Whole seconds; it comes on top of the service's own grace. 5 seconds unless said otherwise.
+    pub drain: Duration,
+    /// The names of the secrets with which images are pulled, in each tenant's namespaces.
+    pub pull_secrets: Vec<String>,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self { drain: Duration::from_secs(5), pull_secrets: Vec::new() }
+    }
+}
+
+/// A scheduler for images on a cluster.
+///
+/// A slot of a service is a Deployment, or a StatefulSet where it has volumes; a task is a Job. What it tells comes from
+/// watches of our own objects, so reading it costs no call; a write is a server-side apply with one field manager, on
+/// condition of the version last observed. The cluster rolls a changed template by itself, also while the platform is
+/// away. Namespaces come from [`KubeTenancy`](crate).
+#[derive(Debug)]
+pub struct KubeScheduler {
+    connection: Connection,
+    secrets: Arc<dyn SecretStore>,
+    config: SchedulerConfig,
+    cache: Arc<cache::Cache>,
+    fence: Fence,
+    _sync: sync::Sync,
+}
+
+impl KubeScheduler {
+    /// Lists what is there and begins to watch it.
+    ///
+    /// # Errors
+    /// `Unavailable` where the API server cannot be reached, `Denied` where it does not let us list and watch.
+    pub async fn open(
+        connection: Connection,
+        secrets: Arc<dyn SecretStore>,
+        config: SchedulerConfig,
+    ) -> Result<Self> {
+        let cache = Arc::new(cache::Cache::default());
+        let sync = sync::Sync::start(&connection, &cache).await?;
+        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), _sync: sync })
+    }
+}
+
+#[async_trait]
+impl Backend for KubeScheduler {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.connection.check().await
+    }
+}
+
+/// What a cluster can do.
+fn capabilities() -> SchedulerCapabilities {
+    let mut capabilities = SchedulerCapabilities::new(&["image"]);
+    capabilities.volumes = true;
+    capabilities.fenced = true;
+    capabilities.limits = true;
+    capabilities.native_rolling = true;
+    capabilities
+}
+
+#[async_trait]
+impl Scheduler for KubeScheduler {
+    fn capabilities(&self) -> SchedulerCapabilities {
+        capabilities()
+    }
+
+    async fn apply(&self, scope: &Scope, workload: &Workload) -> Result<Digest> {
+        self.fence.admit(scope)?;
+        capabilities().admit(workload)?;
+        let secret = self.write_secret(scope, workload).await?;
+        let own = self.cache.instances(&workload.key).into_iter();
+        self.retire(own.filter(|instance| workload.retire.contains(&instance.status.id))).await?;
+        // Others were asked in between: somebody else may lead by now.
+        self.fence.admit(scope)?;
+        self.write(workload, scope.epoch(), secret.as_deref()).await?;
+        Ok(workload.digest())
+    }
+
+    async fn list(&self, scope: &Scope, selector: &Selector) -> Result<Vec<WorkloadStatus>> {
+        self.fence.see(scope);
+        Ok(self.cache.list(&selector.resource()))
+    }
+
+    async fn watch(&self, scope: &Scope) -> Result<Hints> {
+        self.fence.see(scope);
+        Ok(self.cache.feed.hints(scope))
+    }
+
+    async fn remove(&self, scope: &Scope, key: &WorkloadKey) -> Result<()> {
+        self.fence.admit(scope)?;
+        self.delete(key, scope.epoch()).await
+    }
+}

@@ -1,0 +1,97 @@
+use paas_core::model::{
+    AppId, Digest, EnvironmentId, InstanceId, RevisionNumber, Role, ServiceId, Slot, TenantId, Timestamp,
+};
+
+use super::*;
+
+fn key() -> WorkloadKey {
+    WorkloadKey::new(
+        TenantId::new("t-1").unwrap(),
+        EnvironmentId::new("e-1").unwrap(),
+        AppId::new("a-1").unwrap(),
+        ServiceId::new("s-1").unwrap(),
+        Role::Slot(Slot::Blue),
+    )
+}
+
+fn owner(uid: &str, version: u64) -> Owner {
+    Owner {
+        kind: Kind::Deployment,
+        key: key(),
+        uid: uid.into(),
+        version,
+        applied: Some(Digest::of(&version)),
+        epoch: None,
+        revisions: vec![(Digest::of(&"template"), RevisionNumber(4))],
+        changed_by: None,
+        ending: false,
+    }
+}
+
+fn pod(uid: &str, version: u64) -> Instance {
+    let id = InstanceId::new(uid).unwrap();
+    let digest = Digest::of(&"template");
+    let mut status = InstanceStatus::new(id, 0, RevisionNumber(0), digest, Timestamp(version));
+    status.state = InstanceState::Ready;
+    let (namespace, pod) = ("room".into(), uid.into());
+    Instance { key: key(), namespace, pod, uid: uid.into(), version, index: None, status }
+}
+
+fn seen(cache: &Cache) -> Option<WorkloadStatus> {
+    cache.list(&Resource::Platform).pop()
+}
+
+#[test]
+fn what_is_older_than_what_is_known_changes_nothing() {
+    let cache = Cache::default();
+    cache.put_owner(owner("d-1", 7));
+    cache.put_owner(owner("d-1", 6));
+    assert_eq!(seen(&cache).unwrap().applied, Some(Digest::of(&7_u64)));
+}
+
+#[test]
+fn an_instance_keeps_its_ordinal_while_it_lives() {
+    let cache = Cache::default();
+    cache.put_owner(owner("d-1", 1));
+    for (uid, version) in [("p-a", 2), ("p-b", 3), ("p-c", 4)] {
+        cache.put_instance(pod(uid, version));
+    }
+    cache.remove("p-b");
+    cache.put_instance(pod("p-d", 5));
+    cache.put_instance(pod("p-c", 6));
+    let instances = seen(&cache).unwrap().instances;
+    let ordinals: Vec<_> = instances.iter().map(|i| (i.id.as_str(), i.ordinal, i.revision.0)).collect();
+    assert_eq!(ordinals, [("p-a", 0, 4), ("p-d", 1, 4), ("p-c", 2, 4)]);
+}
+
+#[test]
+fn what_we_deleted_stays_deleted_whatever_is_still_told_of_it() {
+    let cache = Cache::default();
+    cache.put_owner(owner("d-1", 1));
+    cache.put_instance(pod("p-a", 2));
+    cache.ending("d-1");
+    cache.put_owner(owner("d-1", 3));
+    let status = seen(&cache).unwrap();
+    assert_eq!((status.applied, status.instances[0].state), (None, InstanceState::Stopping));
+    // Another one of the same name is another one.
+    cache.put_owner(owner("d-2", 5));
+    cache.remove("d-1");
+    assert_eq!(seen(&cache).unwrap().applied, Some(Digest::of(&5_u64)));
+    cache.remove("d-2");
+    cache.remove("p-a");
+    assert_eq!(seen(&cache), None);
+}
+
+#[test]
+fn a_complete_list_drops_what_it_lacks_and_is_not_newer() {
+    let cache = Cache::default();
+    cache.put_owner(owner("d-1", 1));
+    cache.put_instance(pod("p-a", 2));
+    cache.put_instance(pod("p-b", 9));
+    cache.keep_instances(&HashSet::new(), 5);
+    assert_eq!(seen(&cache).unwrap().instances.len(), 1);
+    cache.keep_owners(Kind::Job, &HashSet::new(), 5);
+    assert!(seen(&cache).unwrap().applied.is_some());
+    cache.keep_owners(Kind::Deployment, &HashSet::new(), 5);
+    assert_eq!(seen(&cache).unwrap().applied, None);
+}

@@ -1,0 +1,134 @@
+//! What runs a workload's pods, as far as it must be known: its metadata.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::ObjectMeta;
+use paas_core::model::{Digest, Epoch, RevisionNumber, WorkloadKey};
+
+use super::manifest::{APPLIED, EPOCH, REVISIONS};
+use crate::label;
+
+/// The kinds of objects that run pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Deployment,
+    StatefulSet,
+    Job,
+}
+
+impl Kind {
+    /// The version of its API, and its name there.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Deployment => ("apps/v1", "Deployment"),
+            Self::StatefulSet => ("apps/v1", "StatefulSet"),
+            Self::Job => ("batch/v1", "Job"),
+        }
+    }
+}
+
+/// An object that runs a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) kind: Kind,
+    pub(super) key: WorkloadKey,
+    pub(super) uid: String,
+    pub(super) version: u64,
+    pub(super) applied: Option<Digest>,
+    pub(super) epoch: Option<Epoch>,
+    /// Which revision each template belongs to, newest last.
+    pub(super) revisions: Vec<(Digest, RevisionNumber)>,
+    /// Who else has changed what we decide.
+    pub(super) changed_by: Option<String>,
+    /// It is on its way out.
+    pub(super) ending: bool,
+}
+
+impl Owner {
+    pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
+        let key = label::workload(meta.labels.as_ref()?)?;
+        let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
+        let digest = |text: &String| serde_json::from_value(text.as_str().into()).ok();
+        Some(Self {
+            kind,
+            key,
+            uid: meta.uid.clone()?,
+            version: meta.resource_version.as_ref()?.parse().ok()?,
+            applied: note(APPLIED).and_then(digest),
+            epoch: note(EPOCH).and_then(|text| text.parse().ok()).map(Epoch),
+            revisions: note(REVISIONS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            changed_by: meta.managed_fields.iter().flatten().find_map(changed_by),
+            ending: meta.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// The digest of the workload that was applied last; `None` where somebody has changed it since.
+    pub(super) fn applied(&self) -> Option<&Digest> {
+        self.applied.as_ref().filter(|_| self.changed_by.is_none() && !self.ending)
+    }
+
+    /// The revision of pods made from a template: of one that is not remembered, the oldest that is.
+    pub(super) fn revision(&self, template: &Digest) -> Option<RevisionNumber> {
+        let own = self.revisions.iter().find(|(digest, _)| digest == template);
+        own.or_else(|| self.revisions.first()).map(|(_, revision)| *revision)
+    }
+}
+
+/// Who holds fields of the spec and is not us: the cluster's own controllers hold the status and annotations, and an
+/// autoscaler goes through a sub-resource.
+fn changed_by(entry: &ManagedFieldsEntry) -> Option<String> {
+    let manager = entry.manager.as_deref().unwrap_or_default();
+    let of_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some());
+    let direct = entry.subresource.as_deref().unwrap_or_default().is_empty();
+    (of_spec && direct && manager != label::MANAGER).then(|| manager.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn meta(managed: &serde_json::Value) -> ObjectMeta {
+        serde_json::from_value(json!({
+            "uid": "u-1",
+            "resourceVersion": "7",
+            "labels": {
+                label::TENANT: "t-1", label::ENVIRONMENT: "e-1", label::APP: "a-1", label::SERVICE: "s-1",
+                label::SLOT: "blue",
+            },
+            "annotations": { APPLIED: "digest", EPOCH: "3", REVISIONS: r#"[["old",1],["new",2]]"# },
+            "managedFields": managed,
+        }))
+        .unwrap()
+    }
+
+    fn managed(manager: &str, subresource: &str, fields: &serde_json::Value) -> serde_json::Value {
+        json!({ "manager": manager, "operation": "Update", "subresource": subresource, "fieldsV1": fields })
+    }
+
+    #[test]
+    fn metadata_tell_what_was_applied() {
+        let ours = managed(label::MANAGER, "", &json!({ "f:spec": { "f:replicas": {} } }));
+        let controller = managed("kube-controller-manager", "status", &json!({ "f:status": {} }));
+        let owner = Owner::of(Kind::Deployment, &meta(&json!([ours, controller]))).unwrap();
+        assert_eq!(owner.applied().map(Digest::as_str), Some("digest"));
+        assert_eq!((owner.epoch, owner.version), (Some(Epoch(3)), 7));
+        let revision = |text: &str| owner.revision(&serde_json::from_value(json!(text)).unwrap());
+        assert_eq!(revision("new"), Some(RevisionNumber(2)));
+        assert_eq!(revision("forgotten"), Some(RevisionNumber(1)));
+    }
+
+    #[test]
+    fn what_somebody_else_has_changed_counts_as_not_applied() {
+        let theirs = managed("kubectl-edit", "", &json!({ "f:spec": { "f:replicas": {} } }));
+        let owner = Owner::of(Kind::Deployment, &meta(&json!([theirs]))).unwrap();
+        assert_eq!((owner.applied(), owner.changed_by.as_deref()), (None, Some("kubectl-edit")));
+        let scaler = managed("kube-controller-manager", "scale", &json!({ "f:spec": { "f:replicas": {} } }));
+        assert!(Owner::of(Kind::Deployment, &meta(&json!([scaler]))).unwrap().applied().is_some());
+    }
+
+    #[test]
+    fn what_is_not_marked_is_not_ours() {
+        assert_eq!(Owner::of(Kind::Job, &ObjectMeta::default()), None);
+    }
+}

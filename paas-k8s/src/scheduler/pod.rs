@@ -1,0 +1,176 @@
+//! What a pod says of an instance.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use paas_core::model::{
+    Digest, Endpoint, Exit, InstanceId, InstanceState, InstanceStatus, RevisionNumber, Role, Timestamp,
+    WorkloadKey,
+};
+
+use super::manifest::{CONTAINER, TEMPLATE};
+use crate::label;
+
+/// How many of its last lines an instance that ended is remembered by.
+const LAST_LINES: usize = 20;
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Instance {
+    pub(super) key: WorkloadKey,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) uid: String,
+    pub(super) version: u64,
+    /// The ordinal that the cluster gives; instances of a Deployment have none there.
+    pub(super) index: Option<u32>,
+    /// Its revision and ordinal are set by whoever knows the others.
+    pub(super) status: InstanceStatus,
+}
+
+impl Instance {
+    /// The instance of a pod of ours, unless another pod has taken its place.
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
+        let meta = &pod.metadata;
+        let labels = meta.labels.as_ref()?;
+        let key = label::workload(labels)?;
+        let name = meta.name.clone()?;
+        let uid = meta.uid.clone()?;
+        let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
+        let template: Digest = serde_json::from_value(note(TEMPLATE)?.as_str().into()).ok()?;
+        let index = match &key.role {
+            Role::Task(_) => Some(0),
+            Role::Slot(_) => labels.get("apps.kubernetes.io/pod-index").and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        let in_place = matches!(key.role, Role::Slot(_)) && index.is_some();
+        // The pods of a StatefulSet follow each other under one name.
+        let id = if in_place { format!("{name}-{}", uid.get(..8)?) } else { name.clone() };
+        let id = InstanceId::new(id).ok()?;
+        let started = meta.creation_timestamp.as_ref().map(at).unwrap_or_default();
+        let mut status = InstanceStatus::new(id, index.unwrap_or(0), RevisionNumber(0), template, started);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(key.role, Role::Slot(_)) && index.is_none() && phase == Some("Failed") {
+            return None;
+        }
+        describe(pod, &key, &mut status);
+        let version = meta.resource_version.as_ref()?.parse().ok()?;
+        Some(Self { key, namespace: meta.namespace.clone()?, pod: name, uid, version, index, status })
+    }
+}
+
+fn at(time: &Time) -> Timestamp {
+    Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
+}
+
+fn describe(pod: &Pod, key: &WorkloadKey, instance: &mut InstanceStatus) {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let container = containers.iter().find(|container| container.name == CONTAINER);
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    instance.restarts = container.map_or(0, |container| u32::try_from(container.restart_count).unwrap_or(0));
+    instance.last_exit = container.and_then(last_exit);
+    instance.endpoint = endpoint(pod, key, &instance.id);
+    instance.state = state(pod, container, conditions);
+    instance.message = message(pod, container, conditions);
+}
+
+fn condition<'a>(conditions: &'a [PodCondition], name: &str) -> Option<&'a PodCondition> {
+    conditions.iter().find(|condition| condition.type_ == name)
+}
+
+fn is_true(conditions: &[PodCondition], name: &str) -> bool {
+    condition(conditions, name).is_some_and(|condition| condition.status == "True")
+}
+
+fn state(pod: &Pod, container: Option<&ContainerStatus>, conditions: &[PodCondition]) -> InstanceState {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return InstanceState::Exited;
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return InstanceState::Stopping;
+    }
+    let state = container.and_then(|container| container.state.as_ref());
+    match state {
+        Some(ContainerState { terminated: Some(_), .. }) => InstanceState::BackingOff,
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let begins = matches!(reason, "" | "ContainerCreating" | "PodInitializing");
+            if begins { InstanceState::Starting } else { InstanceState::BackingOff }
+        }
+        _ if is_true(conditions, "Ready") => InstanceState::Ready,
+        Some(ContainerState { running: Some(running), .. }) => {
+            // It was not ready when it was started; a change after that was away from ready.
+            let since = condition(conditions, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
+            let was_ready =
+                since.zip(running.started_at.as_ref()).is_some_and(|(since, start)| since.0 > start.0);
+            if was_ready { InstanceState::Unready } else { InstanceState::Starting }
+        }
+        _ => InstanceState::Starting,
+    }
+}
+
+/// What a person should know.
+fn message(pod: &Pod, container: Option<&ContainerStatus>, conditions: &[PodCondition]) -> Option<String> {
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let waiting = container.and_then(|container| container.state.as_ref()?.waiting.as_ref());
+    if let Some(waiting) = waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        // The pause before the next start says nothing that the exit does not.
+        if !matches!(reason, "" | "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") {
+            let why = text(&waiting.message).map_or_else(String::new, |why| format!(": {why}"));
+            return Some(format!("{reason}{why}"));
+        }
+    }
+    if let Some(scheduled) = condition(conditions, "PodScheduled")
+        && scheduled.status == "False"
+    {
+        return text(&scheduled.message).map(|why| format!("no node takes it: {why}"));
+    }
+    let status = pod.status.as_ref()?;
+    let why = text(&status.message)?;
+    Some(text(&status.reason).map_or_else(|| why.clone(), |reason| format!("{reason}: {why}")))
+}
+
+fn endpoint(pod: &Pod, key: &WorkloadKey, instance: &InstanceId) -> Option<Endpoint> {
+    let Role::Slot(slot) = key.role else { return None };
+    let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == CONTAINER)?;
+    let port = container.ports.as_ref()?.first()?.container_port;
+    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let address = SocketAddr::new(ip, u16::try_from(port).ok()?);
+    Some(Endpoint { instance: instance.clone(), slot, address })
+}
+
+fn last_exit(container: &ContainerStatus) -> Option<Exit> {
+    let terminated =
+        |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+    terminated(&container.state).or_else(|| terminated(&container.last_state)).map(|ended| exit(&ended))
+}
+
+fn exit(ended: &ContainerStateTerminated) -> Exit {
+    let when = ended.finished_at.as_ref().map(at).unwrap_or_default();
+    let mut exit = Exit::with_code(ended.exit_code, when);
+    exit.signal = ended.signal;
+    let message = ended.message.as_deref().unwrap_or_default();
+    match ended.reason.as_deref() {
+        Some("OOMKilled") => exit.reason = Some("it ran out of the memory that its limit allows".into()),
+        Some(
+            reason @ ("ContainerCannotRun" | "StartError" | "DeadlineExceeded" | "ContainerStatusUnknown"),
+        ) => {
+            exit.reason = Some(format!("{reason}: {message}"));
+            return exit;
+        }
+        _ => {}
+    }
+    let lines: Vec<&str> = message.lines().collect();
+    exit.last_lines =
+        lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
+    exit
+}
+
+#[cfg(test)]
+mod tests;
