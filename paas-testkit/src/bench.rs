@@ -38,6 +38,11 @@ pub trait Fixture: Send + Sync + 'static {
         self.open()
     }
 
+    /// Takes away what a case has left where others would be in its way. Called once, however the case ended.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// How time passes.
     fn pace(&self) -> Pace {
         Pace::Paused

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Failed, Trial};
 use paas_core::{Error, Result};
@@ -191,10 +193,12 @@ fn prove<F: ?Sized + Fixture>(
 ) -> Result<()> {
     let pace = make().pace();
     within(pace, async {
-        let bench = Bench::open(make(), wrap).await?;
-        tokio::time::timeout(LONGEST, run(bench))
-            .await
-            .map_err(|_| Error::internal("the case does not end").with("seconds", LONGEST.as_secs()))?
+        let fixture = make();
+        let bench = Bench::open(Arc::clone(&fixture), wrap).await?;
+        let case = AssertUnwindSafe(tokio::time::timeout(LONGEST, run(bench))).catch_unwind().await;
+        fixture.close().await;
+        let endless = |_| Error::internal("the case does not end").with("seconds", LONGEST.as_secs());
+        case.unwrap_or_else(|panic| resume_unwind(panic)).map_err(endless)?
     })
 }
 

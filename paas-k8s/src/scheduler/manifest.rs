@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paas_core::model::{
-    Check, Command, Digest, Epoch, Limits, Mount, Probe, RevisionNumber, Source, Template, Workload,
+    Check, Command, Digest, Limits, Mount, Probe, RevisionNumber, Source, Template, Workload,
 };
 use paas_core::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -14,8 +14,6 @@ use crate::label;
 
 /// The digest of the workload that was applied last.
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
-/// The term of the leader that applied it.
-pub(super) const EPOCH: &str = "paas-sdk.dev/epoch";
 /// Which revision each template belongs to, newest last.
 pub(super) const REVISIONS: &str = "paas-sdk.dev/revisions";
 /// The digest of the template that a pod was made from.
@@ -52,7 +50,6 @@ pub(super) struct Context<'a> {
     pub(super) secret: Option<&'a str>,
     /// What runs it already.
     pub(super) known: Option<&'a Owner>,
-    pub(super) epoch: Option<Epoch>,
 }
 
 /// The object that runs a workload.
@@ -97,17 +94,16 @@ pub(super) fn owner(workload: &Workload, context: &Context<'_>) -> Result<Value>
     if let (Some(replicas), true) = (workload.replicas, kind(workload) != Kind::Job) {
         set("replicas", json!(replicas));
     }
-    let mut metadata = json!({
+    let metadata = json!({
         "name": name,
         "namespace": namespace(workload, context.platform),
         "labels": labels,
         "annotations": annotations(workload, context),
     });
-    if let Some(known) = context.known {
-        metadata["resourceVersion"] = json!(known.version.to_string());
-    }
-    let (api_version, kind) = kind(workload).words();
-    Ok(json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec }))
+    let resource = kind(workload).resource();
+    Ok(
+        json!({ "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec }),
+    )
 }
 
 pub(super) fn namespace(workload: &Workload, platform: &str) -> String {
@@ -135,16 +131,12 @@ pub(super) fn budget(workload: &Workload, platform: &str) -> Value {
 }
 
 fn annotations(workload: &Workload, context: &Context<'_>) -> BTreeMap<&'static str, String> {
-    let mut annotations = BTreeMap::from([
+    BTreeMap::from([
         (APPLIED, workload.digest().to_string()),
         (REVISIONS, revisions(workload, context.known).to_string()),
         ("paas-sdk.dev/app-name", workload.labels.app.to_string()),
         ("paas-sdk.dev/service-name", workload.labels.service.to_string()),
-    ]);
-    // A write without a term leaves the bar where it is.
-    let epoch = context.epoch.max(context.known.and_then(|known| known.epoch));
-    annotations.extend(epoch.map(|epoch| (EPOCH, epoch.0.to_string())));
-    annotations
+    ])
 }
 
 /// Pods tell their template only: the revision is a label of it, and a new number alone must not replace them.

@@ -1,10 +1,12 @@
 //! What runs a workload's pods, as far as it must be known: its metadata.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::ObjectMeta;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{ApiResource, ObjectMeta};
 use paas_core::model::{Digest, Epoch, RevisionNumber, WorkloadKey};
 
-use super::manifest::{APPLIED, EPOCH, REVISIONS};
+use super::manifest::{APPLIED, REVISIONS};
+use crate::apply::{self, Known};
 use crate::label;
 
 /// The kinds of objects that run pods.
@@ -16,12 +18,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The version of its API, and its name there.
-    pub(super) fn words(self) -> (&'static str, &'static str) {
+    /// How it is named to the API server.
+    pub(super) fn resource(self) -> ApiResource {
         match self {
-            Self::Deployment => ("apps/v1", "Deployment"),
-            Self::StatefulSet => ("apps/v1", "StatefulSet"),
-            Self::Job => ("batch/v1", "Job"),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+            Self::Job => ApiResource::erase::<Job>(&()),
         }
     }
 }
@@ -54,9 +56,9 @@ impl Owner {
             uid: meta.uid.clone()?,
             version: meta.resource_version.as_ref()?.parse().ok()?,
             applied: note(APPLIED).and_then(digest),
-            epoch: note(EPOCH).and_then(|text| text.parse().ok()).map(Epoch),
+            epoch: apply::epoch(meta),
             revisions: note(REVISIONS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
-            changed_by: meta.managed_fields.iter().flatten().find_map(changed_by),
+            changed_by: apply::changed_by(meta),
             ending: meta.deletion_timestamp.is_some(),
         })
     }
@@ -73,13 +75,18 @@ impl Owner {
     }
 }
 
-/// Who holds fields of the spec and is not us: the cluster's own controllers hold the status and annotations, and an
-/// autoscaler goes through a sub-resource.
-fn changed_by(entry: &ManagedFieldsEntry) -> Option<String> {
-    let manager = entry.manager.as_deref().unwrap_or_default();
-    let of_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some());
-    let direct = entry.subresource.as_deref().unwrap_or_default().is_empty();
-    (of_spec && direct && manager != label::MANAGER).then(|| manager.to_owned())
+impl Known for Owner {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::apply::EPOCH;
 
     fn meta(managed: &serde_json::Value) -> ObjectMeta {
         serde_json::from_value(json!({

@@ -1,0 +1,185 @@
+//! Writes of single objects: on condition of what was last observed, in a term that is not over.
+
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions};
+use kube::core::Status;
+use paas_core::model::Epoch;
+use paas_core::{Error, ErrorKind, Result};
+use serde_json::{Value, json};
+
+use crate::error::failed;
+use crate::{Connection, label};
+
+/// The term of the leader that wrote an object last.
+pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";
+
+/// How often a write is tried again on what somebody else wrote in between.
+const TRIES: u32 = 8;
+
+/// What is known of an object, as far as writes depend on it.
+pub(crate) trait Known: Sized {
+    fn version(&self) -> u64;
+    fn uid(&self) -> &str;
+    fn epoch(&self) -> Option<Epoch>;
+}
+
+/// The term that an object was written in.
+pub(crate) fn epoch(meta: &ObjectMeta) -> Option<Epoch> {
+    meta.annotations.as_ref()?.get(EPOCH)?.parse().ok().map(Epoch)
+}
+
+/// Who else holds fields of the spec: the cluster's own controllers hold the status and annotations, and an autoscaler
+/// goes through a sub-resource.
+pub(crate) fn changed_by(meta: &ObjectMeta) -> Option<String> {
+    meta.managed_fields.iter().flatten().find_map(|entry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        let of_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some());
+        let direct = entry.subresource.as_deref().unwrap_or_default().is_empty();
+        (of_spec && direct && manager != label::MANAGER).then(|| manager.to_owned())
+    })
+}
+
+/// One object, by its name.
+pub(crate) struct Place {
+    api: Api<DynamicObject>,
+    name: String,
+}
+
+/// Why an apply did not happen.
+enum Refused {
+    /// Somebody else holds these fields.
+    Held(String),
+    /// It is not as it was observed.
+    Stale,
+    Other(Error),
+}
+
+impl Place {
+    pub(crate) fn new(connection: &Connection, kind: &ApiResource, namespace: &str, name: &str) -> Self {
+        Self { api: connection.dynamic(kind, namespace), name: name.to_owned() }
+    }
+
+    /// Makes it what `render` gives for what is known of it, and gives what `read` makes of the result. Fields that
+    /// somebody else has changed are put back, and told of.
+    pub(crate) async fn apply<K: Known>(
+        &self,
+        mut known: Option<K>,
+        epoch: Option<Epoch>,
+        read: impl Fn(&ObjectMeta) -> Option<K>,
+        render: impl Fn(Option<&K>) -> Result<Value>,
+    ) -> Result<K> {
+        let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| self.unreadable());
+        let mut force = false;
+        for _ in 0..TRIES {
+            admit(epoch, known.as_ref())?;
+            let mut object = render(known.as_ref())?;
+            if let Some(known) = &known {
+                object["metadata"]["resourceVersion"] = json!(known.version().to_string());
+            }
+            // A write without a term leaves the bar where it is.
+            if let Some(term) = epoch.max(known.as_ref().and_then(Known::epoch)) {
+                object["metadata"]["annotations"][EPOCH] = json!(term.0.to_string());
+            }
+            match self.patch(&object, force, known.is_some()).await {
+                Ok(meta) => return read(&meta),
+                Err(Refused::Held(fields)) => {
+                    tracing::warn!(
+                        name = self.name,
+                        fields,
+                        "somebody else has changed what the platform decides; it is put back"
+                    );
+                    force = true;
+                }
+                Err(Refused::Stale) => known = self.look().await?.map(|meta| read(&meta)).transpose()?,
+                Err(Refused::Other(error)) => return Err(error),
+            }
+        }
+        Err(self.contended())
+    }
+
+    /// Deletes it, as long as it is the one that is known. What is missing is deleted.
+    pub(crate) async fn delete<K: Known>(
+        &self,
+        mut known: K,
+        epoch: Option<Epoch>,
+        read: impl Fn(&ObjectMeta) -> Option<K>,
+    ) -> Result<()> {
+        for _ in 0..TRIES {
+            admit(epoch, Some(&known))?;
+            let preconditions = Preconditions {
+                uid: Some(known.uid().to_owned()),
+                resource_version: Some(known.version().to_string()),
+            };
+            let params = DeleteParams::background().preconditions(preconditions);
+            match gone(self.api.delete(&self.name, &params).await, "delete") {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                outcome => return outcome,
+            }
+            match self.look().await? {
+                Some(meta) if meta.uid.as_deref() == Some(known.uid()) => {
+                    known = read(&meta).ok_or_else(|| self.unreadable())?;
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(self.contended())
+    }
+
+    async fn look(&self) -> Result<Option<ObjectMeta>> {
+        let found = self.api.get_metadata_opt(&self.name).await;
+        Ok(found.map_err(|cause| failed(cause, "read").with("name", &self.name))?.map(|found| found.metadata))
+    }
+
+    /// Applies with our one field manager; fields of others are taken only where `force` says so.
+    async fn patch(&self, object: &Value, force: bool, is_conditional: bool) -> Result<ObjectMeta, Refused> {
+        let mut params = PatchParams::apply(label::MANAGER).validation_strict();
+        params.force = force;
+        match self.api.patch(&self.name, &params, &Patch::Apply(object)).await {
+            Ok(written) => Ok(written.metadata),
+            // That it is missing is news where it was observed.
+            Err(kube::Error::Api(status)) if status.code == 409 || (status.code == 404 && is_conditional) => {
+                Err(held(&status).map_or(Refused::Stale, Refused::Held))
+            }
+            Err(cause) => Err(Refused::Other(failed(cause, "apply").with("name", &self.name))),
+        }
+    }
+
+    fn unreadable(&self) -> Error {
+        Error::internal("the API server's answer lacks what we have written").with("name", &self.name)
+    }
+
+    fn contended(&self) -> Error {
+        Error::conflict("somebody else keeps changing it").with("name", &self.name)
+    }
+}
+
+/// Refuses to write over what a later leader has written.
+fn admit<K: Known>(own: Option<Epoch>, known: Option<&K>) -> Result<()> {
+    match (own, known.and_then(Known::epoch)) {
+        (Some(own), Some(later)) if own < later => {
+            Err(Error::conflict("a leader of a later term has written")
+                .with("epoch", own)
+                .with("seen", later))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A delete of what is missing is done.
+pub(crate) fn gone<T>(outcome: kube::Result<T>, what: &'static str) -> Result<()> {
+    match outcome.map_err(|cause| failed(cause, what)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The fields that others hold, where a conflict is about them.
+fn held(status: &Status) -> Option<String> {
+    let causes = &status.details.as_ref()?.causes;
+    let fields: Vec<&str> = causes
+        .iter()
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| cause.field.as_str())
+        .collect();
+    (!fields.is_empty()).then(|| fields.join(", "))
+}
