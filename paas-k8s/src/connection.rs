@@ -158,6 +158,11 @@ impl Connection {
         Api::namespaced_with(self.client.clone(), namespace, kind)
     }
 
+    /// Objects of a kind that is named at run time, of every namespace.
+    pub(crate) fn all_dynamic(&self, kind: &ApiResource) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), kind)
+    }
+
     /// Objects of every namespace; whoever lists them selects ours by their labels.
     pub(crate) fn all<K>(&self) -> Api<K>
     where

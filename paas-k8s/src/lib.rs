@@ -8,12 +8,15 @@
 mod apply;
 mod connection;
 mod error;
+mod follow;
 mod label;
+mod router;
 mod scheduler;
 mod state;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
 pub use label::namespace;
+pub use router::{GatewayRouter, RouterConfig};
 pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use state::KubeStateStore;

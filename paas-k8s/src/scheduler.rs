@@ -10,6 +10,7 @@ use paas_core::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
 use paas_core::port::{Backend, Hints, Scheduler, SchedulerCapabilities, SecretStore, Selector};
 
 use crate::Connection;
+use crate::follow::Follower;
 
 mod cache;
 mod manifest;
@@ -49,7 +50,7 @@ pub struct KubeScheduler {
     config: SchedulerConfig,
     cache: Arc<cache::Cache>,
     fence: Fence,
-    _sync: sync::Sync,
+    _followers: Vec<Follower>,
 }
 
 impl KubeScheduler {
@@ -63,8 +64,8 @@ impl KubeScheduler {
         config: SchedulerConfig,
     ) -> Result<Self> {
         let cache = Arc::new(cache::Cache::default());
-        let sync = sync::Sync::start(&connection, &cache).await?;
-        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), _sync: sync })
+        let followers = sync::follow(&connection, &cache).await?;
+        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), _followers: followers })
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Metadata<K>(pub(crate) Api<K>);
 #[async_trait]
 impl<K> Source for Objects<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     type Object = K;
 

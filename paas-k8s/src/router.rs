@@ -1,0 +1,162 @@
+//! Brings requests to pods.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{DynamicObject, ObjectMeta};
+use paas_core::backend::Fence;
+use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, SlotTraffic};
+use paas_core::port::{Backend, Hints, Router, RouterCapabilities, Selector};
+use paas_core::{Error, Result};
+use std::sync::Arc;
+
+use crate::Connection;
+use crate::apply::Place;
+use crate::follow::Follower;
+use crate::watch::{Metadata, Objects};
+use manifest::{Kind, Rendered};
+use table::{Object, Table};
+
+mod manifest;
+mod table;
+
+/// How services are published.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RouterConfig {
+    /// The Gateway that domains are published on: its namespace and its name. It must let routes of all namespaces
+    /// attach. Without one, a service with a domain is refused.
+    pub gateway: Option<(String, String)>,
+}
+
+impl RouterConfig {
+    /// Publishes domains on this Gateway.
+    #[must_use]
+    pub fn gateway(mut self, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        self.gateway = Some((namespace.into(), name.into()));
+        self
+    }
+}
+
+/// A router of Services, and of HTTPRoutes of the Gateway API for domains.
+///
+/// Each service has a Service that is its address for ever, and one for each slot. Which pods stand behind them follows
+/// from their labels and their readiness, so it goes on while the platform is away: a route that differs in its endpoints
+/// only costs no call. Calls to a service's own address follow the slot with the greater weight.
+#[derive(Debug)]
+pub struct GatewayRouter {
+    connection: Connection,
+    config: RouterConfig,
+    table: Arc<Table>,
+    fence: Fence,
+    _followers: Vec<Follower>,
+}
+
+impl GatewayRouter {
+    /// Lists what is there and begins to watch it.
+    ///
+    /// # Errors
+    /// `Unavailable` where the API server cannot be reached or, with a Gateway, does not know the Gateway API; `Denied`
+    /// where it does not let us list and watch.
+    pub async fn open(connection: Connection, config: RouterConfig) -> Result<Self> {
+        let table = Arc::new(Table::default());
+        let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
+        let services = Metadata(connection.all::<Service>());
+        let mut followers =
+            vec![Follower::start(services, table::Shelf::new(&table, Kind::Service), &selector).await?];
+        if config.gateway.is_some() {
+            let routes = Objects::<DynamicObject>(connection.all_dynamic(&Kind::HttpRoute.resource()));
+            let shelf = table::Shelf::new(&table, Kind::HttpRoute);
+            followers.push(Follower::start(routes, shelf, &selector).await?);
+        }
+        Ok(Self { connection, config, table, fence: Fence::default(), _followers: followers })
+    }
+
+    async fn write(&self, rendered: &Rendered, known: Option<Object>, epoch: Option<Epoch>) -> Result<()> {
+        let (kind, namespace) = (rendered.kind, &rendered.namespace);
+        let place = Place::new(&self.connection, &kind.resource(), namespace, &rendered.name);
+        let read = |meta: &ObjectMeta| Object::of(kind, meta);
+        let written = place.apply(known, epoch, read, |_| Ok(rendered.object.clone())).await?;
+        self.table.put(written);
+        Ok(())
+    }
+
+    async fn delete(&self, object: Object, epoch: Option<Epoch>) -> Result<()> {
+        let (kind, uid) = (object.kind, object.uid.clone());
+        let place = Place::new(&self.connection, &kind.resource(), &object.namespace, &object.name);
+        place.delete(object, epoch, |meta| Object::of(kind, meta)).await?;
+        self.table.ending(&uid);
+        Ok(())
+    }
+}
+
+fn capabilities(config: &RouterConfig) -> RouterCapabilities {
+    let mut capabilities = RouterCapabilities::none();
+    capabilities.headers = config.gateway.is_some();
+    capabilities.fenced = true;
+    capabilities
+}
+
+#[async_trait]
+impl Backend for GatewayRouter {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.connection.check().await
+    }
+}
+
+#[async_trait]
+impl Router for GatewayRouter {
+    fn capabilities(&self) -> RouterCapabilities {
+        capabilities(&self.config)
+    }
+
+    async fn apply(&self, scope: &Scope, route: &Route) -> Result<Address> {
+        self.fence.admit(scope)?;
+        manifest::check(route, self.config.gateway.is_some())?;
+        self.table.admit(route)?;
+        let wanted = manifest::render(self.connection.platform(), self.config.gateway.as_ref(), route);
+        for rendered in &wanted {
+            let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
+            let is_there = known.as_ref().is_some_and(|known| known.is(&rendered.digest));
+            if !is_there {
+                self.write(rendered, known, scope.epoch()).await?;
+            }
+        }
+        for old in self.table.others(&route.service, &wanted) {
+            self.delete(old, scope.epoch()).await?;
+        }
+        let address = manifest::address(self.connection.platform(), route);
+        self.table.hold(route, &wanted, address.clone());
+        Ok(address)
+    }
+
+    async fn observe(&self, scope: &Scope, selector: &Selector) -> Result<Vec<RouteStatus>> {
+        self.fence.see(scope);
+        Ok(self.table.list(&selector.resource()))
+    }
+
+    async fn traffic(&self, scope: &Scope, _: &Resource) -> Result<Vec<SlotTraffic>> {
+        self.fence.see(scope);
+        Err(Error::unsupported("count requests"))
+    }
+
+    async fn watch(&self, scope: &Scope) -> Result<Hints> {
+        self.fence.see(scope);
+        Ok(self.table.feed.hints(scope))
+    }
+
+    async fn remove(&self, scope: &Scope, service: &Resource) -> Result<()> {
+        self.fence.admit(scope)?;
+        let Resource::Service(.., service) = service else {
+            return Err(Error::invalid("a route belongs to a service"));
+        };
+        for object in self.table.others(service, &[]) {
+            self.delete(object, scope.epoch()).await?;
+        }
+        self.table.release(service);
+        Ok(())
+    }
+}

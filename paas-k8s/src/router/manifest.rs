@@ -1,0 +1,203 @@
+//! From a route to the objects that bring requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::api::{ApiResource, GroupVersionKind};
+use paas_core::model::{Address, Digest, Protocol, Route, ServiceId, Slot};
+use paas_core::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::label;
+
+/// Marks what a route is made of.
+pub(super) const ROUTED: &str = "paas-sdk.dev/route";
+/// The digest of the object as we last wrote it.
+pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
+/// The host and path pairs that an object publishes.
+pub(super) const HOSTS: &str = "paas-sdk.dev/hosts";
+/// Where every Service listens; it leads to the port that the pods name `main`.
+const PORT: u16 = 80;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Service,
+    HttpRoute,
+}
+
+impl Kind {
+    pub(super) fn resource(self) -> ApiResource {
+        match self {
+            Self::Service => ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&()),
+            Self::HttpRoute => {
+                ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"))
+            }
+        }
+    }
+}
+
+/// An object as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rendered {
+    pub(super) kind: Kind,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) digest: Digest,
+    pub(super) object: Value,
+}
+
+/// Refuses what no route can be, and what this router cannot do.
+pub(super) fn check(route: &Route, has_gateway: bool) -> Result<()> {
+    let about = |error: Error| Err(error.with("service", &route.service));
+    if route.sticky.is_some() {
+        return about(Error::unsupported("keep a client on its slot"));
+    }
+    if !has_gateway && !route.hosts.is_empty() {
+        return about(Error::unsupported("publish a domain without a gateway"));
+    }
+    if !has_gateway && route.header.is_some() {
+        return about(Error::unsupported("route by header without a gateway"));
+    }
+    let slots: BTreeSet<Slot> = route.slots.iter().map(|slot| slot.slot).collect();
+    if slots.len() < route.slots.len() {
+        return about(Error::invalid("both slots of the route are the same"));
+    }
+    let endpoints: Vec<_> = route.slots.iter().flat_map(|slot| &slot.endpoints).collect();
+    let distinct: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+    if distinct.len() < endpoints.len() {
+        return about(Error::invalid("an endpoint comes twice"));
+    }
+    Ok(())
+}
+
+/// The name of a service's own Service: a name in DNS, which begins with a letter.
+fn service_name(service: &ServiceId) -> String {
+    let name = if service.as_str().starts_with(|first: char| first.is_ascii_digit()) {
+        format!("s-{service}")
+    } else {
+        service.to_string()
+    };
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let short: String = name.chars().take(LONGEST - 9).collect();
+    format!("{}-{}", short.trim_end_matches('-'), label::digest(&name, 8))
+}
+
+/// The slot's Service has six characters more, and 63 are a name in DNS.
+const LONGEST: usize = 57;
+
+fn slot_name(service: &ServiceId, slot: Slot) -> String {
+    format!("{}-{slot}", service_name(service))
+}
+
+fn namespace(platform: &str, route: &Route) -> String {
+    label::namespace(platform, &route.tenant, &route.environment)
+}
+
+/// Where the service is reached, for as long as its route is not removed.
+pub(super) fn address(platform: &str, route: &Route) -> Address {
+    let host = format!("{}.{}.svc", service_name(&route.service), namespace(platform, route));
+    Address::new(host, PORT, route.protocol)
+}
+
+/// The slot that calls to the service's own address go to.
+fn main_slot(route: &Route) -> Slot {
+    let main = route.slots.iter().max_by_key(|slot| (slot.weight, std::cmp::Reverse(slot.slot)));
+    main.map_or(Slot::Blue, |slot| slot.slot)
+}
+
+/// All objects of a route. Its endpoints are not among what they are made from.
+pub(super) fn render(platform: &str, gateway: Option<&(String, String)>, route: &Route) -> Vec<Rendered> {
+    let object = |kind: Kind, name: String, hosts: &[String], spec: Value| {
+        let mut labels = label::ours(platform);
+        for (label, value) in [
+            (label::TENANT, route.tenant.to_string()),
+            (label::ENVIRONMENT, route.environment.to_string()),
+            (label::APP, route.app.to_string()),
+            (label::SERVICE, route.service.to_string()),
+            (ROUTED, "yes".to_owned()),
+        ] {
+            labels.insert(label.to_owned(), value);
+        }
+        let resource = kind.resource();
+        let mut object = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {
+                "name": name,
+                "namespace": namespace(platform, route),
+                "labels": labels,
+                "annotations": { HOSTS: hosts.join(" ") },
+            },
+            "spec": spec,
+        });
+        let digest = Digest::of(&object);
+        object["metadata"]["annotations"][APPLIED] = json!(digest);
+        Rendered { kind, namespace: namespace(platform, route), name, digest, object }
+    };
+    let mut objects: Vec<Rendered> = Slot::BOTH
+        .iter()
+        .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), &[], service(route, *slot)))
+        .collect();
+    objects.push(object(Kind::Service, service_name(&route.service), &[], service(route, main_slot(route))));
+    if let Some(gateway) = gateway {
+        for (path, hosts) in by_path(route) {
+            let name = format!("{}-{}", service_name(&route.service), label::digest(&path, 5));
+            let pairs: Vec<String> = hosts.iter().map(|host| format!("{host}{path}")).collect();
+            objects.push(object(Kind::HttpRoute, name, &pairs, http_route(route, gateway, &hosts, &path)));
+        }
+    }
+    objects
+}
+
+/// A Service of the pods of one slot.
+fn service(route: &Route, slot: Slot) -> Value {
+    let mut port = json!({ "name": "main", "port": PORT, "targetPort": "main", "protocol": "TCP" });
+    if route.protocol == Protocol::Http {
+        port["appProtocol"] = json!("http");
+    }
+    json!({
+        "type": "ClusterIP",
+        "selector": { label::SERVICE: route.service.to_string(), label::SLOT: slot.to_string() },
+        "ports": [port],
+    })
+}
+
+/// The hosts of each path.
+fn by_path(route: &Route) -> BTreeMap<String, Vec<String>> {
+    let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for domain in &route.hosts {
+        paths.entry(domain.path.clone()).or_default().push(domain.host.clone());
+    }
+    paths
+}
+
+fn http_route(route: &Route, (namespace, gateway): &(String, String), hosts: &[String], path: &str) -> Value {
+    let backend = |slot: Slot, weight: u32| json!({ "name": slot_name(&route.service, slot), "port": PORT, "weight": weight });
+    let path = json!({ "type": "PathPrefix", "value": path });
+    let mut rules = Vec::new();
+    if let Some((header, slot)) = &route.header {
+        let header = json!({ "type": "Exact", "name": header.name, "value": header.value });
+        rules.push(json!({
+            "matches": [{ "path": path, "headers": [header] }],
+            "backendRefs": [backend(*slot, 1)],
+        }));
+    }
+    let weighted: Vec<Value> = route
+        .slots
+        .iter()
+        .filter(|slot| slot.weight > 0)
+        .map(|slot| backend(slot.slot, slot.weight))
+        .collect();
+    // Nobody can answer yet: whoever asks is told so by the gateway, and not that there is no such host.
+    let backends = if weighted.is_empty() { vec![backend(main_slot(route), 1)] } else { weighted };
+    rules.push(json!({ "matches": [{ "path": path }], "backendRefs": backends }));
+    json!({
+        "parentRefs": [{ "namespace": namespace, "name": gateway }],
+        "hostnames": hosts,
+        "rules": rules,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use paas_core::model::{AppId, Endpoint, EnvironmentId, InstanceId, RevisionNumber, RouteSlot, TenantId};
+
+use super::*;
+
+fn route(weights: &[(Slot, u32)]) -> Route {
+    let mut route = Route::new(
+        TenantId::new("t-1").unwrap(),
+        EnvironmentId::new("e-1").unwrap(),
+        AppId::new("a-1").unwrap(),
+        ServiceId::new("s-1").unwrap(),
+        Protocol::Http,
+    );
+    route.hosts = vec!["shop.example.com".parse().unwrap(), "www.example.com/shop".parse().unwrap()];
+    let slot = |(slot, weight): &(Slot, u32)| {
+        let (instance, port) = (InstanceId::new(slot.to_string()).unwrap(), 8080 + *weight);
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let endpoints = vec![Endpoint { instance, slot: *slot, address }];
+        RouteSlot { slot: *slot, revision: RevisionNumber(1), weight: *weight, endpoints }
+    };
+    route.slots = weights.iter().map(slot).collect();
+    route
+}
+
+fn gateway() -> (String, String) {
+    ("edge".into(), "public".into())
+}
+
+fn rendered(route: &Route) -> Vec<Rendered> {
+    render("paas", Some(&gateway()), route)
+}
+
+/// All that a route comes to, compared as a whole; `PAAS_BLESS=1` writes it anew.
+#[test]
+fn the_objects_are_as_they_were() {
+    let mut route = route(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]);
+    let header = paas_core::model::HeaderMatch { name: "X-Canary".into(), value: "yes".into() };
+    route.header = Some((header, Slot::Green));
+    let objects: Vec<Value> = rendered(&route).into_iter().map(|it| it.object).collect();
+    let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/router/manifest/golden.json");
+    if std::env::var_os("PAAS_BLESS").is_some() {
+        std::fs::write(golden, &text).unwrap();
+    }
+    assert!(std::fs::read_to_string(golden).unwrap() == text, "PAAS_BLESS=1 writes {golden} anew");
+}
+
+#[test]
+fn other_endpoints_alone_change_nothing() {
+    let before = route(&[(Slot::Blue, 10_000)]);
+    let mut after = before.clone();
+    after.slots[0].endpoints.clear();
+    assert_ne!(before.digest(), after.digest());
+    assert_eq!(rendered(&before), rendered(&after));
+}
+
+#[test]
+fn calls_to_the_service_itself_follow_the_greater_weight() {
+    let selects = |weights: &[(Slot, u32)]| {
+        let objects = rendered(&route(weights));
+        let own = objects.iter().find(|it| it.name == "s-1").unwrap();
+        own.object["spec"]["selector"][label::SLOT].as_str().unwrap().to_owned()
+    };
+    assert_eq!(selects(&[]), "blue");
+    assert_eq!(selects(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]), "blue");
+    assert_eq!(selects(&[(Slot::Blue, 1_000), (Slot::Green, 9_000)]), "green");
+    assert_eq!(selects(&[(Slot::Green, 10_000)]), "green");
+}
+
+#[test]
+fn what_this_router_cannot_do_is_refused() {
+    let mut route = route(&[(Slot::Blue, 10_000)]);
+    check(&route, true).unwrap();
+    assert_eq!(check(&route, false).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
+    route.sticky = Some("cookie".into());
+    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
+    route.sticky = None;
+    route.slots.push(route.slots[0].clone());
+    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+    route.slots[1].slot = Slot::Green;
+    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+}
+
+#[test]
+fn names_are_names_in_dns() {
+    for id in ["s-1", "9", &"s".repeat(63), &"9".repeat(63)] {
+        let id = ServiceId::new(id).unwrap();
+        for name in [service_name(&id), slot_name(&id, Slot::Green)] {
+            assert!(name.len() <= 63 && name.starts_with('s'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The routes there are: what was applied here, and what the cluster has of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::api::ObjectMeta;
+use paas_core::backend::HintFeed;
+use paas_core::model::{
+    Address, AppId, Digest, EnvironmentId, Epoch, InstanceId, Resource, Route, RouteStatus, ServiceId,
+    TenantId,
+};
+use paas_core::{Error, Result};
+
+use super::manifest::{APPLIED, HOSTS, Kind, Rendered};
+use crate::apply::{self, Known};
+use crate::follow;
+use crate::label;
+
+/// How many hints wait for a reader that is behind.
+const HINTS: usize = 4_096;
+
+/// An object that a route is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Object {
+    pub(super) kind: Kind,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    version: u64,
+    owner: (TenantId, EnvironmentId, AppId, ServiceId),
+    digest: Option<Digest>,
+    hosts: Vec<String>,
+    epoch: Option<Epoch>,
+    changed_by: Option<String>,
+    ending: bool,
+}
+
+impl Object {
+    pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
+        let get = |label: &str| meta.labels.as_ref()?.get(label).map(String::as_str);
+        let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name)).map(String::as_str);
+        let owner = (
+            TenantId::new(get(label::TENANT)?).ok()?,
+            EnvironmentId::new(get(label::ENVIRONMENT)?).ok()?,
+            AppId::new(get(label::APP)?).ok()?,
+            ServiceId::new(get(label::SERVICE)?).ok()?,
+        );
+        Some(Self {
+            kind,
+            namespace: meta.namespace.clone()?,
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            version: meta.resource_version.as_ref()?.parse().ok()?,
+            owner,
+            digest: note(APPLIED).and_then(|text| serde_json::from_value(text.into()).ok()),
+            hosts: note(HOSTS).unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            epoch: apply::epoch(meta),
+            changed_by: apply::changed_by(meta),
+            ending: meta.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// Whether it is as we would write it.
+    pub(super) fn is(&self, digest: &Digest) -> bool {
+        self.digest.as_ref() == Some(digest) && self.changed_by.is_none() && !self.ending
+    }
+
+    fn service(&self) -> &ServiceId {
+        &self.owner.3
+    }
+
+    fn resource(&self) -> Resource {
+        let (tenant, environment, app, service) = self.owner.clone();
+        Resource::Service(tenant, environment, app, service)
+    }
+}
+
+impl Known for Object {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+}
+
+/// A route that was applied by this process.
+#[derive(Clone, Debug)]
+struct Held {
+    resource: Resource,
+    app: AppId,
+    applied: Digest,
+    address: Address,
+    routed: Vec<InstanceId>,
+    /// Its objects, with the digest of each.
+    objects: Vec<(Place, Digest)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    state: Mutex<State>,
+    pub(super) feed: HintFeed,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<ServiceId, Held>,
+    /// By uid.
+    objects: HashMap<String, Object>,
+    /// The uids of what has one name: the last and, while it goes, the one before it.
+    places: HashMap<Place, HashSet<String>>,
+    services: HashMap<ServiceId, HashSet<String>>,
+    /// The uids of what publishes a host and path.
+    hosts: HashMap<String, HashSet<String>>,
+    /// What was deleted by us and may still be told of.
+    gone: HashSet<String>,
+}
+
+/// Kind, namespace and name.
+type Place = (Kind, String, String);
+
+impl State {
+    fn insert(&mut self, object: Object) {
+        self.take(&object.uid);
+        let uid = &object.uid;
+        let place = (object.kind, object.namespace.clone(), object.name.clone());
+        self.places.entry(place).or_default().insert(uid.clone());
+        self.services.entry(object.service().clone()).or_default().insert(uid.clone());
+        for pair in &object.hosts {
+            self.hosts.entry(pair.clone()).or_default().insert(uid.clone());
+        }
+        self.objects.insert(uid.clone(), object);
+    }
+
+    fn take(&mut self, uid: &str) -> Option<Object> {
+        let object = self.objects.remove(uid)?;
+        let place = (object.kind, object.namespace.clone(), object.name.clone());
+        leave(&mut self.places, &place, uid);
+        leave(&mut self.services, object.service(), uid);
+        object.hosts.iter().for_each(|pair| leave(&mut self.hosts, pair, uid));
+        Some(object)
+    }
+
+    /// Those of an index that stay.
+    fn living<'a>(&'a self, uids: Option<&'a HashSet<String>>) -> impl Iterator<Item = &'a Object> {
+        let own = uids.into_iter().flatten().filter_map(|uid| self.objects.get(uid));
+        own.filter(|own| !own.ending)
+    }
+
+    fn at(&self, place: &Place) -> Option<&Object> {
+        self.living(self.places.get(place)).next()
+    }
+}
+
+fn leave<K: std::hash::Hash + Eq>(index: &mut HashMap<K, HashSet<String>>, key: &K, uid: &str) {
+    if let Some(uids) = index.get_mut(key) {
+        uids.remove(uid);
+        if uids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { state: Mutex::default(), feed: HintFeed::new(HINTS) }
+    }
+}
+
+impl Table {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, mut object: Object) {
+        let mut state = self.state();
+        object.ending |= state.gone.contains(&object.uid);
+        let known = state.objects.get(&object.uid);
+        if known.is_some_and(|known| known.version >= object.version) {
+            return;
+        }
+        let news = known.is_none_or(|known| Object { version: object.version, ..known.clone() } != object);
+        let (resource, app) = (object.resource(), object.owner.2.clone());
+        state.insert(object);
+        drop(state);
+        if news {
+            self.feed.tell(resource, &app);
+        }
+    }
+
+    fn remove(&self, uid: &str) {
+        let mut state = self.state();
+        state.gone.remove(uid);
+        let Some(object) = state.take(uid) else { return };
+        drop(state);
+        self.feed.tell(object.resource(), &object.owner.2);
+    }
+
+    /// We have deleted it: whatever is still told of it is from before.
+    pub(super) fn ending(&self, uid: &str) {
+        let mut state = self.state();
+        let Some(object) = state.objects.get_mut(uid) else { return };
+        object.ending = true;
+        state.gone.insert(uid.to_owned());
+    }
+
+    fn keep(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
+        let lost: Vec<String> = {
+            let state = self.state();
+            let all = state.objects.values().filter(|own| own.kind == kind && own.version <= version);
+            all.filter(|own| !uids.contains(&own.uid)).map(|own| own.uid.clone()).collect()
+        };
+        lost.iter().for_each(|uid| self.remove(uid));
+    }
+
+    pub(super) fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
+        self.state().at(&(kind, namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The objects of a service that are not among those wanted.
+    pub(super) fn others(&self, service: &ServiceId, wanted: &[Rendered]) -> Vec<Object> {
+        let state = self.state();
+        let is_wanted = |own: &Object| wanted.iter().any(|it| it.kind == own.kind && it.name == own.name);
+        state.living(state.services.get(service)).filter(|own| !is_wanted(own)).cloned().collect()
+    }
+
+    /// Refuses a host and path that belong to another service.
+    pub(super) fn admit(&self, route: &Route) -> Result<()> {
+        let state = self.state();
+        for domain in &route.hosts {
+            let pair = format!("{}{}", domain.host, domain.path);
+            if state.living(state.hosts.get(&pair)).any(|own| *own.service() != route.service) {
+                return Err(Error::conflict("the domain belongs to another service").with("domain", pair));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold(&self, route: &Route, wanted: &[Rendered], address: Address) {
+        let open = route.slots.iter().filter(|slot| {
+            slot.weight > 0 || route.header.as_ref().is_some_and(|(_, header)| *header == slot.slot)
+        });
+        let routed =
+            open.flat_map(|slot| &slot.endpoints).map(|endpoint| endpoint.instance.clone()).collect();
+        let object = |it: &Rendered| ((it.kind, it.namespace.clone(), it.name.clone()), it.digest.clone());
+        let held = Held {
+            resource: route.resource(),
+            app: route.app.clone(),
+            applied: route.digest(),
+            address,
+            routed,
+            objects: wanted.iter().map(object).collect(),
+        };
+        self.state().held.insert(route.service.clone(), held);
+        self.feed.tell(route.resource(), &route.app);
+    }
+
+    pub(super) fn release(&self, service: &ServiceId) {
+        let held = self.state().held.remove(service);
+        if let Some(held) = held {
+            self.feed.tell(held.resource, &held.app);
+        }
+    }
+
+    /// The routes that this process has applied, as far as the cluster still has them as they were applied.
+    pub(super) fn list(&self, within: &Resource) -> Vec<RouteStatus> {
+        let state = self.state();
+        let own = state.held.iter().filter(|(_, held)| within.contains(&held.resource));
+        own.map(|(service, held)| {
+            let is_there =
+                |(place, digest): &(Place, Digest)| state.at(place).is_some_and(|own| own.is(digest));
+            let stands = held.objects.iter().all(is_there);
+            // What somebody has changed is another route.
+            let applied = if stands { held.applied.clone() } else { Digest::of(&"changed") };
+            let mut status =
+                RouteStatus::new(held.app.clone(), service.clone(), applied, held.address.clone());
+            status.routed.clone_from(&held.routed);
+            status
+        })
+        .collect()
+    }
+}
+
+/// How objects of a kind come into the table.
+pub(super) struct Shelf {
+    table: Arc<Table>,
+    kind: Kind,
+}
+
+impl Shelf {
+    pub(super) fn new(table: &Arc<Table>, kind: Kind) -> Self {
+        Self { table: Arc::clone(table), kind }
+    }
+}
+
+impl<O: follow::HasMeta> follow::Shelf<O> for Shelf {
+    fn put(&self, object: O) {
+        if let Some(object) = Object::of(self.kind, object.metadata()) {
+            self.table.put(object);
+        }
+    }
+
+    fn remove(&self, uid: &str) {
+        self.table.remove(uid);
+    }
+
+    fn keep(&self, uids: &HashSet<String>, version: u64) {
+        self.table.keep(self.kind, uids, version);
+    }
+
+    fn reset(&self) {
+        self.table.feed.reset();
+    }
+}
