@@ -19,6 +19,7 @@ mod forgetful;
 mod replica;
 mod rig;
 mod task;
+mod tenancy;
 
 use forgetful::Forgetful;
 
