@@ -145,11 +145,27 @@ impl Connection {
         &self.config.platform
     }
 
+    /// Objects of the whole cluster; of those that live in namespaces, the ones of all namespaces.
+    pub(crate) fn cluster<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// Objects of one namespace.
+    pub(crate) fn within<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// Objects of the platform itself.
     pub(crate) fn own<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.client.clone(), &self.config.namespace)
+        self.within(&self.config.namespace)
     }
 }

@@ -8,8 +8,13 @@
 mod connection;
 mod error;
 mod label;
+mod list;
+pub mod policy;
+mod quantity;
 mod state;
+mod tenancy;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
 pub use state::KubeStateStore;
+pub use tenancy::{KubeTenancy, TenancyConfig};

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use paas_core::backend::Fence;
 use paas_core::model::{Key, Record, RecordChange, RecordKind, Scope, TenantId, Version, limit};
@@ -19,13 +19,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::failed;
 use crate::watch::{self, Change};
-use crate::{Connection, label};
+use crate::{Connection, label, list};
 use shelf::Shelf;
 
 mod shelf;
 
-/// How many records one answer of a list brings.
-const PAGE: u32 = 250;
 /// The kind whose records are Lease objects, so that people see who leads as they do for any controller.
 const LEASE: &str = "lease";
 
@@ -117,22 +115,12 @@ where
     }
 }
 
-async fn list<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
+async fn records<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
 where
     K: Shelf + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let mut page = ListParams::default().labels(selector).limit(PAGE);
-    let mut records = Vec::new();
-    loop {
-        let objects = api.list(&page).await.map_err(|cause| failed(cause, "list records"))?;
-        for object in &objects.items {
-            records.push(record(object, kind)?);
-        }
-        match objects.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page.continue_token = Some(token),
-            None => break,
-        }
-    }
+    let objects = list::all(api, selector).await?;
+    let mut records = objects.iter().map(|object| record(object, kind)).collect::<Result<Vec<Record>>>()?;
     records.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(records)
 }
@@ -194,7 +182,7 @@ impl StateStore for KubeStateStore {
     async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {
         self.fence.see(scope);
         let selector = self.selector(kind, tenant.as_ref());
-        shelved!(self, kind, |api| list(&api, &selector, kind).await)
+        shelved!(self, kind, |api| records(&api, &selector, kind).await)
     }
 
     async fn watch(

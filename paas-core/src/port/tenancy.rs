@@ -28,7 +28,8 @@ pub trait Tenancy: Backend {
     /// Removes what isolates a tenant. Idempotent: a missing tenant is `Ok`.
     ///
     /// # Errors
-    /// `Conflict` while the tenant still has something there; nothing is removed then.
+    /// `Conflict` while the tenant still has something there; nothing is removed then. `Unavailable` while what is
+    /// removed is not gone yet: calling again waits further.
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()>;
 }
 

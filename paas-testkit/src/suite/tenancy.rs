@@ -72,8 +72,14 @@ async fn apply(bed: &Bed, (tenant, environments): &(Tenant, Vec<Environment>)) -
     bed.port.apply(&bed.world.platform(), tenant, environments).await
 }
 
+/// Removes a tenant, however long it takes until it is gone.
 async fn remove(bed: &Bed, tenant: &TenantId) -> Result<()> {
-    bed.port.remove(&bed.world.platform(), tenant).await
+    let scope = bed.world.platform();
+    bed.eventually("the tenant is gone", async || match bed.port.remove(&scope, tenant).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
+        outcome => outcome.map(Some),
+    })
+    .await
 }
 
 async fn listed(bed: &Bed, tenant: &TenantId) -> Result<usize> {
