@@ -145,6 +145,15 @@ impl Connection {
         &self.config.platform
     }
 
+    /// The namespace of what belongs to the platform itself.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.config.namespace
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Objects of the whole cluster; of those that live in namespaces, the ones of all namespaces.
     pub(crate) fn cluster<K>(&self) -> Api<K>
     where
@@ -166,6 +175,6 @@ impl Connection {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        self.within(&self.config.namespace)
+        self.within(self.namespace())
     }
 }

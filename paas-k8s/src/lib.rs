@@ -11,10 +11,12 @@ mod label;
 mod list;
 pub mod policy;
 mod quantity;
+mod secret;
 mod state;
 mod tenancy;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
+pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;
 pub use tenancy::{KubeTenancy, TenancyConfig};
