@@ -22,7 +22,9 @@ pub use environment::EnvironmentHandle;
 pub use operation::OperationHandle;
 pub use status::{AppStatus, RevisionSummary, ServiceStatus, SlotStatus};
 
-use crate::engine::store::{Store, ensure_environment, ensure_tenant, environment_name_key, tenant_name_key};
+use crate::engine::store::{
+    ENVIRONMENT, Store, ensure_environment, ensure_tenant, environment_name_key, tenant_name_key,
+};
 use crate::engine::{Engine, EngineEvent};
 use crate::model::{
     Action, App, Clock, Environment, EnvironmentId, EnvironmentName, IdSource, Principal, Resource, Scope,
@@ -101,20 +103,25 @@ impl Platform {
         let inner = &self.0;
         let wanted = Tenant::new(TenantId::generate(&inner.ids), name, inner.clock.now());
         let tenant = ensure_tenant(&inner.store, wanted).await?;
-        let scope = inner.own(Resource::Tenant(tenant.id.clone()));
-        for tenancy in &inner.tenancies {
-            tenancy.apply(&scope, &tenant).await?;
-        }
-        self.make_environment(&tenant.id, EnvironmentName::production()).await?;
+        self.make_environment(&tenant, EnvironmentName::production()).await?;
         Ok(tenant)
     }
 
-    async fn make_environment(&self, tenant: &TenantId, name: EnvironmentName) -> Result<Environment> {
-        let wanted = Environment::new(EnvironmentId::generate(&self.0.ids), tenant.clone(), name);
-        ensure_environment(&self.0.store, wanted).await
+    /// The record first, then room for it: whoever comes back after a crash in between makes the room.
+    async fn make_environment(&self, tenant: &Tenant, name: EnvironmentName) -> Result<Environment> {
+        let inner = &self.0;
+        let wanted = Environment::new(EnvironmentId::generate(&inner.ids), tenant.id.clone(), name);
+        let made = ensure_environment(&inner.store, wanted).await?;
+        let environments: Vec<Environment> = inner.store.list(ENVIRONMENT, Some(tenant.id.clone())).await?;
+        let scope = inner.own(Resource::Tenant(tenant.id.clone()));
+        for tenancy in &inner.tenancies {
+            tenancy.apply(&scope, tenant, &environments).await?;
+        }
+        Ok(made)
     }
 
-    /// An environment of a tenant by its name; made when there is none. Idempotent.
+    /// An environment of a tenant by its name; made, with room in every backend, when there is none. Idempotent: room
+    /// that an earlier call could not make is made now.
     ///
     /// # Errors
     /// `Denied` unless the principal may administer the tenant; `NotFound` where there is no such tenant.
@@ -130,7 +137,7 @@ impl Platform {
             .0
             .permit(principal, Action::Administer, resource, format!("make environment {name}"))
             .await?;
-        permit.finish(self.make_environment(&tenant.id, name).await).await
+        permit.finish(self.make_environment(&tenant, name).await).await
     }
 
     async fn tenant(&self, name: &TenantName) -> Result<Tenant> {

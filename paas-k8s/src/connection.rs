@@ -145,6 +145,23 @@ impl Connection {
         &self.config.platform
     }
 
+    /// The namespace of what belongs to the platform itself.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.config.namespace
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Objects of the whole cluster; of those that live in namespaces, the ones of all namespaces.
+    pub(crate) fn cluster<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
     /// Objects of one namespace.
     pub(crate) fn within<K>(&self, namespace: &str) -> Api<K>
     where
@@ -163,14 +180,6 @@ impl Connection {
         Api::all_with(self.client.clone(), kind)
     }
 
-    /// Objects of every namespace; whoever lists them selects ours by their labels.
-    pub(crate) fn all<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        Api::all(self.client.clone())
-    }
-
     /// What selects everything of this platform.
     pub(crate) fn selector(&self) -> String {
         format!("{}={}", label::PLATFORM, self.platform())
@@ -181,6 +190,6 @@ impl Connection {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.client.clone(), &self.config.namespace)
+        self.within(self.namespace())
     }
 }

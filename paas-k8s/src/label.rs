@@ -22,6 +22,10 @@ pub(crate) const SERVICE: &str = "paas-sdk.dev/service";
 pub(crate) const SLOT: &str = "paas-sdk.dev/slot";
 /// Of which operation, for what runs once.
 pub(crate) const TASK: &str = "paas-sdk.dev/task";
+/// What people call the tenant: an annotation, as it may change.
+pub(crate) const TENANT_NAME: &str = "paas-sdk.dev/tenant-name";
+/// What people call the environment: an annotation.
+pub(crate) const ENVIRONMENT_NAME: &str = "paas-sdk.dev/environment-name";
 /// The kind of a record.
 pub(crate) const KIND: &str = "paas-sdk.dev/kind";
 
@@ -30,6 +34,23 @@ pub(crate) fn ours(platform: &str) -> BTreeMap<String, String> {
     [("app.kubernetes.io/managed-by", MANAGER), (PLATFORM, platform)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
+}
+
+/// The labels of everything that belongs to a tenant's environment.
+pub(crate) fn of_environment(
+    platform: &str,
+    tenant: &TenantId,
+    environment: &EnvironmentId,
+) -> BTreeMap<String, String> {
+    let mut labels = ours(platform);
+    labels.insert(TENANT.into(), tenant.to_string());
+    labels.insert(ENVIRONMENT.into(), environment.to_string());
+    labels
+}
+
+/// Selects what of a platform belongs to a tenant.
+pub(crate) fn of_tenant(platform: &str, tenant: &TenantId) -> String {
+    format!("{PLATFORM}={platform},{TENANT}={tenant}")
 }
 
 /// The namespace of a tenant's environment, of a platform of this name: readable by the environment's id, told apart by

@@ -60,7 +60,7 @@ impl GatewayRouter {
     pub async fn open(connection: Connection, config: RouterConfig) -> Result<Self> {
         let table = Arc::new(Table::default());
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
-        let services = Metadata(connection.all::<Service>());
+        let services = Metadata(connection.cluster::<Service>());
         let mut followers =
             vec![Follower::start(services, table::Shelf::new(&table, Kind::Service), &selector).await?];
         if config.gateway.is_some() {

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::failed;
 use crate::watch::{self, Change, Objects};
-use crate::{Connection, label};
+use crate::{Connection, label, list};
 use shelf::Shelf;
 
 mod shelf;
@@ -115,15 +115,12 @@ where
     }
 }
 
-async fn list<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
+async fn records<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
 where
     K: Shelf + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let mut records = Vec::new();
-    let listed =
-        watch::list(&Objects(api.clone()), selector, |object| records.push(record(&object, kind))).await;
-    listed.map_err(|cause| failed(cause, "list records"))?;
-    let mut records = records.into_iter().collect::<Result<Vec<_>>>()?;
+    let objects = list::all(api, selector).await?;
+    let mut records = objects.iter().map(|object| record(object, kind)).collect::<Result<Vec<Record>>>()?;
     records.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(records)
 }
@@ -185,7 +182,7 @@ impl StateStore for KubeStateStore {
     async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {
         self.fence.see(scope);
         let selector = self.selector(kind, tenant.as_ref());
-        shelved!(self, kind, |api| list(&api, &selector, kind).await)
+        shelved!(self, kind, |api| records(&api, &selector, kind).await)
     }
 
     async fn watch(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use paas_core::model::{Scope, Tenant, TenantId};
+use paas_core::model::{Environment, Scope, Tenant, TenantId};
 use paas_core::port::{Backend, Tenancy};
 use paas_core::{Error, Result};
 
@@ -18,7 +18,8 @@ use paas_core::backend::Fence;
 
 const DESCRIPTION: &str = "tenant.json";
 
-/// Gives each tenant a directory with mode 0700, `tenants/<id>/`, whose `tenant.json` says who it is.
+/// Gives each tenant a directory with mode 0700, `tenants/<id>/`, whose `tenant.json` says who it is. A tenant's
+/// environments share it: on one machine they are not kept apart from each other.
 #[derive(Clone, Debug)]
 pub struct DirectoryTenancy {
     shared: Arc<Shared>,
@@ -144,7 +145,8 @@ impl Backend for DirectoryTenancy {
 
 #[async_trait]
 impl Tenancy for DirectoryTenancy {
-    async fn apply(&self, scope: &Scope, tenant: &Tenant) -> Result<()> {
+    async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
+        tenant.check_own(environments)?;
         self.shared.fence.admit(scope)?;
         let tenant = tenant.clone();
         self.run(move |shared| shared.apply(&tenant)).await
@@ -186,7 +188,7 @@ mod tests {
         let tenancy = DirectoryTenancy::open(&data).await.unwrap();
         tenancy.check().await.unwrap();
         for (id, name) in [("b", "bee"), ("a", "old"), ("a", "new"), ("a", "new")] {
-            tenancy.apply(&scope(), &described(id, name)).await.unwrap();
+            tenancy.apply(&scope(), &described(id, name), &[]).await.unwrap();
         }
         let path = data.tenants().join("a");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -209,7 +211,7 @@ mod tests {
         let (_root, data) = data().await;
         let tenancy = DirectoryTenancy::open(&data).await.unwrap();
         let volumes = DirectoryVolumeStore::open(&data).await.unwrap();
-        tenancy.apply(&scope(), &described("a", "a")).await.unwrap();
+        tenancy.apply(&scope(), &described("a", "a"), &[]).await.unwrap();
         let (service, name) = (ServiceId::new("s").unwrap(), VolumeName::new("db").unwrap());
         let volume = Volume::new(tenant("a"), service, name, 0, ByteSize(1)).unwrap();
         volumes.apply(&scope(), &volume).await.unwrap();
@@ -247,7 +249,7 @@ mod tests {
             fs::write(path.join("tenant.json.new"), "{").unwrap();
             assert_eq!(tenancy.list(&scope()).await.unwrap(), []);
             if again {
-                tenancy.apply(&scope(), &described("a", "a")).await.unwrap();
+                tenancy.apply(&scope(), &described("a", "a"), &[]).await.unwrap();
                 assert_eq!(tenancy.list(&scope()).await.unwrap(), [tenant("a")]);
             }
             tenancy.remove(&scope(), &tenant("a")).await.unwrap();
@@ -261,7 +263,7 @@ mod tests {
         let tenancy = DirectoryTenancy::open(&data).await.unwrap();
         let term = |epoch| scope().in_epoch(Epoch(epoch));
         tenancy.list(&term(2)).await.unwrap();
-        let late = tenancy.apply(&term(1), &described("a", "a")).await.unwrap_err();
+        let late = tenancy.apply(&term(1), &described("a", "a"), &[]).await.unwrap_err();
         assert_eq!(late.kind(), ErrorKind::Conflict);
         assert_eq!(tenancy.remove(&term(1), &tenant("a")).await.unwrap_err().kind(), ErrorKind::Conflict);
     }

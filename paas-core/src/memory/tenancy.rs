@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::lock;
-use crate::model::{Scope, Tenant, TenantId};
+use crate::model::{Environment, EnvironmentId, Scope, Tenant, TenantId};
 use crate::port::Tenancy;
 use crate::{Error, Result};
 
-/// Remembers which tenants have room; tests say which of them still have something there.
+/// Remembers which tenants and environments have room; tests say which of them still have something there.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTenancy {
     tenants: Arc<Mutex<Tenants>>,
@@ -18,8 +18,14 @@ pub struct MemoryTenancy {
 
 #[derive(Debug, Default)]
 struct Tenants {
-    known: BTreeMap<TenantId, Tenant>,
+    known: BTreeMap<TenantId, Known>,
     occupied: BTreeSet<TenantId>,
+}
+
+#[derive(Debug)]
+struct Known {
+    tenant: Tenant,
+    environments: BTreeMap<EnvironmentId, Environment>,
 }
 
 impl MemoryTenancy {
@@ -42,14 +48,30 @@ impl MemoryTenancy {
     /// The tenants, as they were applied last.
     #[must_use]
     pub fn tenants(&self) -> Vec<Tenant> {
-        lock(&self.tenants).known.values().cloned().collect()
+        lock(&self.tenants).known.values().map(|known| known.tenant.clone()).collect()
+    }
+
+    /// The environments of a tenant, as they were applied last.
+    #[must_use]
+    pub fn environments(&self, tenant: &TenantId) -> Vec<Environment> {
+        let tenants = lock(&self.tenants);
+        let known = tenants.known.get(tenant);
+        known.map(|known| known.environments.values().cloned().collect()).unwrap_or_default()
     }
 }
 
 #[async_trait]
 impl Tenancy for MemoryTenancy {
-    async fn apply(&self, _: &Scope, tenant: &Tenant) -> Result<()> {
-        lock(&self.tenants).known.insert(tenant.id.clone(), tenant.clone());
+    async fn apply(&self, _: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
+        tenant.check_own(environments)?;
+        let mut tenants = lock(&self.tenants);
+        let known = tenants
+            .known
+            .entry(tenant.id.clone())
+            .or_insert_with(|| Known { tenant: tenant.clone(), environments: BTreeMap::new() });
+        known.tenant = tenant.clone();
+        let named = environments.iter().map(|environment| (environment.id.clone(), environment.clone()));
+        known.environments.extend(named);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod native;
 mod replica;
 mod rig;
 mod task;
+mod tenancy;
 
 use forgetful::Forgetful;
 

@@ -5,17 +5,19 @@ use async_trait::async_trait;
 use super::Backend;
 use crate::Result;
 use crate::guard::{Guarded, call};
-use crate::model::{Resource, Scope, Tenant, TenantId};
+use crate::model::{Environment, Resource, Scope, Tenant, TenantId};
 
-/// Makes whatever isolates a tenant in a backend: directories, namespaces, indices. Many backends implement it.
+/// Makes whatever isolates a tenant in a backend: directories, namespaces, indices. Many backends implement it; one that
+/// keeps no environments apart makes room for the tenant alone.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Tenancy: Backend {
-    /// Makes room for a tenant. `Ok` means that workloads of the tenant may follow. Idempotent.
+    /// Makes room for a tenant and for all of its environments so far. `Ok` means that workloads in any of them may
+    /// follow. What is not named any more stays as it is. Idempotent.
     ///
     /// # Errors
-    /// Only those of the transport.
-    async fn apply(&self, scope: &Scope, tenant: &Tenant) -> Result<()>;
+    /// `Invalid` where an environment is another tenant's; nothing is made then.
+    async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()>;
 
     /// The tenants that have room here. Idempotent.
     ///
@@ -26,17 +28,18 @@ pub trait Tenancy: Backend {
     /// Removes what isolates a tenant. Idempotent: a missing tenant is `Ok`.
     ///
     /// # Errors
-    /// `Conflict` while the tenant still has something there; nothing is removed then.
+    /// `Conflict` while the tenant still has something there; nothing is removed then. `Unavailable` while what is
+    /// removed is not gone yet: calling again waits further.
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()>;
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<T: Tenancy + ?Sized> Tenancy for Guarded<T> {
-    async fn apply(&self, scope: &Scope, tenant: &Tenant) -> Result<()> {
+    async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
         let resource = Resource::Tenant(tenant.id.clone());
         let call = call!(self, scope, "tenancy", "apply", Administer, resource, idempotent);
-        self.guard.run(call, || self.inner.apply(scope, tenant)).await
+        self.guard.run(call, || self.inner.apply(scope, tenant, environments)).await
     }
 
     async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>> {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::SchedulerConfig;
 use super::owner::{Kind, Owner};
 use crate::label;
+use crate::policy::ACCOUNT;
 
 /// The digest of the workload that was applied last.
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
@@ -20,8 +21,6 @@ pub(super) const REVISIONS: &str = "paas-sdk.dev/revisions";
 pub(super) const TEMPLATE: &str = "paas-sdk.dev/template";
 /// The name of the container that runs the service.
 pub(super) const CONTAINER: &str = "app";
-/// The service account of every pod: it may do nothing.
-const ACCOUNT: &str = "paas-app";
 /// How many templates' revisions are remembered: more than there are pods of.
 const REMEMBERED: usize = 4;
 /// The group that may write to volumes.
@@ -116,8 +115,33 @@ fn selector(workload: &Workload) -> BTreeMap<&'static str, String> {
     [(label::SERVICE, workload.key.service.to_string()), (label::SLOT, role)].into()
 }
 
+/// What stands beside the object that runs a workload, and follows from its key alone.
+pub(super) fn companions(workload: &Workload, platform: &str) -> Vec<Value> {
+    let traffic = traffic(workload, platform);
+    if kind(workload) == Kind::Job { vec![traffic] } else { vec![budget(workload, platform), traffic] }
+}
+
+/// Lets the instances of one app reach each other where nothing else may.
+fn traffic(workload: &Workload, platform: &str) -> Value {
+    let key = &workload.key;
+    let own = json!({ "matchLabels": { label::APP: key.app.to_string() } });
+    let mut labels = label::of_environment(platform, &key.tenant, &key.environment);
+    labels.insert(label::APP.into(), key.app.to_string());
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": { "name": key.app, "namespace": namespace(workload, platform), "labels": labels },
+        "spec": {
+            "podSelector": own,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{ "from": [{ "podSelector": own }] }],
+            "egress": [{ "to": [{ "podSelector": own }] }],
+        },
+    })
+}
+
 /// Keeps a drained node from taking more than one instance at a time.
-pub(super) fn budget(workload: &Workload, platform: &str) -> Value {
+fn budget(workload: &Workload, platform: &str) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

@@ -65,10 +65,10 @@ impl<K> Shelf<PartialObjectMeta<K>> for Owners {
 pub(super) async fn follow(connection: &Connection, cache: &Arc<Cache>) -> Result<Vec<Follower>> {
     let selector = connection.selector();
     let owners = |kind| Owners(Arc::clone(cache), kind);
-    let deployments = Metadata(connection.all::<Deployment>());
-    let sets = Metadata(connection.all::<StatefulSet>());
-    let jobs = Metadata(connection.all::<Job>());
-    let pods = Objects(connection.all::<Pod>());
+    let deployments = Metadata(connection.cluster::<Deployment>());
+    let sets = Metadata(connection.cluster::<StatefulSet>());
+    let jobs = Metadata(connection.cluster::<Job>());
+    let pods = Objects(connection.cluster::<Pod>());
     Ok(vec![
         Follower::start(deployments, owners(Kind::Deployment), &selector).await?,
         Follower::start(sets, owners(Kind::StatefulSet), &selector).await?,

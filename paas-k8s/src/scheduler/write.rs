@@ -37,7 +37,7 @@ impl KubeScheduler {
             Some(known) if known.applied() == Some(&digest) && known.epoch >= epoch => return Ok(()),
             // What has run is not run again, and cannot be changed.
             Some(known) if kind == Kind::Job => return self.mark(known, workload).await,
-            None if kind != Kind::Job => self.write_budget(workload).await?,
+            None => self.write_companions(workload).await?,
             _ => {}
         }
         let render = |known: Option<&Owner>| {
@@ -72,14 +72,18 @@ impl KubeScheduler {
         Ok(())
     }
 
-    async fn write_budget(&self, workload: &Workload) -> Result<()> {
-        let api = self.connection.dynamic(&budgets(), &self.namespace(&workload.key));
-        let budget = manifest::budget(workload, self.connection.platform());
-        let apply = PatchParams::apply(label::MANAGER).force().validation_strict();
-        let written = api.patch(&label::owner(&workload.key), &apply, &Patch::Apply(&budget)).await;
-        let refused =
-            |cause| failed(cause, "apply a disruption budget").with("service", &workload.labels.service);
-        written.map(drop).map_err(refused)
+    async fn write_companions(&self, workload: &Workload) -> Result<()> {
+        for object in manifest::companions(workload, self.connection.platform()) {
+            let resource = if object["kind"] == "NetworkPolicy" { policies() } else { budgets() };
+            let api = self.connection.dynamic(&resource, &self.namespace(&workload.key));
+            let apply = PatchParams::apply(label::MANAGER).force().validation_strict();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let written = api.patch(name, &apply, &Patch::Apply(&object)).await;
+            written.map_err(|cause| {
+                failed(cause, "apply what stands beside a workload").with("service", &workload.labels.service)
+            })?;
+        }
+        Ok(())
     }
 
     /// Stops these instances; what owns them replaces them.
@@ -115,6 +119,10 @@ impl KubeScheduler {
         self.cache.ending(&uid);
         Ok(())
     }
+}
+
+fn policies() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&())
 }
 
 fn budgets() -> ApiResource {

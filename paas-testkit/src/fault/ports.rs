@@ -5,10 +5,10 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::model::{
-    Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Key,
-    LogItem, LogSelector, Principal, Record, RecordChange, RecordKind, Resource, Route, RouteStatus, Scope,
-    Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId, Version, Volume, VolumeId,
-    VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
+    Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest,
+    Environment, Key, LogItem, LogSelector, Principal, Record, RecordChange, RecordKind, Resource, Route,
+    RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId, Version, Volume,
+    VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
 };
 use paas_core::port::{
     AuditLog, Authorizer, Backend, Decision, Expected, Hints, LogSource, Router, RouterCapabilities,
@@ -139,8 +139,8 @@ impl<V: VolumeStore + ?Sized> VolumeStore for Faulty<V> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<T: Tenancy + ?Sized> Tenancy for Faulty<T> {
-    async fn apply(&self, scope: &Scope, tenant: &Tenant) -> Result<()> {
-        self.run("tenancy", "apply", self.inner.apply(scope, tenant)).await
+    async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
+        self.run("tenancy", "apply", self.inner.apply(scope, tenant, environments)).await
     }
 
     async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>> {

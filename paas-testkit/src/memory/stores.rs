@@ -8,7 +8,7 @@ use paas_core::Result;
 use paas_core::memory::{
     MemoryAuditLog, MemoryAuthorizer, MemorySecretStore, MemoryStateStore, MemoryTenancy, MemoryVolumeStore,
 };
-use paas_core::model::{Action, Principal, Resource, TenantId, VolumeStatus};
+use paas_core::model::{Action, EnvironmentId, Principal, Resource, TenantId, VolumeStatus};
 use paas_core::port::{
     AuditLog, Authorizer, SecretStore, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
@@ -76,14 +76,23 @@ impl AuthorizerFixture for Authorizers {
 }
 
 impl TenancyFixture for Tenancies {
-    fn occupy<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>> {
+    fn occupy<'a>(&'a self, tenant: &'a TenantId, _: &'a EnvironmentId) -> BoxFuture<'a, Result<()>> {
         self.backend.occupy(tenant);
         Box::pin(async { Ok(()) })
     }
 
-    fn vacate<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>> {
+    fn vacate<'a>(&'a self, tenant: &'a TenantId, _: &'a EnvironmentId) -> BoxFuture<'a, Result<()>> {
         self.backend.vacate(tenant);
         Box::pin(async { Ok(()) })
+    }
+
+    fn has_room<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<bool>> {
+        let known = self.backend.environments(tenant);
+        Box::pin(async move { Ok(known.iter().any(|known| known.id == *environment)) })
     }
 }
 

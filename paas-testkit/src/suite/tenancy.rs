@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use paas_core::model::{Clock, Tenant, TenantId, TenantName};
+use paas_core::model::{Clock, Environment, EnvironmentId, EnvironmentName, Tenant, TenantId, TenantName};
 use paas_core::port::Tenancy;
 use paas_core::{ErrorKind, Result};
 
@@ -13,11 +13,26 @@ use crate::{Bench, Fixture};
 
 /// A tenancy.
 pub trait TenancyFixture: Fixture<Port = dyn Tenancy, Capabilities = ()> {
-    /// Gives a tenant something there that keeps it from being removed.
-    fn occupy<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>>;
+    /// Gives a tenant something in an environment that was applied, which keeps the tenant from being removed.
+    fn occupy<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// Takes it away again.
-    fn vacate<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>>;
+    fn vacate<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Whether workloads may follow in this environment.
+    fn has_room<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<bool>>;
 }
 
 suites!("tenancy", Tenancy, TenancyFixture);
@@ -29,6 +44,9 @@ fn cases() -> Vec<Case<dyn TenancyFixture>> {
         a_tenant_that_was_applied_is_listed,
         applying_a_tenant_twice_changes_nothing,
         a_tenant_may_be_renamed,
+        an_environment_that_is_added_later_has_room,
+        an_environment_that_is_not_named_any_more_stays,
+        an_environment_of_another_tenant_is_refused,
         a_removed_tenant_is_not_listed,
         removing_a_missing_tenant_is_ok,
         removing_one_tenant_leaves_others,
@@ -40,62 +58,129 @@ fn tenant(id: &TenantId, name: &str) -> Result<Tenant> {
     Ok(Tenant::new(id.clone(), TenantName::new(name)?, Clock::system().now()))
 }
 
+fn environment(id: &EnvironmentId, tenant: &TenantId, name: &str) -> Result<Environment> {
+    Ok(Environment::new(id.clone(), tenant.clone(), EnvironmentName::new(name)?))
+}
+
+/// The tenant of the case, with its environment.
+fn own(bed: &Bed) -> Result<(Tenant, Vec<Environment>)> {
+    let production = environment(&bed.world.environment, &bed.world.tenant, "production")?;
+    Ok((tenant(&bed.world.tenant, "acme")?, vec![production]))
+}
+
+async fn apply(bed: &Bed, (tenant, environments): &(Tenant, Vec<Environment>)) -> Result<()> {
+    bed.port.apply(&bed.world.platform(), tenant, environments).await
+}
+
+/// Removes a tenant, however long it takes until it is gone.
+async fn remove(bed: &Bed, tenant: &TenantId) -> Result<()> {
+    let scope = bed.world.platform();
+    bed.eventually("the tenant is gone", async || match bed.port.remove(&scope, tenant).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
+        outcome => outcome.map(Some),
+    })
+    .await
+}
+
 async fn listed(bed: &Bed, tenant: &TenantId) -> Result<usize> {
     let tenants = bed.port.list(&bed.world.platform()).await?;
     Ok(tenants.iter().filter(|own| *own == tenant).count())
 }
 
+async fn has_room(bed: &Bed, environment: &EnvironmentId) -> Result<bool> {
+    bed.fixture.has_room(&bed.world.tenant, environment).await
+}
+
 async fn a_tenant_that_was_applied_is_listed(bed: Bed) -> Result<()> {
     assert_eq!(listed(&bed, &bed.world.tenant).await?, 0);
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "acme")?).await?;
+    apply(&bed, &own(&bed)?).await?;
     assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
     assert_eq!(listed(&bed, &bed.world.other).await?, 0);
-    Ok(())
+    assert!(has_room(&bed, &bed.world.environment).await?);
+    remove(&bed, &bed.world.tenant).await
 }
 
 async fn applying_a_tenant_twice_changes_nothing(bed: Bed) -> Result<()> {
-    let tenant = tenant(&bed.world.tenant, "acme")?;
-    bed.port.apply(&bed.world.platform(), &tenant).await?;
-    bed.port.apply(&bed.world.platform(), &tenant).await?;
-    assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
-    Ok(())
+    for _ in 0..2 {
+        apply(&bed, &own(&bed)?).await?;
+        assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
+    }
+    remove(&bed, &bed.world.tenant).await
 }
 
 async fn a_tenant_may_be_renamed(bed: Bed) -> Result<()> {
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "acme")?).await?;
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "apex")?).await?;
+    let (_, environments) = own(&bed)?;
+    for name in ["acme", "apex"] {
+        apply(&bed, &(tenant(&bed.world.tenant, name)?, environments.clone())).await?;
+    }
     assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
+    remove(&bed, &bed.world.tenant).await
+}
+
+async fn an_environment_that_is_added_later_has_room(bed: Bed) -> Result<()> {
+    let (tenant, mut environments) = own(&bed)?;
+    apply(&bed, &(tenant.clone(), environments.clone())).await?;
+    let later = EnvironmentId::generate(&bed.world.ids);
+    environments.push(environment(&later, &bed.world.tenant, "staging")?);
+    apply(&bed, &(tenant, environments)).await?;
+    assert!(has_room(&bed, &later).await? && has_room(&bed, &bed.world.environment).await?);
+    assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
+    remove(&bed, &bed.world.tenant).await
+}
+
+async fn an_environment_that_is_not_named_any_more_stays(bed: Bed) -> Result<()> {
+    let (tenant, environments) = own(&bed)?;
+    apply(&bed, &(tenant.clone(), environments)).await?;
+    let later = EnvironmentId::generate(&bed.world.ids);
+    for named in [vec![environment(&later, &bed.world.tenant, "staging")?], Vec::new()] {
+        apply(&bed, &(tenant.clone(), named)).await?;
+        assert!(has_room(&bed, &later).await? && has_room(&bed, &bed.world.environment).await?);
+    }
+    remove(&bed, &bed.world.tenant).await
+}
+
+async fn an_environment_of_another_tenant_is_refused(bed: Bed) -> Result<()> {
+    let (tenant, mut environments) = own(&bed)?;
+    let foreign = EnvironmentId::generate(&bed.world.ids);
+    environments.push(environment(&foreign, &bed.world.other, "production")?);
+    refused(apply(&bed, &(tenant, environments)).await, ErrorKind::Invalid);
+    assert_eq!(listed(&bed, &bed.world.tenant).await?, 0);
     Ok(())
 }
 
 async fn a_removed_tenant_is_not_listed(bed: Bed) -> Result<()> {
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "acme")?).await?;
-    bed.port.remove(&bed.world.platform(), &bed.world.tenant).await?;
+    apply(&bed, &own(&bed)?).await?;
+    remove(&bed, &bed.world.tenant).await?;
     assert_eq!(listed(&bed, &bed.world.tenant).await?, 0);
     Ok(())
 }
 
 async fn removing_a_missing_tenant_is_ok(bed: Bed) -> Result<()> {
-    bed.port.remove(&bed.world.platform(), &bed.world.tenant).await?;
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "acme")?).await?;
-    bed.port.remove(&bed.world.platform(), &bed.world.tenant).await?;
-    bed.port.remove(&bed.world.platform(), &bed.world.tenant).await
+    remove(&bed, &bed.world.tenant).await?;
+    apply(&bed, &own(&bed)?).await?;
+    remove(&bed, &bed.world.tenant).await?;
+    remove(&bed, &bed.world.tenant).await
 }
 
 async fn removing_one_tenant_leaves_others(bed: Bed) -> Result<()> {
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.tenant, "acme")?).await?;
-    bed.port.apply(&bed.world.platform(), &tenant(&bed.world.other, "acme")?).await?;
-    bed.port.remove(&bed.world.platform(), &bed.world.tenant).await?;
+    let theirs = EnvironmentId::generate(&bed.world.ids);
+    let other =
+        (tenant(&bed.world.other, "acme")?, vec![environment(&theirs, &bed.world.other, "production")?]);
+    apply(&bed, &own(&bed)?).await?;
+    apply(&bed, &other).await?;
+    remove(&bed, &bed.world.tenant).await?;
     assert_eq!(listed(&bed, &bed.world.other).await?, 1);
-    Ok(())
+    assert!(bed.fixture.has_room(&bed.world.other, &theirs).await?);
+    remove(&bed, &bed.world.other).await
 }
 
 async fn a_tenant_that_still_has_something_there_is_not_removed(bed: Bed) -> Result<()> {
-    let scope = bed.world.platform();
-    bed.port.apply(&scope, &tenant(&bed.world.tenant, "acme")?).await?;
-    bed.fixture.occupy(&bed.world.tenant).await?;
-    refused(bed.port.remove(&scope, &bed.world.tenant).await, ErrorKind::Conflict);
-    assert_eq!(listed(&bed, &bed.world.tenant).await?, 1);
-    bed.fixture.vacate(&bed.world.tenant).await?;
-    bed.port.remove(&scope, &bed.world.tenant).await
+    let (own_tenant, own_environment) = (&bed.world.tenant, &bed.world.environment);
+    apply(&bed, &own(&bed)?).await?;
+    bed.fixture.occupy(own_tenant, own_environment).await?;
+    refused(remove(&bed, own_tenant).await, ErrorKind::Conflict);
+    assert_eq!(listed(&bed, own_tenant).await?, 1);
+    assert!(has_room(&bed, own_environment).await?);
+    bed.fixture.vacate(own_tenant, own_environment).await?;
+    remove(&bed, own_tenant).await
 }

@@ -51,8 +51,9 @@ fn the_objects_are_as_they_were() {
     task.template.restart = Restart::Never;
     task.template.port = None;
     task.template.ready = None;
-    let objects =
-        [rendered(&blue(), None), budget(&blue(), "paas"), rendered(&stateful, None), rendered(&task, None)];
+    let mut objects = vec![rendered(&blue(), None), rendered(&stateful, None), rendered(&task, None)];
+    objects.extend(companions(&blue(), "paas"));
+    assert_eq!(crate::policy::check(&objects).unwrap(), []);
     let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scheduler/manifest/golden.json");
     if std::env::var_os("PAAS_BLESS").is_some() {

@@ -1,0 +1,228 @@
+//! Tenants' environments as namespaces.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
+use paas_core::backend::Fence;
+use paas_core::model::{ByteSize, CpuQuantity, Environment, EnvironmentId, Scope, Tenant, TenantId};
+use paas_core::port::{Backend, Tenancy};
+use paas_core::{Error, ErrorKind, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::failed;
+use crate::{Connection, label, list};
+use room::Room;
+
+mod removal;
+mod room;
+#[cfg(test)]
+mod tests;
+
+/// What each environment may use.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TenancyConfig {
+    /// Most processor time of all its instances together: 32 cores.
+    pub cpu: CpuQuantity,
+    /// Most memory of all its instances together: 64 GiB.
+    pub memory: ByteSize,
+    /// Most instances and tasks at once: 200.
+    pub pods: u32,
+    /// Most volumes: 50.
+    pub volumes: u32,
+    /// Most storage of all its volumes together: 500 GiB.
+    pub storage: ByteSize,
+    /// Most processor time of an instance that states no limit: one core.
+    pub default_cpu: CpuQuantity,
+    /// Most memory of an instance that states no limit: 512 MiB.
+    pub default_memory: ByteSize,
+    /// Processor time kept for an instance that states no limit: 100 thousandths of a core.
+    pub reserved_cpu: CpuQuantity,
+    /// Memory kept for an instance that states no limit: 128 MiB.
+    pub reserved_memory: ByteSize,
+    /// Which release's idea of the `restricted` pod security standard holds: `v1.34`, which was tested. A later one may
+    /// refuse what runs today.
+    pub pod_security: String,
+}
+
+impl Default for TenancyConfig {
+    fn default() -> Self {
+        let gib = |number: u64| ByteSize(number << 30);
+        let mib = |number: u64| ByteSize(number << 20);
+        Self {
+            cpu: CpuQuantity { millis: 32_000 },
+            memory: gib(64),
+            pods: 200,
+            volumes: 50,
+            storage: gib(500),
+            default_cpu: CpuQuantity { millis: 1_000 },
+            default_memory: mib(512),
+            reserved_cpu: CpuQuantity { millis: 100 },
+            reserved_memory: mib(128),
+            pod_security: "v1.34".into(),
+        }
+    }
+}
+
+/// Gives each environment of a tenant a namespace, in which pods are held to the `restricted` standard, no traffic flows
+/// unless a policy allows it (names can be looked up), a quota and limits bound what is used, and no pod is given a token
+/// of the API server.
+///
+/// What somebody changes in these objects is put back by the next `apply`. A namespace of such a name that is not marked
+/// as that environment's is never taken over. Network policies are kept by the cluster's network plugin: one that knows
+/// none isolates nothing.
+#[derive(Debug)]
+pub struct KubeTenancy {
+    connection: Connection,
+    config: TenancyConfig,
+    fence: Fence,
+}
+
+impl KubeTenancy {
+    /// Environments that may use what [`TenancyConfig::default`] says.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, config: TenancyConfig::default(), fence: Fence::default() }
+    }
+
+    /// Environments that may use as much as this from their next `apply` on.
+    #[must_use]
+    pub fn with_config(self, config: TenancyConfig) -> Self {
+        Self { config, ..self }
+    }
+
+    /// The namespace first, with all its guards by the time this returns: `Ok` lets workloads follow.
+    async fn make(&self, room: &Room) -> Result<()> {
+        let namespaces: Api<Namespace> = self.connection.cluster();
+        let uid = claim(&namespaces, &room.namespace).await?;
+        let mut namespace = room.namespace.clone();
+        // Should it have been deleted and made by somebody else just now, this is refused.
+        namespace.metadata.uid = uid;
+        put(&namespaces, &namespace).await?;
+        for policy in &room.policies {
+            put(&self.within(room), policy).await?;
+        }
+        put(&self.within(room), &room.quota).await?;
+        put(&self.within(room), &room.limits).await?;
+        for account in &room.accounts {
+            put(&self.within(room), account).await?;
+        }
+        Ok(())
+    }
+
+    fn within<K>(&self, room: &Room) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        self.connection.within(room.name())
+    }
+}
+
+/// Makes a namespace, unless it is there and is ours; tells which one it is.
+async fn claim(namespaces: &Api<Namespace>, wanted: &Namespace) -> Result<Option<String>> {
+    let name = wanted.name_any();
+    let found = || async {
+        let found = namespaces.get_metadata_opt(&name).await.map_err(|cause| failed(cause, "read"))?;
+        found.map(|found| owned(&found, wanted)).transpose()
+    };
+    if let Some(uid) = found().await? {
+        return Ok(uid);
+    }
+    let params = PostParams { field_manager: Some(label::MANAGER.into()), ..PostParams::default() };
+    match namespaces.create(&params, wanted).await.map_err(|cause| failed(cause, "make")) {
+        Ok(made) => Ok(made.metadata.uid),
+        // Somebody else was faster: another replica of this platform, or a stranger.
+        Err(error) if error.kind() == ErrorKind::Conflict => found().await?.ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which namespace it is, if it is that of the same environment and stays.
+fn owned(found: &impl ResourceExt, wanted: &Namespace) -> Result<Option<String>> {
+    let same = |key: &str| found.labels().get(key).is_some_and(|own| wanted.labels().get(key) == Some(own));
+    if ![label::PLATFORM, label::TENANT, label::ENVIRONMENT].iter().all(|key| same(key)) {
+        return Err(Error::conflict(
+            "a namespace of this name is there and is not marked as this environment's; rename or remove it",
+        ));
+    }
+    if found.meta().deletion_timestamp.is_some() {
+        return Err(Error::unavailable("the environment's namespace is still being deleted"));
+    }
+    Ok(found.uid())
+}
+
+/// Makes an object what it should be, whoever changed it.
+async fn put<K>(api: &Api<K>, object: &K) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
+{
+    let params = PatchParams::apply(label::MANAGER).force();
+    let name = object.name_any();
+    let apply = || async {
+        let applied = api.patch(&name, &params, &Patch::Apply(object)).await;
+        let about = |cause| failed(cause, "apply").with("kind", K::kind(&())).with("name", &name);
+        applied.map(drop).map_err(about)
+    };
+    match apply().await {
+        // The cluster makes an account of its own in each namespace, maybe at this moment.
+        Err(error) if error.kind() == ErrorKind::Conflict => apply().await,
+        outcome => outcome,
+    }
+}
+
+/// Which environment a namespace is that carries the labels of one; `None` where its name says that somebody else
+/// put them there.
+fn environment(platform: &str, namespace: &impl ResourceExt) -> Option<(TenantId, EnvironmentId)> {
+    let tenant = TenantId::new(namespace.labels().get(label::TENANT)?).ok()?;
+    let environment = EnvironmentId::new(namespace.labels().get(label::ENVIRONMENT)?).ok()?;
+    let ours = namespace.name_any() == label::namespace(platform, &tenant, &environment);
+    ours.then_some((tenant, environment))
+}
+
+#[async_trait]
+impl Backend for KubeTenancy {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.connection.check().await
+    }
+}
+
+#[async_trait]
+impl Tenancy for KubeTenancy {
+    async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
+        tenant.check_own(environments)?;
+        self.fence.admit(scope)?;
+        for environment in environments {
+            let room = Room::new(self.connection.platform(), tenant, environment, &self.config);
+            self.make(&room).await.map_err(|error| error.with("namespace", room.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Those whose namespaces are still being deleted are among them.
+    async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>> {
+        self.fence.see(scope);
+        let platform = self.connection.platform();
+        let labels = format!("{}={platform},{}", label::PLATFORM, label::TENANT);
+        let namespaces = list::metadata::<Namespace>(&self.connection.cluster(), &labels).await?;
+        let tenants: BTreeSet<TenantId> = namespaces
+            .iter()
+            .filter_map(|namespace| environment(platform, namespace).map(|(tenant, _)| tenant))
+            .collect();
+        Ok(tenants.into_iter().collect())
+    }
+
+    async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {
+        self.fence.admit(scope)?;
+        removal::remove(&self.connection, tenant).await
+    }
+}

@@ -1,0 +1,181 @@
+//! The objects that make the room of one environment.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    LimitRange, LimitRangeItem, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use paas_core::model::{Environment, Tenant};
+
+use super::TenancyConfig;
+use crate::policy::{ACCOUNT, ENFORCE, ENFORCE_VERSION};
+use crate::{label, quantity};
+
+/// Everything in one environment's namespace that keeps it apart from others, and the namespace itself.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) namespace: Namespace,
+    pub(super) policies: [NetworkPolicy; 2],
+    pub(super) quota: ResourceQuota,
+    pub(super) limits: LimitRange,
+    pub(super) accounts: [ServiceAccount; 2],
+}
+
+impl Room {
+    pub(super) fn new(
+        platform: &str,
+        tenant: &Tenant,
+        environment: &Environment,
+        config: &TenancyConfig,
+    ) -> Self {
+        let place = Place {
+            namespace: label::namespace(platform, &tenant.id, &environment.id),
+            labels: label::of_environment(platform, &tenant.id, &environment.id),
+        };
+        Self {
+            namespace: place.namespace(tenant, environment, config),
+            policies: [place.deny_all(), place.allow_names()],
+            quota: place.quota(config),
+            limits: place.limits(config),
+            // Whatever forgets to name an account gets the one that Kubernetes makes.
+            accounts: [place.account(ACCOUNT), place.account("default")],
+        }
+    }
+
+    /// The name of its namespace.
+    pub(super) fn name(&self) -> &str {
+        self.namespace.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+/// Where the objects are, and whose.
+struct Place {
+    namespace: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl Place {
+    fn named(&self, name: &str) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(self.labels.clone()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn namespace(&self, tenant: &Tenant, environment: &Environment, config: &TenancyConfig) -> Namespace {
+        let mut labels = self.labels.clone();
+        for (mode, version) in [
+            (ENFORCE, ENFORCE_VERSION),
+            ("pod-security.kubernetes.io/warn", "pod-security.kubernetes.io/warn-version"),
+            ("pod-security.kubernetes.io/audit", "pod-security.kubernetes.io/audit-version"),
+        ] {
+            labels.insert(mode.into(), "restricted".into());
+            labels.insert(version.into(), config.pod_security.clone());
+        }
+        let annotations = [
+            (label::TENANT_NAME.to_owned(), tenant.name.to_string()),
+            (label::ENVIRONMENT_NAME.to_owned(), environment.name.to_string()),
+        ];
+        Namespace {
+            metadata: ObjectMeta {
+                name: Some(self.namespace.clone()),
+                labels: Some(labels),
+                annotations: Some(annotations.into()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        }
+    }
+
+    /// Nothing in, nothing out, whatever no other policy allows.
+    fn deny_all(&self) -> NetworkPolicy {
+        let spec = NetworkPolicySpec {
+            pod_selector: Some(LabelSelector::default()),
+            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+            // Stated, so that a rule which somebody adds here goes with the next apply.
+            ingress: Some(Vec::new()),
+            egress: Some(Vec::new()),
+        };
+        NetworkPolicy { metadata: self.named("paas-deny-all"), spec: Some(spec) }
+    }
+
+    /// Names are looked up in the cluster's DNS.
+    fn allow_names(&self) -> NetworkPolicy {
+        let system = LabelSelector {
+            match_labels: Some([("kubernetes.io/metadata.name".into(), "kube-system".into())].into()),
+            ..LabelSelector::default()
+        };
+        let port = |protocol: &str| NetworkPolicyPort {
+            port: Some(IntOrString::Int(53)),
+            protocol: Some(protocol.into()),
+            ..NetworkPolicyPort::default()
+        };
+        let rule = NetworkPolicyEgressRule {
+            to: Some(vec![NetworkPolicyPeer {
+                namespace_selector: Some(system),
+                ..NetworkPolicyPeer::default()
+            }]),
+            ports: Some(vec![port("UDP"), port("TCP")]),
+        };
+        let spec = NetworkPolicySpec {
+            pod_selector: Some(LabelSelector::default()),
+            policy_types: Some(vec!["Egress".into()]),
+            egress: Some(vec![rule]),
+            ingress: None,
+        };
+        NetworkPolicy { metadata: self.named("paas-allow-dns"), spec: Some(spec) }
+    }
+
+    fn quota(&self, config: &TenancyConfig) -> ResourceQuota {
+        let hard = amounts([
+            ("limits.cpu", quantity::cores(config.cpu)),
+            ("limits.memory", quantity::bytes(config.memory)),
+            ("pods", quantity::count(config.pods)),
+            ("persistentvolumeclaims", quantity::count(config.volumes)),
+            ("requests.storage", quantity::bytes(config.storage)),
+            // Ports of nodes and addresses of the cloud are the platform's to give.
+            ("services.nodeports", quantity::count(0)),
+            ("services.loadbalancers", quantity::count(0)),
+        ]);
+        let spec = ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() };
+        ResourceQuota { metadata: self.named("paas"), spec: Some(spec), status: None }
+    }
+
+    fn limits(&self, config: &TenancyConfig) -> LimitRange {
+        let item = LimitRangeItem {
+            type_: "Container".into(),
+            default: Some(amounts([
+                ("cpu", quantity::cores(config.default_cpu)),
+                ("memory", quantity::bytes(config.default_memory)),
+            ])),
+            default_request: Some(amounts([
+                ("cpu", quantity::cores(config.reserved_cpu)),
+                ("memory", quantity::bytes(config.reserved_memory)),
+            ])),
+            ..LimitRangeItem::default()
+        };
+        LimitRange { metadata: self.named("paas"), spec: Some(LimitRangeSpec { limits: vec![item] }) }
+    }
+
+    /// An account whose token no pod is given: apps have no business with the API server.
+    fn account(&self, name: &str) -> ServiceAccount {
+        ServiceAccount {
+            metadata: self.named(name),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        }
+    }
+}
+
+fn amounts<const N: usize>(amounts: [(&str, Quantity); N]) -> BTreeMap<String, Quantity> {
+    amounts.map(|(what, amount)| (what.to_owned(), amount)).into()
+}

@@ -1,0 +1,156 @@
+//! What is sent to the API server, without one.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{NamespaceCondition, NamespaceStatus};
+use paas_core::model::{EnvironmentName, TenantName, Timestamp};
+use serde_json::Value;
+
+use super::*;
+use crate::policy;
+
+fn room() -> Room {
+    let id = TenantId::new("t-00acme").unwrap();
+    let tenant = Tenant::new(id.clone(), TenantName::new("acme").unwrap(), Timestamp(1));
+    let staging = EnvironmentName::new("staging").unwrap();
+    let environment = Environment::new(EnvironmentId::new("e-00staging").unwrap(), id, staging);
+    Room::new("paas", &tenant, &environment, &TenancyConfig::default())
+}
+
+fn objects() -> Vec<Value> {
+    let Room { namespace, policies, quota, limits, accounts } = room();
+    let mut objects = vec![serde_json::to_value(namespace).unwrap()];
+    objects.extend(policies.iter().map(|policy| serde_json::to_value(policy).unwrap()));
+    objects.push(serde_json::to_value(quota).unwrap());
+    objects.push(serde_json::to_value(limits).unwrap());
+    objects.extend(accounts.iter().map(|account| serde_json::to_value(account).unwrap()));
+    objects
+}
+
+/// `PAAS_BLESS=1 cargo test -p paas-k8s --lib` writes what is made now; look at the difference.
+#[test]
+fn an_environments_objects_are_those_that_were_agreed_on() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tenancy/golden.json");
+    let made = serde_json::to_string_pretty(&objects()).unwrap() + "\n";
+    if std::env::var_os("PAAS_BLESS").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let agreed = std::fs::read_to_string(&path).unwrap();
+    assert!(made == agreed, "PAAS_BLESS=1 writes {} anew; what is made now:\n{made}", path.display());
+}
+
+#[test]
+fn an_environments_objects_keep_tenants_apart() {
+    assert_eq!(policy::check(&objects()).unwrap(), []);
+}
+
+/// Guards as `kind/name pointer`, and what is said where one is missing.
+const GUARDS: &[(&str, &str, &str)] = &[
+    ("Namespace", "/metadata/labels/pod-security.kubernetes.io~1enforce", "not held to the restricted"),
+    ("Namespace", "/metadata/labels/pod-security.kubernetes.io~1enforce-version", "is not pinned"),
+    ("Namespace", "/metadata/labels/pod-security.kubernetes.io~1warn", "nobody is warned"),
+    ("Namespace", "/metadata/labels/pod-security.kubernetes.io~1audit", "are not audited"),
+    ("Namespace", "/metadata/labels/paas-sdk.dev~1platform", "whose platform"),
+    ("Namespace", "/metadata/labels/paas-sdk.dev~1tenant", "which tenant"),
+    ("Namespace", "/metadata/labels/paas-sdk.dev~1environment", "which environment"),
+    ("paas-deny-all", "", "traffic to pods is not denied"),
+    ("paas-deny-all", "", "traffic from pods is not denied"),
+    ("paas-deny-all", "/spec/podSelector", "traffic to pods is not denied"),
+    ("paas-deny-all", "/spec/podSelector", "traffic from pods is not denied"),
+    ("paas-deny-all", "/spec/policyTypes/0", "traffic to pods is not denied"),
+    ("paas-deny-all", "/spec/policyTypes/1", "traffic from pods is not denied"),
+    ("paas-allow-dns", "", "cannot look up names"),
+    ("paas-allow-dns", "/spec/egress/0/to", "allows traffic with everybody"),
+    ("paas-allow-dns", "/spec/egress/0/ports/0", "cannot look up names"),
+    ("paas-allow-dns", "/spec/egress/0/ports/1", "cannot look up names"),
+    ("ResourceQuota", "", "no quota"),
+    ("ResourceQuota", "/spec/hard/limits.cpu", "no quota"),
+    ("ResourceQuota", "/spec/hard/limits.memory", "no quota"),
+    ("ResourceQuota", "/spec/hard/pods", "no quota"),
+    ("ResourceQuota", "/spec/hard/persistentvolumeclaims", "no quota"),
+    ("ResourceQuota", "/spec/hard/requests.storage", "no quota"),
+    ("ResourceQuota", "/spec/hard/services.nodeports", "no quota"),
+    ("ResourceQuota", "/spec/hard/services.loadbalancers", "no quota"),
+    ("LimitRange", "", "states no limits gets none"),
+    ("LimitRange", "", "states no requests gets none"),
+    ("LimitRange", "/spec/limits/0/default/cpu", "states no limits gets none"),
+    ("LimitRange", "/spec/limits/0/default/memory", "states no limits gets none"),
+    ("LimitRange", "/spec/limits/0/defaultRequest/cpu", "states no requests gets none"),
+    ("LimitRange", "/spec/limits/0/defaultRequest/memory", "states no requests gets none"),
+    ("paas-app", "", "account of apps"),
+    ("paas-app", "/automountServiceAccountToken", "account of apps"),
+    ("default", "", "default account"),
+    ("default", "/automountServiceAccountToken", "default account"),
+];
+
+#[test]
+fn each_guard_is_missed_where_it_is_dropped() {
+    for (which, pointer, says) in GUARDS {
+        let mut objects = objects();
+        let own = |object: &Value| object["kind"] == *which || object["metadata"]["name"] == *which;
+        let place = objects.iter().position(own).unwrap();
+        if pointer.is_empty() {
+            objects.remove(place);
+        } else {
+            assert!(policy::tests::drop_field(&mut objects[place], pointer), "{which} {pointer}");
+        }
+        let findings = policy::check(&objects).unwrap();
+        assert!(
+            findings.iter().any(|finding| finding.says.contains(says)),
+            "{which} {pointer}: {findings:?}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_opens_what_is_denied_is_seen() {
+    for (direction, says) in [("ingress", "traffic to pods"), ("egress", "traffic from pods")] {
+        let mut objects = objects();
+        objects[1]["spec"][direction] = serde_json::json!([{}]);
+        let findings = policy::check(&objects).unwrap();
+        assert!(findings.iter().any(|finding| finding.says.contains(says)), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.says.contains("everybody")), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_namespace_of_somebody_else_is_never_taken_over() {
+    let wanted = room().namespace;
+    let refused = |found: &Namespace| owned(found, &wanted).unwrap_err().kind();
+    for key in [label::PLATFORM, label::TENANT, label::ENVIRONMENT] {
+        let mut other = wanted.clone();
+        other.labels_mut().insert(key.into(), "other".into());
+        assert_eq!(refused(&other), ErrorKind::Conflict, "{key}");
+        other.labels_mut().remove(key);
+        assert_eq!(refused(&other), ErrorKind::Conflict, "{key}");
+    }
+    let mut own = wanted.clone();
+    own.metadata.uid = Some("1".into());
+    assert_eq!(owned(&own, &wanted).unwrap().as_deref(), Some("1"));
+    own.metadata.deletion_timestamp = serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap();
+    assert_eq!(refused(&own), ErrorKind::Unavailable);
+}
+
+#[test]
+fn labels_alone_make_no_namespace_a_tenants() {
+    let mut namespace = room().namespace;
+    assert_eq!(environment("paas", &namespace).unwrap().0.as_str(), "t-00acme");
+    assert_eq!(environment("other", &namespace), None);
+    namespace.metadata.name = Some("kube-system".into());
+    assert_eq!(environment("paas", &namespace), None);
+}
+
+#[test]
+fn what_keeps_a_namespace_is_told() {
+    let condition = |status: &str, message: &str| NamespaceCondition {
+        status: status.into(),
+        message: Some(message.into()),
+        ..NamespaceCondition::default()
+    };
+    let conditions = vec![condition("False", "all well"), condition("True", "a finalizer remains")];
+    let status = NamespaceStatus { conditions: Some(conditions), phase: Some("Terminating".into()) };
+    let mut namespace = Namespace { status: Some(status), ..Namespace::default() };
+    assert_eq!(removal::reasons(&namespace), "a finalizer remains");
+    namespace.status = None;
+    assert_eq!(removal::reasons(&namespace), "the cluster gives no reason");
+}
