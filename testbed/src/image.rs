@@ -48,7 +48,8 @@ fn append(
     Ok(())
 }
 
-fn digest(content: &[u8]) -> String {
+/// The digest of some bytes, in hexadecimal.
+pub(crate) fn digest(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -4,6 +4,7 @@ mod certificate;
 mod config;
 mod inside;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -25,6 +26,8 @@ const SERVICES: &str = "10.96.0.0/16";
 /// The first address of the services is the API server's.
 const API_ADDRESS: &str = "10.96.0.1";
 const PAUSE: &str = "testbed.local/pause:1";
+/// The images of our own: the package whose program each runs, and its name.
+const IMAGES: [(&str, &str); 2] = [("pause", PAUSE), ("instance", "testbed.local/instance:1")];
 /// The control group that holds all pods.
 const CGROUP: &str = "paas-testbed";
 
@@ -38,6 +41,9 @@ const PACKAGES: [(&str, &str); 8] = [
     ("iproute2", "ip"),
     ("util-linux", "unshare"),
 ];
+
+/// Where the first process of the sandbox finds which images to take in.
+const ARCHIVES: &str = "images.txt";
 
 /// What is built from the module.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -82,15 +88,16 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     }
     package::install(&PACKAGES, consent)?;
     let programs = programs()?;
-    pause_image()?;
+    let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
     config::write(&sandbox)?;
+    fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
     step("start the cluster", || {
         sandbox.start()?;
         until(Duration::from_secs(90), "the node", || {
             if sandbox.init().is_none() {
-                let log = std::fs::read_to_string(sandbox.folder().join("init.log"))?;
+                let log = fs::read_to_string(sandbox.folder().join("init.log"))?;
                 return Err(format!("the cluster has ended:\n{log}").into());
             }
             Ok(sandbox.folder().join("ready").exists().then_some(()))
@@ -131,40 +138,42 @@ pub(crate) fn exec(program: &str, arguments: &[&str], environment: &[(&str, &Pat
 
 /// Forgets what a cluster that is gone has left.
 fn clean(sandbox: &Sandbox) -> Result<()> {
-    for group in std::fs::read_dir("/sys/fs/cgroup")?.flatten() {
+    for group in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         remove_group(&group.path().join(CGROUP));
     }
     for name in ["etcd", "containerd", "kubelet", "cni", "pki", "config", "log"] {
         let folder = sandbox.folder().join(name);
         if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
     }
-    drop(std::fs::remove_file(sandbox.folder().join("ready")));
+    drop(fs::remove_file(sandbox.folder().join("ready")));
     Ok(())
 }
 
 /// Control groups are removed from the innermost on; one that still has processes stays, and so do those around it.
 fn remove_group(group: &Path) {
-    for inner in std::fs::read_dir(group).into_iter().flatten().flatten() {
+    for inner in fs::read_dir(group).into_iter().flatten().flatten() {
         if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_group(&inner.path());
         }
     }
-    drop(std::fs::remove_dir(group));
+    drop(fs::remove_dir(group));
 }
 
-/// The image that holds pods' namespaces.
-fn pause_image() -> Result<PathBuf> {
-    let images = cache::folder("images")?;
-    let archive = images.join("pause.tar");
-    if !archive.exists() {
-        step("build the pause image", || {
-            let program = static_program("pause")?;
-            image::archive(&archive, PAUSE, &[(&program, "/pause")])
-        })?;
-    }
-    Ok(archive)
+/// The archives of our own images, made anew where what they hold has changed.
+fn images() -> Result<Vec<PathBuf>> {
+    let folder = cache::folder("images")?;
+    let archive = |(package, name): &(&str, &str)| {
+        let program = static_program(package)?;
+        let stamp = format!("{package}-{}.tar", image::digest(&fs::read(&program)?));
+        let archive = folder.join(stamp);
+        if !archive.exists() {
+            image::archive(&archive, name, &[(&program, &format!("/{package}"))])?;
+        }
+        Ok(archive)
+    };
+    step("images", || IMAGES.iter().map(archive).collect())
 }
 
 /// Builds the program of a package of this workspace so that it needs no file beside it.

@@ -117,3 +117,35 @@ fn network() -> serde_json::Value {
         ],
     })
 }
+
+/// The class of a claim that names none.
+pub(super) fn storage_class() -> serde_json::Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": CLASS,
+            "annotations": { "storageclass.kubernetes.io/is-default-class": "true" },
+        },
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    })
+}
+
+const CLASS: &str = "pool";
+
+/// A volume of the pool.
+pub(super) fn volume(number: u32, folder: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": format!("pool-{number}") },
+        "spec": {
+            "storageClassName": CLASS,
+            "capacity": { "storage": "10Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": { "path": folder, "type": "Directory" },
+        },
+    })
+}

@@ -1,0 +1,151 @@
+//! What the live suites run as pods: a program that behaves as its environment says. Linked statically, so that its image
+//! holds nothing else.
+//!
+//! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` (runs and
+//!   listens nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to each of
+//!   its outputs, then serves).
+//! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500, anything
+//!   else 200, with a few facts as JSON.
+//! - `DATA`: a folder that is its own: it ends with 99 where another process of it has the folder.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // Its output is what some suites are about.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::exit;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+
+/// How many requests have no answer yet.
+#[derive(Default)]
+struct Open {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Open {
+    fn begin(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn end(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.fewer.notify_all();
+    }
+
+    fn wait_for_none(&self) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        // The signal to end ends it, at the latest after the pod's grace.
+        drop(self.fewer.wait_while(count, |count| *count > 0));
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+fn main() -> io::Result<()> {
+    let mode = variable("MODE");
+    let _own = own_folder()?;
+    let open = Arc::new(Open::default());
+    end_when_asked(mode == "stubborn", Arc::clone(&open))?;
+    match mode.as_str() {
+        "exit" => {
+            println!("last words");
+            exit(variable("CODE").parse().unwrap_or(0));
+        }
+        "never-ready" => loop {
+            std::thread::park();
+        },
+        "print" => print(variable("LINES").parse().unwrap_or(0))?,
+        _ => {}
+    }
+    serve(&open)
+}
+
+/// Holds the folder that is its own, if it has one.
+fn own_folder() -> io::Result<Option<File>> {
+    let folder = variable("DATA");
+    if folder.is_empty() {
+        return Ok(None);
+    }
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(format!("{folder}/lock"))?;
+    if lock.try_lock().is_err() {
+        println!("two writers");
+        exit(99);
+    }
+    let mut log = OpenOptions::new().create(true).append(true).open(format!("{folder}/log"))?;
+    writeln!(log, "{}", variable("PAAS_INSTANCE_ID"))?;
+    Ok(Some(lock))
+}
+
+/// The first process of a container gets no signal that it does not handle.
+fn end_when_asked(is_stubborn: bool, open: Arc<Open>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM])?;
+    std::thread::spawn(move || {
+        if signals.forever().any(|_| !is_stubborn) {
+            // What was asked is still answered.
+            open.wait_for_none();
+            exit(0);
+        }
+    });
+    Ok(())
+}
+
+fn print(lines: u32) -> io::Result<()> {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    for number in 0..lines {
+        writeln!(out, "out {number}")?;
+        writeln!(err, "err {number}")?;
+    }
+    Ok(())
+}
+
+fn serve(open: &Arc<Open>) -> io::Result<()> {
+    let port = variable("PORT").parse().unwrap_or(8080);
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    for stream in listener.incoming() {
+        let (stream, open) = (stream?, Arc::clone(open));
+        std::thread::spawn(move || {
+            // A client that goes away is no trouble of ours.
+            drop(answer(&stream, &open));
+        });
+    }
+    Ok(())
+}
+
+/// Answers the requests of one connection.
+fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
+    let (mut reader, mut writer) = (BufReader::new(stream), stream);
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        open.begin();
+        let mut header = request.clone();
+        while !header.trim().is_empty() {
+            header.clear();
+            if reader.read_line(&mut header)? == 0 {
+                break;
+            }
+        }
+        let path = request.split(' ').nth(1).unwrap_or("/");
+        if path.starts_with("/die") {
+            exit(137);
+        }
+        let status = if path.starts_with("/fail") { "500 Internal Server Error" } else { "200 OK" };
+        let (instance, version) = (variable("PAAS_INSTANCE_ID"), variable("VERSION"));
+        let body = format!("{{\"instance\":\"{instance}\",\"version\":\"{version}\"}}\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let written = writer.write_all(format!("{head}{body}").as_bytes());
+        open.end();
+        written?;
+    }
+}
