@@ -14,6 +14,9 @@ pub(crate) struct Module<'a> {
     pub(crate) version: &'a str,
     /// Import paths of the programs, and the names of their files.
     pub(crate) programs: &'a [(&'a str, &'a str)],
+    /// Files of the module that this one is built in, where a program is our own choice of the module's packages: its
+    /// import path is then one in `build`, the name of that module.
+    pub(crate) sources: &'a [(&'a str, &'a str)],
     /// Added to the linker's flags.
     pub(crate) linked: &'a str,
     /// The version of the modules that its own go.mod replaces by folders of its own.
@@ -24,7 +27,8 @@ impl Module<'_> {
     /// Builds the programs once; the folder that holds them.
     pub(crate) fn build(&self) -> Result<PathBuf> {
         let name = self.path.rsplit('/').next().unwrap_or(self.path);
-        let stamp = format!("{} {} {:?} {}", self.path, self.version, self.programs, self.linked);
+        let mut stamp = format!("{} {} {:?} {}", self.path, self.version, self.programs, self.linked);
+        self.sources.iter().for_each(|(_, text)| stamp += text);
         let built = cache::built(&format!("{name}-{}", self.version), &stamp, |folder| {
             step(&format!("resolve {} {}", self.path, self.version), || self.resolve(folder))?;
             for (import, program) in self.programs {
@@ -57,6 +61,11 @@ impl Module<'_> {
             replaced.for_each(|(module, _)| manifest += &format!("replace {module} => {module} {staging}\n"));
         }
         fs::write(folder.join("go.mod"), manifest)?;
+        for (name, text) in self.sources {
+            let file = folder.join(name);
+            file.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(file, text)?;
+        }
         let imports = self
             .programs
             .iter()

@@ -2,7 +2,9 @@
 
 mod certificate;
 mod config;
+mod dns;
 mod inside;
+mod volume;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +30,6 @@ const API_ADDRESS: &str = "10.96.0.1";
 const PAUSE: &str = "testbed.local/pause:1";
 /// The images of our own: the package whose program each runs, and its name.
 const IMAGES: [(&str, &str); 2] = [("pause", PAUSE), ("instance", "testbed.local/instance:1")];
-/// The control group that holds all pods.
-const CGROUP: &str = "paas-testbed";
 
 const PACKAGES: [(&str, &str); 8] = [
     ("etcd-server", "etcd"),
@@ -62,6 +62,7 @@ fn programs() -> Result<PathBuf> {
         programs: &PROGRAMS,
         linked: "-X k8s.io/component-base/version.gitVersion=v1.34.4 -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=34",
+        sources: &[],
         staging: Some("v0.34.4"),
     };
     module.build()
@@ -69,6 +70,12 @@ fn programs() -> Result<PathBuf> {
 
 fn sandbox() -> Result<Sandbox> {
     Sandbox::new("kubernetes")
+}
+
+/// The control group that holds all pods of this cluster: another cache may have a cluster, too.
+fn cgroup(sandbox: &Sandbox) -> String {
+    let folder = sandbox.folder().as_os_str().as_encoded_bytes();
+    format!("paas-testbed-{}", &image::digest(folder)[..8])
 }
 
 /// How one reaches it.
@@ -88,6 +95,7 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     }
     package::install(&PACKAGES, consent)?;
     let programs = programs()?;
+    dns::program()?;
     let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
@@ -139,9 +147,9 @@ pub(crate) fn exec(program: &str, arguments: &[&str], environment: &[(&str, &Pat
 /// Forgets what a cluster that is gone has left.
 fn clean(sandbox: &Sandbox) -> Result<()> {
     for group in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-        remove_group(&group.path().join(CGROUP));
+        remove_group(&group.path().join(cgroup(sandbox)));
     }
-    for name in ["etcd", "containerd", "kubelet", "cni", "pki", "config", "log"] {
+    for name in ["etcd", "containerd", "kubelet", "cni", "pki", "config", "log", "pod-logs", "volumes"] {
         let folder = sandbox.folder().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

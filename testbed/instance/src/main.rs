@@ -1,18 +1,19 @@
 //! What the live suites run as pods: a program that behaves as its environment says. Linked statically, so that its image
 //! holds nothing else.
 //!
-//! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` (runs and
-//!   listens nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to each of
-//!   its outputs, then serves).
-//! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500, anything
-//!   else 200, with a few facts as JSON.
-//! - `DATA`: a folder that is its own: it ends with 99 where another process of it has the folder.
+//! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` and `sleep`
+//!   (run and listen nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to
+//!   each of its outputs, then serves).
+//! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500,
+//!   `/lookup/NAME` the addresses of a name, anything else a few facts as JSON.
+//! - `DATA`: a folder that is its own: it adds a line with its pid and its name to the file `log`, and ends with 99 where
+//!   another process has the folder.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Its output is what some suites are about.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::process::exit;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -57,7 +58,7 @@ fn main() -> io::Result<()> {
             println!("last words");
             exit(variable("CODE").parse().unwrap_or(0));
         }
-        "never-ready" => loop {
+        "never-ready" | "sleep" => loop {
             std::thread::park();
         },
         "print" => print(variable("LINES").parse().unwrap_or(0))?,
@@ -78,7 +79,7 @@ fn own_folder() -> io::Result<Option<File>> {
         exit(99);
     }
     let mut log = OpenOptions::new().create(true).append(true).open(format!("{folder}/log"))?;
-    writeln!(log, "{}", variable("PAAS_INSTANCE_ID"))?;
+    writeln!(log, "{} {}", std::process::id(), variable("PAAS_INSTANCE_ID"))?;
     Ok(Some(lock))
 }
 
@@ -93,6 +94,45 @@ fn end_when_asked(is_stubborn: bool, open: Arc<Open>) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// What it tells of itself, as JSON.
+fn facts(path: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let known = [
+        ("instance", variable("PAAS_INSTANCE_ID")),
+        ("version", variable("VERSION")),
+        (
+            "mode",
+            Some(variable("MODE")).filter(|mode| !mode.is_empty()).unwrap_or_else(|| "serve".to_owned()),
+        ),
+        ("hostname", host.trim().to_owned()),
+        ("path", path.to_owned()),
+    ];
+    let facts = known.map(|(name, value)| format!("\"{name}\":{}", quoted(&value))).join(",");
+    format!("{{{facts},\"pid\":{}}}\n", std::process::id())
+}
+
+/// What a name stands for, as this instance sees it, one address a line; or why that is not known.
+fn addresses(name: &str) -> String {
+    match (name, 0).to_socket_addrs() {
+        Ok(found) => found.map(|address| format!("{}\n", address.ip())).collect(),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+/// A string as JSON has it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control.is_control() => quoted += &format!("\\u{:04x}", u32::from(control)),
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn print(lines: u32) -> io::Result<()> {
@@ -125,7 +165,6 @@ fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        open.begin();
         let mut header = request.clone();
         while !header.trim().is_empty() {
             header.clear();
@@ -133,13 +172,13 @@ fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
                 break;
             }
         }
+        open.begin();
         let path = request.split(' ').nth(1).unwrap_or("/");
         if path.starts_with("/die") {
             exit(137);
         }
         let status = if path.starts_with("/fail") { "500 Internal Server Error" } else { "200 OK" };
-        let (instance, version) = (variable("PAAS_INSTANCE_ID"), variable("VERSION"));
-        let body = format!("{{\"instance\":\"{instance}\",\"version\":\"{version}\"}}\n");
+        let body = path.strip_prefix("/lookup/").map_or_else(|| facts(path), addresses);
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -147,5 +186,17 @@ fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
         let written = writer.write_all(format!("{head}{body}").as_bytes());
         open.end();
         written?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_json_whatever_was_asked_for() {
+        assert_eq!(quoted("a \"b\" \\ \n é"), r#""a \"b\" \\ \u000a é""#);
+        let facts = facts("/a\"b");
+        assert!(facts.contains(r#""path":"/a\"b","pid":"#), "{facts}");
     }
 }

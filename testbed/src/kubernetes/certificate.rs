@@ -15,7 +15,7 @@ use crate::Result;
 /// The name of a file, the common name, the groups, and the names it answers to.
 type Holder = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
 
-const HOLDERS: [Holder; 8] = [
+const HOLDERS: [Holder; 9] = [
     (
         "apiserver",
         "kube-apiserver",
@@ -35,6 +35,7 @@ const HOLDERS: [Holder; 8] = [
     ("controller-manager", "system:kube-controller-manager", None, &[]),
     ("scheduler", "system:kube-scheduler", None, &[]),
     ("proxy", "system:kube-proxy", None, &[]),
+    ("dns", "coredns", None, &[]),
     ("kubelet", "system:node:node-1", Some("system:nodes"), &[]),
     ("kubelet-server", NODE, None, &[NODE_ADDRESS, NODE]),
 ];

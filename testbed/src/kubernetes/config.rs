@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{CGROUP, PAUSE, PODS};
+use super::dns::{DNS_ADDRESS, DOMAIN};
+use super::{PAUSE, PODS, cgroup};
 use crate::Result;
 use crate::sandbox::Sandbox;
 
@@ -16,14 +17,14 @@ pub(super) const RUNTIME: &str = "/run/containerd/containerd.sock";
 pub(super) fn write(sandbox: &Sandbox) -> Result<()> {
     let folder = sandbox.folder();
     let (pki, config) = (folder.join("pki"), folder.join("config"));
-    for name in ["etcd", "containerd", "kubelet", "cni", "config", "log"] {
+    for name in ["etcd", "containerd", "kubelet", "cni", "config", "log", "pod-logs"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    for holder in ["admin", "controller-manager", "scheduler", "proxy", "kubelet"] {
+    for holder in ["admin", "controller-manager", "scheduler", "proxy", "kubelet", "dns"] {
         let to = if holder == "admin" { folder } else { &config };
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }
-    fs::write(config.join("kubelet.json"), kubelet(&pki).to_string())?;
+    fs::write(config.join("kubelet.json"), kubelet(sandbox).to_string())?;
     fs::write(config.join("containerd.toml"), containerd(folder))?;
     fs::write(config.join("resolv.conf"), "")?;
     fs::write(folder.join("cni/10-testbed.conflist"), network().to_string())?;
@@ -46,7 +47,8 @@ fn kubeconfig(pki: &Path, holder: &str) -> serde_json::Value {
     })
 }
 
-fn kubelet(pki: &Path) -> serde_json::Value {
+fn kubelet(sandbox: &Sandbox) -> serde_json::Value {
+    let (pki, config) = (sandbox.folder().join("pki"), sandbox.folder().join("config"));
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -57,12 +59,17 @@ fn kubelet(pki: &Path) -> serde_json::Value {
         },
         "authorization": { "mode": "Webhook" },
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{CGROUP}"),
+        "cgroupRoot": format!("/{}", cgroup(sandbox)),
         "failCgroupV1": false,
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
         "localStorageCapacityIsolation": false,
-        "clusterDomain": "cluster.local",
+        "clusterDomain": DOMAIN,
+        "clusterDNS": [DNS_ADDRESS],
+        // The machine's own servers cannot be reached from the sandbox.
+        "resolvConf": config.join("resolv.conf"),
+        // Its folder elsewhere is the machine's: a second kubelet there would remove the logs of this one's pods.
+        "podLogsDir": sandbox.folder().join("pod-logs"),
         "containerRuntimeEndpoint": format!("unix://{RUNTIME}"),
         "tlsCertFile": pki.join("kubelet-server.crt"),
         "tlsPrivateKeyFile": pki.join("kubelet-server.key"),
@@ -118,34 +125,26 @@ fn network() -> serde_json::Value {
     })
 }
 
-/// The class of a claim that names none.
-pub(super) fn storage_class() -> serde_json::Value {
-    json!({
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {
-            "name": CLASS,
-            "annotations": { "storageclass.kubernetes.io/is-default-class": "true" },
-        },
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    })
-}
+/// What a user may do: groups of the API, their resources, and verbs.
+pub(super) type Rule<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
-const CLASS: &str = "pool";
-
-/// A volume of the pool.
-pub(super) fn volume(number: u32, folder: &str) -> serde_json::Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": { "name": format!("pool-{number}") },
-        "spec": {
-            "storageClassName": CLASS,
-            "capacity": { "storage": "10Gi" },
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": { "path": folder, "type": "Directory" },
-        },
-    })
+/// The objects by which a user may do something in the whole cluster.
+pub(super) fn may(user: &str, rules: &[Rule<'_>]) -> [serde_json::Value; 2] {
+    let rule = |(groups, resources, verbs): &Rule<'_>| json!({ "apiGroups": groups, "resources": resources, "verbs": verbs });
+    let group = "rbac.authorization.k8s.io";
+    [
+        json!({
+            "apiVersion": format!("{group}/v1"),
+            "kind": "ClusterRole",
+            "metadata": { "name": user },
+            "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"),
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": user },
+            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
+            "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
+        }),
+    ]
 }

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::config::{self, RUNTIME};
-use super::{ARCHIVES, CGROUP, NODE, NODE_ADDRESS, PODS, SERVICES, kubeconfig, programs, sandbox};
+use super::config::RUNTIME;
+use super::{ARCHIVES, NODE, NODE_ADDRESS, PODS, SERVICES, cgroup, kubeconfig, programs, sandbox};
 use crate::command::run;
 use crate::sandbox::{Sandbox, until};
 use crate::{Result, step::step};
 
-/// How many volumes there are.
-const VOLUMES: u32 = 64;
-
-struct Cluster {
+pub(super) struct Cluster {
     sandbox: Sandbox,
     programs: PathBuf,
     running: Vec<(&'static str, Child)>,
@@ -24,22 +21,29 @@ struct Cluster {
 /// Runs until one of its programs ends, or it is killed.
 pub(crate) fn inside() -> Result<()> {
     let mut cluster = Cluster { sandbox: sandbox()?, programs: programs()?, running: Vec::new() };
-    step("network and mounts", prepare)?;
+    step("network and mounts", || prepare(&cgroup(&cluster.sandbox)))?;
     step("control plane", || cluster.control_plane())?;
     step("node", || cluster.node())?;
+    step("cluster DNS", || cluster.dns())?;
     step("volumes", || cluster.volumes())?;
     fs::write(cluster.sandbox.folder().join("ready"), "")?;
     cluster.watch()
 }
 
-fn sh(program: &str, arguments: &[&str]) -> Result<()> {
+pub(super) fn sh(program: &str, arguments: &[&str]) -> Result<()> {
     run(Command::new(program).args(arguments))
 }
 
-fn prepare() -> Result<()> {
+/// What the cluster's programs keep in folders that they cannot be told: another cluster's must be others.
+const OWN: [&str; 4] = ["/run", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers"];
+
+fn prepare(cgroup: &str) -> Result<()> {
     // Pods' volumes are mounted from here into containers: shared inside, invisible outside.
     sh("mount", &["--make-rshared", "/"])?;
-    sh("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
+    for folder in OWN {
+        fs::create_dir_all(folder)?;
+        sh("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])?;
+    }
     sh("ip", &["link", "set", "lo", "up"])?;
     // A node needs an address that is no loopback one; nobody is at the other end.
     sh("ip", &["link", "add", "node0", "type", "veth", "peer", "name", "nobody0"])?;
@@ -50,25 +54,25 @@ fn prepare() -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     for controller in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         if controller.path().join("tasks").exists() {
-            fs::create_dir_all(controller.path().join(CGROUP))?;
+            fs::create_dir_all(controller.path().join(cgroup))?;
         }
     }
-    copy_cpuset()
+    copy_cpuset(cgroup)
 }
 
 /// A new group of this controller takes no processes before it was told which processors and memory it has.
-fn copy_cpuset() -> Result<()> {
+fn copy_cpuset(cgroup: &str) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup/cpuset");
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if let Ok(all) = fs::read_to_string(root.join(file)) {
-            fs::write(root.join(CGROUP).join(file), all)?;
+            fs::write(root.join(cgroup).join(file), all)?;
         }
     }
     Ok(())
 }
 
 impl Cluster {
-    fn file(&self, name: &str) -> String {
+    pub(super) fn file(&self, name: &str) -> String {
         self.sandbox.folder().join(name).to_string_lossy().into_owned()
     }
 
@@ -76,7 +80,7 @@ impl Cluster {
         self.file(&format!("pki/{name}"))
     }
 
-    fn start(&mut self, name: &'static str, program: &Path, arguments: &[String]) -> Result<()> {
+    pub(super) fn start(&mut self, name: &'static str, program: &Path, arguments: &[String]) -> Result<()> {
         let log = File::create(self.file(&format!("log/{name}.log")))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -98,8 +102,23 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Makes objects.
+    pub(super) fn create(&self, name: &str, objects: &[serde_json::Value]) -> Result<()> {
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+        let file = self.file(&format!("config/{name}.json"));
+        fs::write(&file, list.to_string())?;
+        self.create_from(&file)
+    }
+
+    /// Makes the objects of a file, or of the files of a folder.
+    pub(super) fn create_from(&self, file: &str) -> Result<()> {
+        let mut kubectl = Command::new(self.programs.join("kubectl"));
+        kubectl.arg(format!("--kubeconfig={}", kubeconfig(&self.sandbox).display()));
+        run(kubectl.args(["create", "-f", file]))
+    }
+
     /// The program that has ended, with its last lines.
-    fn check(&mut self) -> Result<()> {
+    pub(super) fn check(&mut self) -> Result<()> {
         for (name, child) in &mut self.running {
             if let Some(status) = child.try_wait()? {
                 let log = fs::read_to_string(self.sandbox.folder().join(format!("log/{name}.log")))?;
