@@ -14,6 +14,8 @@ pub(crate) const PLATFORM: &str = "paas-sdk.dev/platform";
 pub(crate) const TENANT: &str = "paas-sdk.dev/tenant";
 /// Of which environment.
 pub(crate) const ENVIRONMENT: &str = "paas-sdk.dev/environment";
+/// Of which service.
+pub(crate) const SERVICE: &str = "paas-sdk.dev/service";
 /// What people call the tenant: an annotation, as it may change.
 pub(crate) const TENANT_NAME: &str = "paas-sdk.dev/tenant-name";
 /// What people call the environment: an annotation.

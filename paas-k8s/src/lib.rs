@@ -14,9 +14,11 @@ mod quantity;
 mod secret;
 mod state;
 mod tenancy;
+mod volume;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
 pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;
 pub use tenancy::{KubeTenancy, TenancyConfig};
+pub use volume::{KubeVolumes, VolumesConfig};
