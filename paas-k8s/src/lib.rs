@@ -18,6 +18,7 @@ mod scheduler;
 mod secret;
 mod state;
 mod tenancy;
+mod volume;
 mod watch;
 
 pub use connection::{Connection, ConnectionConfig};
@@ -27,3 +28,4 @@ pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;
 pub use tenancy::{KubeTenancy, TenancyConfig};
+pub use volume::{KubeVolumes, VolumesConfig};

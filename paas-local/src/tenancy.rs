@@ -170,7 +170,7 @@ mod tests {
 
     use paas_core::ErrorKind;
     use paas_core::model::{
-        ByteSize, Confirmation, Epoch, ServiceId, TenantName, Timestamp, Volume, VolumeName,
+        ByteSize, Confirmation, EnvironmentId, Epoch, ServiceId, TenantName, Timestamp, Volume, VolumeName,
     };
     use paas_core::port::VolumeStore;
 
@@ -213,7 +213,8 @@ mod tests {
         let volumes = DirectoryVolumeStore::open(&data).await.unwrap();
         tenancy.apply(&scope(), &described("a", "a"), &[]).await.unwrap();
         let (service, name) = (ServiceId::new("s").unwrap(), VolumeName::new("db").unwrap());
-        let volume = Volume::new(tenant("a"), service, name, 0, ByteSize(1)).unwrap();
+        let production = EnvironmentId::new("e").unwrap();
+        let volume = Volume::new(tenant("a"), production, service, name, 0, ByteSize(1)).unwrap();
         volumes.apply(&scope(), &volume).await.unwrap();
         let refused = async || {
             let error = tenancy.remove(&scope(), &tenant("a")).await.unwrap_err();

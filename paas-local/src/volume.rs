@@ -11,6 +11,7 @@ use paas_core::model::{ByteSize, Confirmation, Scope, TenantId, Volume, VolumeId
 use paas_core::port::{Backend, VolumeStore, VolumeStoreCapabilities};
 use paas_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::DataDir;
 use crate::data_dir::Part;
@@ -54,7 +55,10 @@ struct Description {
     volume: Volume,
 }
 
-const SCHEMA: u32 = 1;
+/// Before format 2, a volume did not say in which environment it is.
+const SCHEMA: u32 = 2;
+/// Where a volume of format 1 is until its service is released again.
+const UNKNOWN: &str = "unknown";
 
 impl DirectoryVolumeStore {
     /// Opens the directory. The deletion of volumes whose removal was cut off goes on in a thread of its own.
@@ -134,8 +138,9 @@ impl Shared {
             self.make(&path, wanted)?;
             return Ok(status(wanted.clone(), &path));
         };
-        if volume.size < wanted.size {
-            volume.size = wanted.size;
+        if volume.size < wanted.size || volume.environment != wanted.environment {
+            volume.size = volume.size.max(wanted.size);
+            volume.environment = wanted.environment.clone();
             file::replace(&path.join(DESCRIPTION), &text(&volume)?)?;
         }
         Ok(status(volume, &path))
@@ -209,21 +214,23 @@ fn text(volume: &Volume) -> Result<Vec<u8>> {
 /// What a volume is; `None` where there is no description.
 fn describe(path: &Path) -> Result<Option<Volume>> {
     let Some(text) = file::read(&path.join(DESCRIPTION))? else { return Ok(None) };
-    #[derive(Deserialize)]
-    struct Schema {
-        schema: u32,
-    }
-    match serde_json::from_slice::<Schema>(&text) {
-        Ok(Schema { schema }) if schema > SCHEMA => {
+    let broken = |cause| damaged(path).with_source(cause);
+    let mut value: Value = serde_json::from_slice(&text).map_err(broken)?;
+    match value["schema"].as_u64() {
+        Some(schema) if schema > SCHEMA.into() => {
             return Err(Error::invalid("a volume was written by a newer release: use that release")
                 .with("path", path.display())
                 .with("found", schema)
                 .with("newest known", SCHEMA));
         }
+        Some(1) => {
+            let volume = value.get_mut("volume").and_then(Value::as_object_mut);
+            volume.map(|volume| volume.insert("environment".into(), UNKNOWN.into()));
+        }
         _ => {}
     }
-    let read = serde_json::from_slice::<Description>(&text);
-    read.map(|description| Some(description.volume)).map_err(|cause| damaged(path).with_source(cause))
+    let read = serde_json::from_value::<Description>(value);
+    read.map(|description| Some(description.volume)).map_err(broken)
 }
 
 fn damaged(path: &Path) -> Error {

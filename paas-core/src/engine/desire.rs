@@ -134,8 +134,9 @@ fn service_actions(
 fn volumes(app: &AppRecord, service: &ServiceState, workload: &Workload, actions: &mut Vec<Action>) {
     for ordinal in 0..workload.replicas.unwrap_or(0) {
         for mount in &workload.template.mounts {
-            let volume =
-                Volume::new(app.tenant.clone(), service.id.clone(), mount.name.clone(), ordinal, mount.size);
+            let (tenant, environment) = (app.tenant.clone(), app.environment.clone());
+            let (service, name) = (service.id.clone(), mount.name.clone());
+            let volume = Volume::new(tenant, environment, service, name, ordinal, mount.size);
             actions.extend(volume.ok().map(Action::ApplyVolume));
         }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::id::{ServiceId, TenantId, VolumeId};
+use super::id::{EnvironmentId, ServiceId, TenantId, VolumeId};
 use super::name::VolumeName;
 use super::quantity::ByteSize;
 use crate::{Error, Result};
@@ -89,6 +89,8 @@ pub struct Volume {
     pub id: VolumeId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// The environment of the service.
+    pub environment: EnvironmentId,
     /// The service it belongs to.
     pub service: ServiceId,
     /// Its name within the service.
@@ -106,6 +108,7 @@ impl Volume {
     /// `Invalid` where the id would be too long.
     pub fn new(
         tenant: TenantId,
+        environment: EnvironmentId,
         service: ServiceId,
         name: VolumeName,
         ordinal: u32,
@@ -113,7 +116,7 @@ impl Volume {
     ) -> Result<Self> {
         let digest = blake3::hash(format!("{service}/{name}/{ordinal}").as_bytes()).to_hex();
         let id = VolumeId::new(format!("v-{}", &digest.as_str()[..24]))?;
-        Ok(Self { id, tenant, service, name, ordinal, size })
+        Ok(Self { id, tenant, environment, service, name, ordinal, size })
     }
 }
 

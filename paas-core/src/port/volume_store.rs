@@ -35,7 +35,7 @@ pub trait VolumeStore: Backend {
     /// Makes a volume, or grows it to a larger size; a smaller size changes nothing. Data stays. Idempotent.
     ///
     /// # Errors
-    /// Only those of the transport.
+    /// Those of the store where it cannot grow a volume; else only those of the transport.
     async fn apply(&self, scope: &Scope, volume: &Volume) -> Result<VolumeStatus>;
 
     /// All volumes of a tenant. Idempotent.
@@ -47,7 +47,8 @@ pub trait VolumeStore: Backend {
     /// Deletes a volume and its data, for good. Idempotent: a missing volume is `Ok`.
     ///
     /// # Errors
-    /// `Invalid` where the confirmation does not name the volume; nothing is removed then.
+    /// `Invalid` where the confirmation does not name the volume, `Conflict` where the store sees that an instance uses
+    /// it; nothing is removed then.
     async fn remove(
         &self,
         scope: &Scope,

@@ -56,8 +56,9 @@ impl Launch {
             env.insert("PORT".to_owned(), port.to_string());
         }
         for mount in &self.template.mounts {
-            let (tenant, service) = (note.key.tenant.clone(), note.key.service.clone());
-            let volume = Volume::new(tenant, service, mount.name.clone(), note.ordinal, mount.size)?;
+            let (tenant, environment) = (note.key.tenant.clone(), note.key.environment.clone());
+            let (service, name) = (note.key.service.clone(), mount.name.clone());
+            let volume = Volume::new(tenant, environment, service, name, note.ordinal, mount.size)?;
             let path = inner.volumes.path(&volume.tenant, &volume.id);
             let name = mount.name.as_str().to_ascii_uppercase().replace('-', "_");
             env.insert(format!("VOLUME_{name}"), path.display().to_string());

@@ -2,14 +2,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use futures_util::future::join_all;
 use paas_core::ErrorKind;
-use paas_core::model::{Epoch, ServiceId, VolumeName};
+use paas_core::model::{EnvironmentId, Epoch, ServiceId, VolumeName};
 
 use super::*;
 use crate::testing::{data, play, role, scope, tenant};
 
 fn volume(name: &str, ordinal: u32, size: u64) -> Volume {
     let service = ServiceId::new("s-db").unwrap();
-    Volume::new(tenant("a"), service, VolumeName::new(name).unwrap(), ordinal, ByteSize(size)).unwrap()
+    let (environment, name) = (EnvironmentId::new("e").unwrap(), VolumeName::new(name).unwrap());
+    Volume::new(tenant("a"), environment, service, name, ordinal, ByteSize(size)).unwrap()
 }
 
 async fn open(data: &Arc<DataDir>) -> DirectoryVolumeStore {
@@ -111,6 +112,23 @@ async fn what_a_crash_left_is_swept_and_volumes_stay() {
 }
 
 #[tokio::test]
+async fn a_volume_of_an_older_release_is_read_and_learns_its_environment() {
+    let (_root, data) = data().await;
+    let store = open(&data).await;
+    let own = volume("db", 0, 1);
+    let (_, path) = apply(&store, &own).await;
+    fs::write(path.join("file"), "x").unwrap();
+    let mut older = serde_json::json!({ "schema": 1, "volume": own });
+    older["volume"].as_object_mut().unwrap().remove("environment");
+    fs::write(path.with_file_name(DESCRIPTION), older.to_string()).unwrap();
+    let listed = list(&store).await.remove(0).volume;
+    assert_eq!((listed.id, listed.environment.as_str()), (own.id.clone(), UNKNOWN));
+    assert_eq!(apply(&store, &own).await.0.volume, own);
+    assert_eq!(list(&store).await.remove(0).volume, own);
+    assert_eq!(fs::read(path.join("file")).unwrap(), b"x");
+}
+
+#[tokio::test]
 async fn a_damaged_description_is_never_taken_for_a_missing_volume() {
     let (_root, data) = data().await;
     let store = open(&data).await;
@@ -118,7 +136,7 @@ async fn a_damaged_description_is_never_taken_for_a_missing_volume() {
     let (_, path) = apply(&store, &own).await;
     fs::write(path.join("file"), "x").unwrap();
     let description = path.with_file_name(DESCRIPTION);
-    let newer = format!("{{\"schema\": 2, \"volume\": {}}}", serde_json::to_string(&own).unwrap());
+    let newer = format!("{{\"schema\": 3, \"volume\": {}}}", serde_json::to_string(&own).unwrap());
     for (content, kind) in
         [("", ErrorKind::Internal), ("{}", ErrorKind::Internal), (&newer, ErrorKind::Invalid)]
     {

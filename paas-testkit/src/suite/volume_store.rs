@@ -16,6 +16,12 @@ use crate::{Bench, Fixture};
 pub trait VolumeStoreFixture:
     Fixture<Port = dyn VolumeStore, Capabilities = VolumeStoreCapabilities>
 {
+    /// Makes room for the tenant and environment of a volume that is about to be made.
+    fn prepare<'a>(&'a self, volume: &'a Volume) -> BoxFuture<'a, Result<()>> {
+        let _ = volume;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Makes this all that a volume holds.
     fn write<'a>(&'a self, status: &'a VolumeStatus, content: Bytes) -> BoxFuture<'a, Result<()>>;
 
@@ -33,6 +39,7 @@ fn cases() -> Vec<Case<dyn VolumeStoreFixture>> {
         a_new_volume_is_listed_and_empty,
         applying_the_same_volume_twice_changes_nothing,
         a_larger_size_grows_it_and_keeps_data,
+        a_volume_that_was_never_used_grows_too,
         a_smaller_size_changes_nothing,
         each_ordinal_has_a_volume_of_its_own,
         a_list_shows_nothing_of_other_tenants,
@@ -52,12 +59,16 @@ fn volume(bed: &Bed, tenant: &TenantId, ordinal: u32, size: u64) -> Result<Volum
     let name = VolumeName::new("data")?;
     // One service for all volumes of the case: its id follows from the app's.
     let service = paas_core::model::ServiceId::new(bed.world.app.as_str())?;
-    Volume::new(tenant.clone(), service, name, ordinal, ByteSize(size))
+    Volume::new(tenant.clone(), bed.world.environment.clone(), service, name, ordinal, ByteSize(size))
+}
+
+async fn apply(bed: &Bed, volume: &Volume) -> Result<VolumeStatus> {
+    bed.fixture.prepare(volume).await?;
+    bed.port.apply(&bed.world.platform(), volume).await
 }
 
 async fn made(bed: &Bed, ordinal: u32) -> Result<VolumeStatus> {
-    let volume = volume(bed, &bed.world.tenant, ordinal, MIB)?;
-    bed.port.apply(&bed.world.platform(), &volume).await
+    apply(bed, &volume(bed, &bed.world.tenant, ordinal, MIB)?).await
 }
 
 async fn listed(bed: &Bed) -> Result<Vec<VolumeStatus>> {
@@ -97,10 +108,18 @@ async fn a_larger_size_grows_it_and_keeps_data(bed: Bed) -> Result<()> {
     let status = made(&bed, 0).await?;
     bed.fixture.write(&status, Bytes::from_static(b"data")).await?;
     let larger = volume(&bed, &bed.world.tenant, 0, 2 * MIB)?;
-    let grown = bed.port.apply(&bed.world.platform(), &larger).await?;
+    let grown = apply(&bed, &larger).await?;
     assert_eq!(grown.volume.size, ByteSize(2 * MIB));
     assert_eq!(listed(&bed).await?[0].volume.size, ByteSize(2 * MIB));
     assert_eq!(bed.fixture.read(&grown).await?, "data");
+    Ok(())
+}
+
+async fn a_volume_that_was_never_used_grows_too(bed: Bed) -> Result<()> {
+    made(&bed, 0).await?;
+    let larger = volume(&bed, &bed.world.tenant, 0, 2 * MIB)?;
+    assert_eq!(apply(&bed, &larger).await?.volume, larger);
+    assert_eq!(listed(&bed).await?.iter().map(|own| &own.volume).collect::<Vec<_>>(), [&larger]);
     Ok(())
 }
 
@@ -108,7 +127,7 @@ async fn a_smaller_size_changes_nothing(bed: Bed) -> Result<()> {
     let status = made(&bed, 0).await?;
     bed.fixture.write(&status, Bytes::from_static(b"data")).await?;
     let smaller = volume(&bed, &bed.world.tenant, 0, 1)?;
-    let same = bed.port.apply(&bed.world.platform(), &smaller).await?;
+    let same = apply(&bed, &smaller).await?;
     assert_eq!(same.volume.size, ByteSize(MIB));
     assert_eq!(listed(&bed).await?[0].volume.size, ByteSize(MIB));
     assert_eq!(bed.fixture.read(&same).await?, "data");
@@ -127,7 +146,7 @@ async fn each_ordinal_has_a_volume_of_its_own(bed: Bed) -> Result<()> {
 
 async fn a_list_shows_nothing_of_other_tenants(bed: Bed) -> Result<()> {
     let others = volume(&bed, &bed.world.other, 0, MIB)?;
-    bed.port.apply(&bed.world.platform(), &others).await?;
+    apply(&bed, &others).await?;
     assert_eq!(listed(&bed).await?, []);
     Ok(())
 }

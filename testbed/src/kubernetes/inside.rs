@@ -1,7 +1,6 @@
 //! The first process of the cluster's sandbox: starts its programs in order, and ends with any of them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -225,27 +224,6 @@ impl Cluster {
             let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
             Ok((self.kubectl(&["get", "nodes", "-o", ready])? == "True").then_some(()))
         })
-    }
-
-    /// A pool of volumes for the claims of suites, each a folder that any user may write to. They are used once: a cluster
-    /// lives no longer than a run, and a provisioner would be one more program that has to be built and watched.
-    fn volumes(&self) -> Result<()> {
-        let mut objects = vec![config::storage_class()];
-        for number in 0..VOLUMES {
-            let folder = format!("/run/volumes/{number}");
-            fs::create_dir_all(&folder)?;
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
-            objects.push(config::volume(number, &folder));
-        }
-        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-        let file = self.file("config/volumes.json");
-        fs::write(&file, list.to_string())?;
-        let made = self.kubectl(&["create", "-f", &file, "-o", "name"])?.lines().count();
-        if made == objects.len() {
-            Ok(())
-        } else {
-            Err(format!("{made} of {} volumes were made", objects.len()).into())
-        }
     }
 
     /// As the first process of its namespace it is the parent of whatever loses its own: those are reaped, too.
