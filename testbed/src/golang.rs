@@ -50,13 +50,7 @@ impl Module<'_> {
         let mut manifest = format!("module build\n\ngo 1.24.0\n\nrequire {} {}\n", self.path, self.version);
         fs::write(folder.join("go.mod"), &manifest)?;
         if let Some(staging) = self.staging {
-            let output = Self::go(folder)
-                .args(["mod", "download", "-json", &format!("{}@{}", self.path, self.version)])
-                .output()?;
-            let found: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-                format!("go mod download: {error}: {}", String::from_utf8_lossy(&output.stderr))
-            })?;
-            let own = fs::read_to_string(found["GoMod"].as_str().ok_or("go mod download tells no GoMod")?)?;
+            let own = fs::read_to_string(download(self.path, self.version, "GoMod")?)?;
             let replaced = own.lines().filter_map(|line| line.trim().split_once(" => ./staging/"));
             replaced.for_each(|(module, _)| manifest += &format!("replace {module} => {module} {staging}\n"));
         }
@@ -79,4 +73,27 @@ impl Module<'_> {
         let output = folder.join("bin").join(program);
         run(Self::go(folder).args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(import))
     }
+}
+
+/// Copies a folder of a module once; where the copy is.
+pub(crate) fn folder_of(path: &str, version: &str, inside: &str) -> Result<PathBuf> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    cache::built(&format!("{name}-{version}"), &format!("{path} {version} {inside}"), |folder| {
+        let from = Path::new(&download(path, version, "Dir")?).join(inside);
+        for file in fs::read_dir(&from).map_err(|error| format!("{}: {error}", from.display()))? {
+            let file = file?;
+            fs::copy(file.path(), folder.join(file.file_name()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Downloads a module, and tells one of the places where it now is.
+fn download(path: &str, version: &str, place: &str) -> Result<String> {
+    let mut go = Command::new("go");
+    let output = go.args(["mod", "download", "-json", &format!("{path}@{version}")]).output()?;
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("go mod download: {error}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let place = found[place].as_str();
+    Ok(place.ok_or_else(|| format!("go mod download {path}: {}", found["Error"]))?.to_owned())
 }

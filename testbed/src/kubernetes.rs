@@ -3,6 +3,7 @@
 mod certificate;
 mod config;
 mod dns;
+mod gateway;
 mod inside;
 mod volume;
 
@@ -31,7 +32,7 @@ const PAUSE: &str = "testbed.local/pause:1";
 /// The images of our own: the package whose program each runs, and its name.
 const IMAGES: [(&str, &str); 2] = [("pause", PAUSE), ("instance", "testbed.local/instance:1")];
 
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("etcd-server", "etcd"),
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -40,6 +41,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("conntrack", "conntrack"),
     ("iproute2", "ip"),
     ("util-linux", "unshare"),
+    ("python3-pip", "pip3"),
 ];
 
 /// Where the first process of the sandbox finds which images to take in.
@@ -96,6 +98,8 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     package::install(&PACKAGES, consent)?;
     let programs = programs()?;
     dns::program()?;
+    gateway::program()?;
+    gateway::resources()?;
     let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
@@ -103,7 +107,7 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
     step("start the cluster", || {
         sandbox.start()?;
-        until(Duration::from_secs(90), "the node", || {
+        until(Duration::from_secs(180), "the cluster", || {
             if sandbox.init().is_none() {
                 let log = fs::read_to_string(sandbox.folder().join("init.log"))?;
                 return Err(format!("the cluster has ended:\n{log}").into());

@@ -10,6 +10,7 @@ mod kubernetes;
 mod live;
 mod machine;
 mod package;
+mod python;
 mod sandbox;
 mod step;
 

@@ -15,7 +15,7 @@ use crate::Result;
 /// The name of a file, the common name, the groups, and the names it answers to.
 type Holder = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
 
-const HOLDERS: [Holder; 9] = [
+const HOLDERS: [Holder; 10] = [
     (
         "apiserver",
         "kube-apiserver",
@@ -36,6 +36,7 @@ const HOLDERS: [Holder; 9] = [
     ("scheduler", "system:kube-scheduler", None, &[]),
     ("proxy", "system:kube-proxy", None, &[]),
     ("dns", "coredns", None, &[]),
+    ("gateway", "traefik", None, &[]),
     ("kubelet", "system:node:node-1", Some("system:nodes"), &[]),
     ("kubelet-server", NODE, None, &[NODE_ADDRESS, NODE]),
 ];

