@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod backends;
 mod connection;
 mod error;
 mod follow;
@@ -21,6 +22,7 @@ mod tenancy;
 mod volume;
 mod watch;
 
+pub use backends::{BackendsConfig, KubeBackends};
 pub use connection::{Connection, ConnectionConfig};
 pub use label::namespace;
 pub use router::{GatewayRouter, RouterConfig};

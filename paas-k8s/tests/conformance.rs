@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)] // Helpers and cases of a test binary are not inside `#[test]`.
 
 mod fixture;
+mod platform;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
+        .with_cases_on(fixture::PEER, platform::trials())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()
 }

@@ -172,10 +172,17 @@ impl Suite {
             let trial = trial(name, proof);
             match lacks {
                 _ if !supported => trial.with_kind("unsupported").with_ignored_flag(true),
-                Some(peer) => trial.with_kind(format!("needs {peer}")).with_ignored_flag(true),
-                None => trial,
+                _ => on(lacks, trial),
             }
         })
+    }
+}
+
+/// Ignores a trial for what is lacking.
+pub(crate) fn on(lacks: Option<&'static str>, trial: Trial) -> Trial {
+    match lacks {
+        Some(peer) => trial.with_kind(format!("needs {peer}")).with_ignored_flag(true),
+        None => trial,
     }
 }
 

@@ -23,8 +23,16 @@ pub struct World {
     pub ids: IdSource,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl World {
-    pub(crate) fn new() -> Self {
+    /// Names that nobody else uses.
+    #[must_use]
+    pub fn new() -> Self {
         let ids = IdSource::random(Clock::system());
         Self {
             tenant: TenantId::generate(&ids),

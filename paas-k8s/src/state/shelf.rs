@@ -83,7 +83,8 @@ impl Shelf for Lease {
             .map_err(|cause| Error::invalid("a lease is text").with("key", key).with_source(cause))?;
         let mut metadata = meta(platform, name, key, expected);
         metadata.annotations.get_or_insert_default().insert(VALUE.to_owned(), text.to_owned());
-        let shown: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let stored: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let shown = &stored["value"];
         let holder = shown["holder"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned);
         let transitions = shown["epoch"].as_u64().and_then(|epoch| i32::try_from(epoch).ok());
         let spec =

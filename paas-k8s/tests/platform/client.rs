@@ -1,0 +1,85 @@
+//! Sends requests, each over a connection of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// The longest time of one request.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Where requests go: host and port to connect to, and the host that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) ip: String,
+    pub(crate) port: u16,
+    pub(crate) host: String,
+}
+
+/// The version of whoever answers.
+pub(crate) async fn request(target: &Target) -> Result<String, String> {
+    let ask = async {
+        let mut stream = TcpStream::connect((target.ip.as_str(), target.port))
+            .await
+            .map_err(|e| format!("connect: {e}"))?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
+        stream.write_all(request.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}\n") {
+            let read = stream.read_buf(&mut answer).await.map_err(|e| format!("read: {e}"))?;
+            if read == 0 {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if !text.starts_with("HTTP/1.1 200") {
+            return Err(format!("answer: {text}"));
+        }
+        let body = text.rsplit_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let body: serde_json::Value = serde_json::from_str(body).map_err(|e| format!("body: {e}: {text}"))?;
+        Ok(body["version"].as_str().unwrap_or_default().to_owned())
+    };
+    tokio::time::timeout(LONGEST, ask).await.unwrap_or_else(|_| Err("no answer in time".into()))
+}
+
+/// Requests without end, from several clients at once.
+pub(crate) struct Load {
+    clients: JoinSet<(BTreeMap<String, u64>, Vec<String>)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    pub(crate) fn start(target: &Target, clients: usize) -> Self {
+        let (mut set, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        for _ in 0..clients {
+            let (target, stop) = (target.clone(), Arc::clone(&stop));
+            set.spawn(async move {
+                let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    match request(&target).await {
+                        Ok(version) => *answered.entry(version).or_default() += 1,
+                        Err(error) => failed.push(error),
+                    }
+                }
+                (answered, failed)
+            });
+        }
+        Self { clients: set, stop }
+    }
+
+    /// Ends it: how many requests each version answered, and what failed.
+    pub(crate) async fn end(mut self) -> (BTreeMap<String, u64>, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
+        while let Some(client) = self.clients.join_next().await {
+            let (own, errors) = client.unwrap();
+            own.into_iter().for_each(|(version, count)| *answered.entry(version).or_default() += count);
+            failed.extend(errors);
+        }
+        (answered, failed)
+    }
+}
