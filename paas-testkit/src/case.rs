@@ -168,12 +168,20 @@ impl Suite {
         planned.into_iter().map(move |Planned { name, supported, proof }| {
             let name = format!("{port}::{backend}::{name}");
             let trial = trial(name, proof);
-            match lacks {
-                _ if !supported => trial.with_kind("unsupported").with_ignored_flag(true),
-                Some(peer) => trial.with_kind(format!("needs {peer}")).with_ignored_flag(true),
-                None => trial,
+            if supported {
+                needing(lacks, trial)
+            } else {
+                trial.with_kind("unsupported").with_ignored_flag(true)
             }
         })
+    }
+}
+
+/// A case that needs a peer which is not there is ignored, and says why.
+pub(crate) fn needing(lacks: Option<&str>, trial: Trial) -> Trial {
+    match lacks {
+        Some(peer) => trial.with_kind(format!("needs {peer}")).with_ignored_flag(true),
+        None => trial,
     }
 }
 

@@ -9,19 +9,20 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use paas_core::{Error, Result};
 
 use crate::Suite;
-use crate::case::{Proof, trial};
+use crate::case::{Proof, is_live, needing, trial};
 use crate::table::Table;
 
 /// Suites as a test program with `harness = false`, which takes the arguments of `cargo test`.
 pub struct Conformance {
     suites: Vec<Suite>,
-    own: Vec<(String, Proof)>,
+    /// By name, with the peer that they need and that is not there.
+    own: Vec<(String, Proof, Option<&'static str>)>,
     document: Option<PathBuf>,
 }
 
 impl fmt::Debug for Conformance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own: Vec<&String> = self.own.iter().map(|(name, _)| name).collect();
+        let own: Vec<&String> = self.own.iter().map(|(name, ..)| name).collect();
         f.debug_struct("Conformance")
             .field("suites", &self.suites)
             .field("own", &own)
@@ -49,7 +50,20 @@ impl Conformance {
     /// Adds cases of the backend's own, by name.
     #[must_use]
     pub fn with_cases(mut self, own: impl IntoIterator<Item = (String, Proof)>) -> Self {
-        self.own.extend(own);
+        self.own.extend(own.into_iter().map(|(name, proof)| (name, proof, None)));
+        self
+    }
+
+    /// Adds cases of the backend's own that need a real peer: where [`is_live`] denies it, they show as ignored with
+    /// that reason.
+    #[must_use]
+    pub fn with_cases_on(
+        mut self,
+        peer: &'static str,
+        own: impl IntoIterator<Item = (String, Proof)>,
+    ) -> Self {
+        let lacks = (!is_live(peer)).then_some(peer);
+        self.own.extend(own.into_iter().map(|(name, proof)| (name, proof, lacks)));
         self
     }
 
@@ -75,7 +89,7 @@ impl Conformance {
         // What needs a peer that is not there proves nothing: its columns stay.
         let table =
             document.map(|document| (document, Table::of(suites.iter().filter(|suite| suite.runs()))));
-        let own = own.into_iter().map(|(name, proof)| trial(name, proof));
+        let own = own.into_iter().map(|(name, proof, lacks)| needing(lacks, trial(name, proof)));
         let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).chain(own).collect();
         let Some((document, table)) = table else {
             return libtest_mimic::run(&arguments, trials).exit_code();
