@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -23,6 +24,9 @@ mod removal;
 mod room;
 #[cfg(test)]
 mod tests;
+
+/// How many environments are made at once.
+const AT_ONCE: usize = 8;
 
 /// What each environment may use.
 #[derive(Clone, Debug)]
@@ -95,6 +99,11 @@ impl KubeTenancy {
     #[must_use]
     pub fn with_config(self, config: TenancyConfig) -> Self {
         Self { config, ..self }
+    }
+
+    async fn make_for(&self, tenant: &Tenant, environment: &Environment) -> Result<()> {
+        let room = Room::new(self.connection.platform(), tenant, environment, &self.config);
+        self.make(&room).await.map_err(|error| error.with("namespace", room.name()))
     }
 
     /// The namespace first, with all its guards by the time this returns: `Ok` lets workloads follow.
@@ -201,9 +210,8 @@ impl Tenancy for KubeTenancy {
     async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
         tenant.check_own(environments)?;
         self.fence.admit(scope)?;
-        for environment in environments {
-            let room = Room::new(self.connection.platform(), tenant, environment, &self.config);
-            self.make(&room).await.map_err(|error| error.with("namespace", room.name()))?;
+        for some in environments.chunks(AT_ONCE) {
+            try_join_all(some.iter().map(|environment| self.make_for(tenant, environment))).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! The conformance suites on a real cluster: ignored unless one was provided (`cargo run -p testbed -- test`).
+//! The conformance suites and what only Kubernetes has, on a real cluster: ignored unless one was provided (`cargo run -p testbed -- test`).
 #![allow(clippy::unwrap_used)] // Helpers and cases of a test binary are not inside `#[test]`.
 
+mod cluster;
 mod fixture;
 mod platform;
 
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
         .with_cases_on(fixture::PEER, platform::trials())
+        .with_cases_on(fixture::PEER, cluster::trials())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()
 }

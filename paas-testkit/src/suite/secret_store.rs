@@ -25,6 +25,7 @@ fn cases() -> Vec<Case<dyn SecretStoreFixture>> {
         a_secret_reads_back_under_its_version,
         the_first_version_is_one_and_each_put_makes_the_next,
         putting_an_equal_value_makes_another_version,
+        puts_at_once_get_versions_of_their_own,
         older_versions_stay_readable,
         a_missing_secret_is_not_found,
         a_missing_version_is_not_found,
@@ -73,6 +74,17 @@ async fn putting_an_equal_value_makes_another_version(bed: Bed) -> Result<()> {
     let first = put(&bed, &bed.world.tenant, "KEY", "same").await?;
     let second = put(&bed, &bed.world.tenant, "KEY", "same").await?;
     assert!(first < second);
+    Ok(())
+}
+
+async fn puts_at_once_get_versions_of_their_own(bed: Bed) -> Result<()> {
+    let values: Vec<String> = (0..6).map(|number| format!("value {number}")).collect();
+    let puts = values.iter().map(|value| put(&bed, &bed.world.tenant, "KEY", value));
+    let versions = futures_util::future::try_join_all(puts).await?;
+    for (value, version) in values.iter().zip(&versions) {
+        assert_eq!(get(&bed, &bed.world.tenant, "KEY", *version).await?, value.as_bytes());
+    }
+    assert_eq!(versions.iter().collect::<BTreeSet<_>>().len(), values.len(), "{versions:?}");
     Ok(())
 }
 
