@@ -128,10 +128,14 @@ impl Cluster {
     /// The program that has ended, with its last lines.
     fn check(&mut self) -> Result<()> {
         for (name, child) in &mut self.running {
-            if let Some(status) = child.try_wait()? {
-                let name = *name;
-                return Err(format!("{name} ended with {status}:\n{}", self.last_lines(name)).into());
-            }
+            let ended = match child.try_wait() {
+                Ok(None) => continue,
+                Ok(Some(status)) => format!("{name} ended with {status}"),
+                // Others were looked for just then, and it was among them.
+                Err(_) => format!("{name} ended"),
+            };
+            let name = *name;
+            return Err(format!("{ended}:\n{}", self.last_lines(name)).into());
         }
         Ok(())
     }
@@ -195,8 +199,7 @@ impl Cluster {
         let pki = |name: &str| self.pki(name);
         vec![
             "--etcd-servers=http://127.0.0.1:2379".into(),
-            "--advertise-address=127.0.0.1".into(),
-            "--endpoint-reconciler-type=none".into(),
+            format!("--advertise-address={NODE_ADDRESS}"),
             format!("--service-cluster-ip-range={SERVICES}"),
             format!("--tls-cert-file={}", pki("apiserver.crt")),
             format!("--tls-private-key-file={}", pki("apiserver.key")),
