@@ -105,7 +105,7 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     certificate::write(&sandbox.folder().join("pki"))?;
     config::write(&sandbox)?;
     fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
-    step("start the cluster", || {
+    let start = || {
         sandbox.start()?;
         until(Duration::from_secs(180), "the cluster", || {
             if sandbox.init().is_none() {
@@ -114,7 +114,9 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
             }
             Ok(sandbox.folder().join("ready").exists().then_some(()))
         })
-    })?;
+    };
+    // What has not started in time is not left to start later; its logs stay.
+    step("start the cluster", start).inspect_err(|_| drop(sandbox.stop()))?;
     println!("KUBECONFIG={} {}", kubeconfig(&sandbox).display(), programs.join("kubectl").display());
     println!("its network is its own: cargo run -p testbed -- exec kubectl get pods -A");
     Ok(true)

@@ -33,7 +33,8 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
     }
     let code = outcome?;
     let verdict = if code == ExitCode::SUCCESS { "passed" } else { "failed" };
-    println!("live suites on kubernetes: {verdict} in {:.0} s", began.elapsed().as_secs_f64());
+    let suites = PROGRAMS.map(|(package, name)| format!("{package} {name}")).join(", ");
+    println!("live suites on kubernetes ({suites}): {verdict} in {:.0} s", began.elapsed().as_secs_f64());
     Ok(code)
 }
 

@@ -10,7 +10,6 @@ use super::config::may;
 use super::inside::{Cluster, sh};
 use crate::Result;
 use crate::golang::Module;
-use crate::sandbox::until;
 
 /// Where pods ask. It is an address of the node, so that no service has to point there. The API server gives the first
 /// addresses of the services' range only to who asks for one by name.
@@ -55,11 +54,8 @@ impl Cluster {
         fs::write(&file, corefile(&self.file("config/dns.kubeconfig")))?;
         self.start("coredns", &program()?, &["-conf".into(), file])?;
         let api: Ipv4Addr = API_ADDRESS.parse()?;
-        until(Duration::from_secs(30), "cluster DNS", || {
-            self.check()?;
-            Ok(ask(&format!("kubernetes.default.svc.{DOMAIN}"))
-                .is_some_and(|found| found == api)
-                .then_some(()))
+        self.wait("coredns", "cluster DNS", |_| {
+            Ok(ask(&format!("kubernetes.default.svc.{DOMAIN}")) == Some(api))
         })
     }
 }

@@ -1,14 +1,12 @@
 //! Who answers at the cluster's edge: Traefik, for routes of the Gateway API and for Ingresses.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::NODE_ADDRESS;
 use super::config::may;
 use super::inside::Cluster;
-use crate::sandbox::until;
 use crate::{Result, golang, python};
 
 /// The name of the class and of the gateway, which is in the namespace `default`.
@@ -34,10 +32,9 @@ impl Cluster {
         arguments.extend(flags());
         // It reads no kubeconfig that an argument names.
         self.start("traefik", Path::new("env"), &arguments)?;
-        until(Duration::from_secs(60), "the gateway", || {
-            self.check()?;
+        self.wait("traefik", "the gateway", |own| {
             let programmed = r#"jsonpath={.status.conditions[?(@.type=="Programmed")].status}"#;
-            Ok((self.kubectl(&["get", "gateway", NAME, "-o", programmed])? == "True").then_some(()))
+            Ok(own.kubectl(&["get", "gateway", NAME, "-o", programmed])? == "True")
         })
     }
 }

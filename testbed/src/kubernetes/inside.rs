@@ -11,6 +11,9 @@ use crate::command::run;
 use crate::sandbox::{Sandbox, until};
 use crate::{Result, step::step};
 
+/// How long a program may take for what others wait for.
+const LIMIT: Duration = Duration::from_secs(60);
+
 pub(super) struct Cluster {
     sandbox: Sandbox,
     programs: PathBuf,
@@ -123,16 +126,40 @@ impl Cluster {
     }
 
     /// The program that has ended, with its last lines.
-    pub(super) fn check(&mut self) -> Result<()> {
+    fn check(&mut self) -> Result<()> {
         for (name, child) in &mut self.running {
-            if let Some(status) = child.try_wait()? {
-                let log = fs::read_to_string(self.sandbox.folder().join(format!("log/{name}.log")))?;
-                let lines: Vec<&str> = log.lines().collect();
-                let last = lines[lines.len().saturating_sub(10)..].join("\n");
-                return Err(format!("{name} ended with {status}:\n{last}").into());
-            }
+            let ended = match child.try_wait() {
+                Ok(None) => continue,
+                Ok(Some(status)) => format!("{name} ended with {status}"),
+                // Others were looked for just then, and it was among them.
+                Err(_) => format!("{name} ended"),
+            };
+            let name = *name;
+            return Err(format!("{ended}:\n{}", self.last_lines(name)).into());
         }
         Ok(())
+    }
+
+    fn last_lines(&self, program: &str) -> String {
+        let log = fs::read_to_string(self.file(&format!("log/{program}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    /// Waits for something that a program is to bring about.
+    pub(super) fn wait(
+        &mut self,
+        program: &str,
+        what: &str,
+        look: impl Fn(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let outcome = until(LIMIT, what, || match self.check() {
+            Ok(()) => Ok(look(self)?.then_some(Ok(()))),
+            ended => Ok(Some(ended)),
+        });
+        outcome.unwrap_or_else(|late| {
+            Err(format!("{late}; the last lines of {program}:\n{}", self.last_lines(program)).into())
+        })
     }
 
     fn control_plane(&mut self) -> Result<()> {
@@ -146,9 +173,8 @@ impl Cluster {
         ];
         self.start("etcd", Path::new("etcd"), &etcd)?;
         self.start_own("kube-apiserver", &self.api_server())?;
-        until(Duration::from_secs(60), "the API server", || {
-            self.check()?;
-            Ok((self.kubectl(&["get", "--raw", "/readyz"])? == "ok").then_some(()))
+        self.wait("kube-apiserver", "the API server", |own| {
+            Ok(own.kubectl(&["get", "--raw", "/readyz"])? == "ok")
         })?;
         let manager = [
             format!("--kubeconfig={}", self.file("config/controller-manager.kubeconfig")),
@@ -173,8 +199,7 @@ impl Cluster {
         let pki = |name: &str| self.pki(name);
         vec![
             "--etcd-servers=http://127.0.0.1:2379".into(),
-            "--advertise-address=127.0.0.1".into(),
-            "--endpoint-reconciler-type=none".into(),
+            format!("--advertise-address={NODE_ADDRESS}"),
             format!("--service-cluster-ip-range={SERVICES}"),
             format!("--tls-cert-file={}", pki("apiserver.crt")),
             format!("--tls-private-key-file={}", pki("apiserver.key")),
@@ -199,10 +224,7 @@ impl Cluster {
             let common = ["--address", RUNTIME, "--namespace", "k8s.io", "images"];
             sh("ctr", &[&common, arguments].concat())
         };
-        until(Duration::from_secs(30), "containerd", || {
-            self.check()?;
-            Ok(images(&["list"]).ok())
-        })?;
+        self.wait("containerd", "containerd", |_| Ok(images(&["list"]).is_ok()))?;
         for archive in fs::read_to_string(self.sandbox.folder().join(ARCHIVES))?.lines() {
             images(&["import", archive])?;
         }
@@ -225,10 +247,9 @@ impl Cluster {
             "--conntrack-tcp-timeout-close-wait=0".into(),
         ];
         self.start_own("kube-proxy", &proxy)?;
-        until(Duration::from_secs(60), "the node", || {
-            self.check()?;
+        self.wait("kubelet", "the node", |own| {
             let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
-            Ok((self.kubectl(&["get", "nodes", "-o", ready])? == "True").then_some(()))
+            Ok(own.kubectl(&["get", "nodes", "-o", ready])? == "True")
         })
     }
 
