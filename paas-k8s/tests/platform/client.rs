@@ -1,4 +1,4 @@
-//! Sends requests, each over a connection of its own.
+//! Sends requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,28 +10,48 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// The longest time of one request.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(10);
+/// Between two requests of one client: a connection for each would use up the ports of one address.
+const PAUSE: Duration = Duration::from_millis(4);
 
-/// Where requests go: host and port to connect to, and the host that is asked for.
+/// Where requests go.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) ip: String,
     pub(crate) port: u16,
+    /// The host that is asked for.
     pub(crate) host: String,
+    /// Whether a connection carries more than one request: not to instances, which close what is idle when they end.
+    pub(crate) keeps: bool,
 }
 
-/// The version of whoever answers.
+/// The version of whoever answers, over a connection of its own.
 pub(crate) async fn request(target: &Target) -> Result<String, String> {
-    let ask = async {
-        let mut stream = TcpStream::connect((target.ip.as_str(), target.port))
-            .await
-            .map_err(|e| format!("connect: {e}"))?;
-        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
+    Client { target, stream: None }.request().await
+}
+
+struct Client<'a> {
+    target: &'a Target,
+    stream: Option<TcpStream>,
+}
+
+impl Client<'_> {
+    async fn request(&mut self) -> Result<String, String> {
+        let answer = tokio::time::timeout(LONGEST, self.ask()).await;
+        answer.unwrap_or_else(|_| Err("no answer in time".into()))
+    }
+
+    async fn ask(&mut self) -> Result<String, String> {
+        let Target { ip, port, host, keeps } = self.target;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => TcpStream::connect((ip.as_str(), *port)).await.map_err(|e| format!("connect: {e}"))?,
+        };
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.map_err(|e| format!("write: {e}"))?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"}\n") {
-            let read = stream.read_buf(&mut answer).await.map_err(|e| format!("read: {e}"))?;
-            if read == 0 {
+            if stream.read_buf(&mut answer).await.map_err(|e| format!("read: {e}"))? == 0 {
                 break;
             }
         }
@@ -41,9 +61,9 @@ pub(crate) async fn request(target: &Target) -> Result<String, String> {
         }
         let body = text.rsplit_once("\r\n\r\n").map_or("", |(_, body)| body);
         let body: serde_json::Value = serde_json::from_str(body).map_err(|e| format!("body: {e}: {text}"))?;
+        self.stream = keeps.then_some(stream);
         Ok(body["version"].as_str().unwrap_or_default().to_owned())
-    };
-    tokio::time::timeout(LONGEST, ask).await.unwrap_or_else(|_| Err("no answer in time".into()))
+    }
 }
 
 /// Requests without end, from several clients at once.
@@ -58,12 +78,14 @@ impl Load {
         for _ in 0..clients {
             let (target, stop) = (target.clone(), Arc::clone(&stop));
             set.spawn(async move {
+                let mut client = Client { target: &target, stream: None };
                 let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
                 while !stop.load(Ordering::Relaxed) {
-                    match request(&target).await {
+                    match client.request().await {
                         Ok(version) => *answered.entry(version).or_default() += 1,
                         Err(error) => failed.push(error),
                     }
+                    tokio::time::sleep(PAUSE).await;
                 }
                 (answered, failed)
             });
