@@ -131,7 +131,8 @@ impl Cluster {
         run(kubectl.args(arguments))
     }
 
-    /// The program that has ended, with its last lines.
+    /// The last lines of the program that has ended. That it did is said after them: they may be another error of this kind,
+    /// of the second node.
     fn check(&mut self) -> Result<()> {
         for (name, child) in &mut self.running {
             let ended = match child.try_wait() {
@@ -141,7 +142,7 @@ impl Cluster {
                 Err(_) => format!("{name} ended"),
             };
             let name = *name;
-            return Err(format!("{ended}:\n{}", self.last_lines(name)).into());
+            return Err(format!("{}\n{ended}", self.last_lines(name)).into());
         }
         Ok(())
     }
@@ -149,7 +150,7 @@ impl Cluster {
     fn last_lines(&self, program: &str) -> String {
         let log = fs::read_to_string(self.file(&format!("log/{program}.log"))).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
+        format!("the last lines of {program}:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))
     }
 
     /// Waits for something that a program is to bring about.
@@ -163,9 +164,7 @@ impl Cluster {
             Ok(()) => Ok(look(self)?.then_some(Ok(()))),
             ended => Ok(Some(ended)),
         });
-        outcome.unwrap_or_else(|late| {
-            Err(format!("{late}; the last lines of {program}:\n{}", self.last_lines(program)).into())
-        })
+        outcome.unwrap_or_else(|late| Err(format!("{}\n{late}", self.last_lines(program)).into()))
     }
 
     fn control_plane(&mut self) -> Result<()> {
