@@ -1,10 +1,11 @@
-//! A cluster of one node: control plane, kubelet and container runtime, in a sandbox.
+//! A cluster of one node or two: control plane, kubelet and container runtime, in a sandbox.
 
 mod certificate;
 mod config;
 mod dns;
 mod gateway;
 mod inside;
+mod node;
 mod volume;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 pub(crate) use inside::inside;
+pub(crate) use node::second;
 
 use crate::golang::Module;
 use crate::sandbox::{Sandbox, until};
@@ -21,8 +23,7 @@ use crate::{Result, cache, command, image, machine, package};
 
 /// The release. From 1.35 on the kubelet refuses cgroup v1 and wants containerd 2.
 const VERSION: &str = "v1.34.4";
-/// The name of the only node, and its address in the sandbox.
-const NODE: &str = "node-1";
+/// The address of the first node in the sandbox, where everything but the second node's own is.
 const NODE_ADDRESS: &str = "172.30.0.1";
 const PODS: &str = "10.244.0.0/16";
 const SERVICES: &str = "10.96.0.0/16";
@@ -86,7 +87,7 @@ fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
 }
 
 /// Provisions the cluster and starts it; where it runs, does nothing. Tells whether it started it.
-pub(crate) fn up(consent: bool) -> Result<bool> {
+pub(crate) fn up(has_two_nodes: bool, consent: bool) -> Result<bool> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         return Err(format!("no cluster can be had here: {lack}").into());
     }
@@ -103,7 +104,8 @@ pub(crate) fn up(consent: bool) -> Result<bool> {
     let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
-    config::write(&sandbox)?;
+    let nodes = [node::FIRST, node::SECOND];
+    config::write(&sandbox, if has_two_nodes { &nodes } else { &nodes[..1] })?;
     fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
     let start = || {
         sandbox.start()?;
@@ -155,7 +157,7 @@ fn clean(sandbox: &Sandbox) -> Result<()> {
     for group in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         remove_group(&group.path().join(cgroup(sandbox)));
     }
-    for name in ["etcd", "containerd", "kubelet", "cni", "pki", "config", "log", "pod-logs", "volumes"] {
+    for name in ["etcd", "node-1", "node-2", "pki", "config", "log", "volumes"] {
         let folder = sandbox.folder().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

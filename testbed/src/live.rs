@@ -26,7 +26,7 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
         PROGRAMS.iter().map(|(package, name)| program(package, name)).collect::<Result<Vec<_>>>()
     })?;
     let began = Instant::now();
-    let started = kubernetes::up(consent)?;
+    let started = kubernetes::up(false, consent)?;
     let outcome = run(&programs, arguments);
     if started {
         kubernetes::down()?;

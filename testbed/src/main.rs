@@ -18,10 +18,13 @@ use std::process::ExitCode;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
+/// The flag by which a cluster gets a second node.
+const TWO: &str = "--two-nodes";
+
 const USAGE: &str = "\
 usage: cargo run -p testbed -- COMMAND
 
-  up kubernetes   provisions a cluster of one node and starts it; does nothing where it runs
+  up kubernetes   provisions a cluster of one node, or two with --two-nodes, and starts it; does nothing where it runs
   status          what this machine can provide, and what runs
   down            stops everything that it started, and leaves nothing mounted
   exec COMMAND    runs a command in the cluster's network, with KUBECONFIG set
@@ -46,18 +49,19 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some("exec") => (Vec::new(), arguments.iter().map(String::as_str).collect()),
         _ => arguments.iter().map(String::as_str).partition(|word| word.starts_with("--")),
     };
-    if let Some(unknown) = flags.iter().find(|flag| **flag != machine::CONSENT) {
+    if let Some(unknown) = flags.iter().find(|flag| ![machine::CONSENT, TWO].contains(flag)) {
         return Err(format!("unknown option `{unknown}`\n\n{USAGE}").into());
     }
-    let consent = !flags.is_empty() || std::env::var_os("CI").is_some();
+    let consent = flags.contains(&machine::CONSENT) || std::env::var_os("CI").is_some();
     match words.as_slice() {
-        ["up", "kubernetes"] => kubernetes::up(consent).map(|_| ExitCode::SUCCESS),
+        ["up", "kubernetes"] => kubernetes::up(flags.contains(&TWO), consent).map(|_| ExitCode::SUCCESS),
         ["test", arguments @ ..] => live::test(arguments, consent),
         ["status"] => status(),
         ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
         ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments, &[]),
         // What the testbed runs itself as.
         ["in-sandbox", "kubernetes"] => kubernetes::inside().map(|()| ExitCode::SUCCESS),
+        ["in-sandbox", "second-node"] => kubernetes::second().map(|()| ExitCode::SUCCESS),
         [] => Err(format!("no command\n\n{USAGE}").into()),
         words => Err(format!("unknown command `{}`\n\n{USAGE}", words.join(" ")).into()),
     }

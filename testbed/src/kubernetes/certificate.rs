@@ -9,13 +9,14 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::{API_ADDRESS, NODE, NODE_ADDRESS};
+use super::node::{FIRST, SECOND};
+use super::{API_ADDRESS, NODE_ADDRESS};
 use crate::Result;
 
 /// The name of a file, the common name, the groups, and the names it answers to.
 type Holder = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
 
-const HOLDERS: [Holder; 10] = [
+const HOLDERS: [Holder; 12] = [
     (
         "apiserver",
         "kube-apiserver",
@@ -37,8 +38,10 @@ const HOLDERS: [Holder; 10] = [
     ("proxy", "system:kube-proxy", None, &[]),
     ("dns", "coredns", None, &[]),
     ("gateway", "traefik", None, &[]),
-    ("kubelet", "system:node:node-1", Some("system:nodes"), &[]),
-    ("kubelet-server", NODE, None, &[NODE_ADDRESS, NODE]),
+    ("kubelet-node-1", "system:node:node-1", Some("system:nodes"), &[]),
+    ("kubelet-node-2", "system:node:node-2", Some("system:nodes"), &[]),
+    ("server-node-1", FIRST.name, None, &[FIRST.address, FIRST.name]),
+    ("server-node-2", SECOND.name, None, &[SECOND.address, SECOND.name]),
 ];
 
 fn subject(name: &str, group: Option<&str>) -> DistinguishedName {

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::dns::{DNS_ADDRESS, DOMAIN};
-use super::{PAUSE, PODS, cgroup};
+use super::node::Node;
+use super::{NODE_ADDRESS, PAUSE, cgroup};
 use crate::Result;
 use crate::sandbox::Sandbox;
 
@@ -14,20 +15,28 @@ use crate::sandbox::Sandbox;
 pub(super) const RUNTIME: &str = "/run/containerd/containerd.sock";
 
 /// Writes them all. JSON is YAML, too.
-pub(super) fn write(sandbox: &Sandbox) -> Result<()> {
+pub(super) fn write(sandbox: &Sandbox, nodes: &[Node]) -> Result<()> {
     let folder = sandbox.folder();
     let (pki, config) = (folder.join("pki"), folder.join("config"));
-    for name in ["etcd", "containerd", "kubelet", "cni", "config", "log", "pod-logs"] {
+    for name in ["etcd", "config", "log"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    for holder in ["admin", "controller-manager", "scheduler", "proxy", "kubelet", "dns", "gateway"] {
+    for holder in ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"] {
         let to = if holder == "admin" { folder } else { &config };
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }
-    fs::write(config.join("kubelet.json"), kubelet(sandbox).to_string())?;
-    fs::write(config.join("containerd.toml"), containerd(folder))?;
     fs::write(config.join("resolv.conf"), "")?;
-    fs::write(folder.join("cni/10-testbed.conflist"), network().to_string())?;
+    for node in nodes {
+        let own = folder.join(node.name);
+        for name in ["containerd", "kubelet", "cni", "pod-logs"] {
+            fs::create_dir_all(own.join(name))?;
+        }
+        let holder = format!("kubelet-{}", node.name);
+        fs::write(own.join("kubelet.kubeconfig"), kubeconfig(&pki, &holder).to_string())?;
+        fs::write(own.join("kubelet.json"), kubelet(sandbox, *node).to_string())?;
+        fs::write(own.join("containerd.toml"), containerd(&own))?;
+        fs::write(own.join("cni/10-testbed.conflist"), network(*node).to_string())?;
+    }
     Ok(())
 }
 
@@ -38,7 +47,7 @@ fn kubeconfig(pki: &Path, holder: &str) -> serde_json::Value {
         "kind": "Config",
         "current-context": "testbed",
         "clusters": [{ "name": "testbed", "cluster": {
-            "server": "https://127.0.0.1:6443", "certificate-authority": file("ca.crt".into()),
+            "server": format!("https://{NODE_ADDRESS}:6443"), "certificate-authority": file("ca.crt".into()),
         } }],
         "users": [{ "name": holder, "user": {
             "client-certificate": file(format!("{holder}.crt")), "client-key": file(format!("{holder}.key")),
@@ -47,7 +56,7 @@ fn kubeconfig(pki: &Path, holder: &str) -> serde_json::Value {
     })
 }
 
-fn kubelet(sandbox: &Sandbox) -> serde_json::Value {
+fn kubelet(sandbox: &Sandbox, node: Node) -> serde_json::Value {
     let (pki, config) = (sandbox.folder().join("pki"), sandbox.folder().join("config"));
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -59,7 +68,7 @@ fn kubelet(sandbox: &Sandbox) -> serde_json::Value {
         },
         "authorization": { "mode": "Webhook" },
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{}", cgroup(sandbox)),
+        "cgroupRoot": format!("/{}/{}", cgroup(sandbox), node.name),
         "failCgroupV1": false,
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
@@ -69,10 +78,10 @@ fn kubelet(sandbox: &Sandbox) -> serde_json::Value {
         // The machine's own servers cannot be reached from the sandbox.
         "resolvConf": config.join("resolv.conf"),
         // Its folder elsewhere is the machine's: a second kubelet there would remove the logs of this one's pods.
-        "podLogsDir": sandbox.folder().join("pod-logs"),
+        "podLogsDir": sandbox.folder().join(node.name).join("pod-logs"),
         "containerRuntimeEndpoint": format!("unix://{RUNTIME}"),
-        "tlsCertFile": pki.join("kubelet-server.crt"),
-        "tlsPrivateKeyFile": pki.join("kubelet-server.key"),
+        "tlsCertFile": pki.join(format!("server-{}.crt", node.name)),
+        "tlsPrivateKeyFile": pki.join(format!("server-{}.key", node.name)),
         // The disk belongs to the machine, and is none of the cluster's business.
         "evictionHard": { "memory.available": "50Mi" },
         "imageGCHighThresholdPercent": 100,
@@ -107,7 +116,7 @@ SystemdCgroup = false
     )
 }
 
-fn network() -> serde_json::Value {
+fn network(node: Node) -> serde_json::Value {
     json!({
         "cniVersion": "1.0.0",
         "name": "testbed",
@@ -116,9 +125,8 @@ fn network() -> serde_json::Value {
                 "type": "bridge",
                 "bridge": "cni0",
                 "isGateway": true,
-                "ipMasq": true,
                 "hairpinMode": true,
-                "ipam": { "type": "host-local", "ranges": [[{ "subnet": PODS }]], "routes": [{ "dst": "0.0.0.0/0" }], "dataDir": "/run/cni" },
+                "ipam": { "type": "host-local", "ranges": [[{ "subnet": node.pods }]], "routes": [{ "dst": "0.0.0.0/0" }], "dataDir": "/run/cni" },
             },
             { "type": "portmap", "capabilities": { "portMappings": true } },
         ],

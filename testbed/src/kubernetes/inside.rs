@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::config::RUNTIME;
-use super::{ARCHIVES, NODE, NODE_ADDRESS, PODS, SERVICES, cgroup, kubeconfig, programs, sandbox};
+use super::node::{FIRST, own_folders};
+use super::{NODE_ADDRESS, SERVICES, cgroup, kubeconfig, programs, sandbox};
 use crate::command::run;
 use crate::sandbox::{Sandbox, until};
 use crate::{Result, step::step};
@@ -15,17 +15,18 @@ use crate::{Result, step::step};
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Cluster {
-    sandbox: Sandbox,
+    pub(super) sandbox: Sandbox,
     programs: PathBuf,
-    running: Vec<(&'static str, Child)>,
+    pub(super) running: Vec<(&'static str, Child)>,
 }
 
 /// Runs until one of its programs ends, or it is killed.
 pub(crate) fn inside() -> Result<()> {
-    let mut cluster = Cluster { sandbox: sandbox()?, programs: programs()?, running: Vec::new() };
+    let mut cluster = Cluster::new()?;
     step("network and mounts", || prepare(&cgroup(&cluster.sandbox)))?;
     step("control plane", || cluster.control_plane())?;
-    step("node", || cluster.node())?;
+    step("node", || cluster.node(FIRST))?;
+    cluster.join_second()?;
     step("cluster DNS", || cluster.dns())?;
     step("gateway", || cluster.gateway())?;
     step("volumes", || cluster.volumes())?;
@@ -37,18 +38,10 @@ pub(super) fn sh(program: &str, arguments: &[&str]) -> Result<()> {
     run(Command::new(program).args(arguments))
 }
 
-/// What the cluster's programs keep in folders that they cannot be told: another cluster's must be others.
-const OWN: [&str; 4] = ["/run", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers"];
-
 fn prepare(cgroup: &str) -> Result<()> {
-    // Pods' volumes are mounted from here into containers: shared inside, invisible outside.
-    sh("mount", &["--make-rshared", "/"])?;
-    for folder in OWN {
-        fs::create_dir_all(folder)?;
-        sh("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])?;
-    }
+    own_folders()?;
     sh("ip", &["link", "set", "lo", "up"])?;
-    // A node needs an address that is no loopback one; nobody is at the other end.
+    // A node needs an address that is no loopback one; nobody is at the other end before the second node is.
     sh("ip", &["link", "add", "node0", "type", "veth", "peer", "name", "nobody0"])?;
     sh("ip", &["address", "add", &format!("{NODE_ADDRESS}/24"), "dev", "node0"])?;
     sh("ip", &["link", "set", "node0", "up"])?;
@@ -57,24 +50,32 @@ fn prepare(cgroup: &str) -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     for controller in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         if controller.path().join("tasks").exists() {
-            fs::create_dir_all(controller.path().join(cgroup))?;
+            for group in [cgroup.to_owned(), format!("{cgroup}/node-1"), format!("{cgroup}/node-2")] {
+                let group = controller.path().join(group);
+                fs::create_dir_all(&group)?;
+                copy_cpuset(&group)?;
+            }
         }
     }
-    copy_cpuset(cgroup)
+    Ok(())
 }
 
-/// A new group of this controller takes no processes before it was told which processors and memory it has.
-fn copy_cpuset(cgroup: &str) -> Result<()> {
-    let root = Path::new("/sys/fs/cgroup/cpuset");
+/// A new group takes no processes before it was told which processors and memory it has, if it is for those.
+fn copy_cpuset(group: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if let Ok(all) = fs::read_to_string(root.join(file)) {
-            fs::write(root.join(cgroup).join(file), all)?;
+        if group.join(file).exists() {
+            let all = fs::read_to_string(Path::new("/sys/fs/cgroup/cpuset").join(file))?;
+            fs::write(group.join(file), all)?;
         }
     }
     Ok(())
 }
 
 impl Cluster {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { sandbox: sandbox()?, programs: programs()?, running: Vec::new() })
+    }
+
     pub(super) fn file(&self, name: &str) -> String {
         self.sandbox.folder().join(name).to_string_lossy().into_owned()
     }
@@ -92,9 +93,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// What is built here, by its own name.
-    fn start_own(&mut self, name: &'static str, arguments: &[String]) -> Result<()> {
-        let program = self.programs.join(name);
+    /// What is built here.
+    pub(super) fn start_own(
+        &mut self,
+        name: &'static str,
+        program: &str,
+        arguments: &[String],
+    ) -> Result<()> {
+        let program = self.programs.join(program);
         self.start(name, &program, arguments)
     }
 
@@ -125,7 +131,8 @@ impl Cluster {
         run(kubectl.args(arguments))
     }
 
-    /// The program that has ended, with its last lines.
+    /// The last lines of the program that has ended. That it did is said after them: they may be another error of this kind,
+    /// of the second node.
     fn check(&mut self) -> Result<()> {
         for (name, child) in &mut self.running {
             let ended = match child.try_wait() {
@@ -135,7 +142,7 @@ impl Cluster {
                 Err(_) => format!("{name} ended"),
             };
             let name = *name;
-            return Err(format!("{ended}:\n{}", self.last_lines(name)).into());
+            return Err(format!("{}\n{ended}", self.last_lines(name)).into());
         }
         Ok(())
     }
@@ -143,7 +150,7 @@ impl Cluster {
     fn last_lines(&self, program: &str) -> String {
         let log = fs::read_to_string(self.file(&format!("log/{program}.log"))).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
+        format!("the last lines of {program}:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))
     }
 
     /// Waits for something that a program is to bring about.
@@ -157,9 +164,7 @@ impl Cluster {
             Ok(()) => Ok(look(self)?.then_some(Ok(()))),
             ended => Ok(Some(ended)),
         });
-        outcome.unwrap_or_else(|late| {
-            Err(format!("{late}; the last lines of {program}:\n{}", self.last_lines(program)).into())
-        })
+        outcome.unwrap_or_else(|late| Err(format!("{}\n{late}", self.last_lines(program)).into()))
     }
 
     fn control_plane(&mut self) -> Result<()> {
@@ -172,7 +177,7 @@ impl Cluster {
             "--unsafe-no-fsync".into(),
         ];
         self.start("etcd", Path::new("etcd"), &etcd)?;
-        self.start_own("kube-apiserver", &self.api_server())?;
+        self.start_own("kube-apiserver", "kube-apiserver", &self.api_server())?;
         self.wait("kube-apiserver", "the API server", |own| {
             Ok(own.kubectl(&["get", "--raw", "/readyz"])? == "ok")
         })?;
@@ -183,16 +188,14 @@ impl Cluster {
             format!("--cluster-signing-cert-file={}", self.pki("ca.crt")),
             format!("--cluster-signing-key-file={}", self.pki("ca.key")),
             "--use-service-account-credentials".into(),
-            "--allocate-node-cidrs".into(),
-            format!("--cluster-cidr={PODS}"),
             "--leader-elect=false".into(),
         ];
-        self.start_own("kube-controller-manager", &manager)?;
+        self.start_own("kube-controller-manager", "kube-controller-manager", &manager)?;
         let scheduler = [
             format!("--kubeconfig={}", self.file("config/scheduler.kubeconfig")),
             "--leader-elect=false".into(),
         ];
-        self.start_own("kube-scheduler", &scheduler)
+        self.start_own("kube-scheduler", "kube-scheduler", &scheduler)
     }
 
     fn api_server(&self) -> Vec<String> {
@@ -217,44 +220,8 @@ impl Cluster {
         ]
     }
 
-    fn node(&mut self) -> Result<()> {
-        let config = self.file("config/containerd.toml");
-        self.start("containerd", Path::new("containerd"), &["--config".into(), config])?;
-        let images = |arguments: &[&str]| {
-            let common = ["--address", RUNTIME, "--namespace", "k8s.io", "images"];
-            sh("ctr", &[&common, arguments].concat())
-        };
-        self.wait("containerd", "containerd", |_| Ok(images(&["list"]).is_ok()))?;
-        for archive in fs::read_to_string(self.sandbox.folder().join(ARCHIVES))?.lines() {
-            images(&["import", archive])?;
-        }
-        let kubelet = [
-            format!("--config={}", self.file("config/kubelet.json")),
-            format!("--kubeconfig={}", self.file("config/kubelet.kubeconfig")),
-            format!("--root-dir={}", self.file("kubelet")),
-            format!("--node-ip={NODE_ADDRESS}"),
-            format!("--hostname-override={NODE}"),
-        ];
-        self.start_own("kubelet", &kubelet)?;
-        let proxy = [
-            format!("--kubeconfig={}", self.file("config/proxy.kubeconfig")),
-            format!("--hostname-override={NODE}"),
-            format!("--cluster-cidr={PODS}"),
-            "--proxy-mode=iptables".into(),
-            // The limits of connection tracking belong to the machine.
-            "--conntrack-max-per-core=0".into(),
-            "--conntrack-tcp-timeout-established=0".into(),
-            "--conntrack-tcp-timeout-close-wait=0".into(),
-        ];
-        self.start_own("kube-proxy", &proxy)?;
-        self.wait("kubelet", "the node", |own| {
-            let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
-            Ok(own.kubectl(&["get", "nodes", "-o", ready])? == "True")
-        })
-    }
-
     /// As the first process of its namespace it is the parent of whatever loses its own: those are reaped, too.
-    fn watch(&mut self) -> Result<()> {
+    pub(super) fn watch(&mut self) -> Result<()> {
         loop {
             self.check()?;
             while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
