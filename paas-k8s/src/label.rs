@@ -100,10 +100,18 @@ const LONGEST_OWNER: usize = 46;
 
 /// The name of what owns a workload's pods.
 pub(crate) fn owner(key: &WorkloadKey) -> String {
-    let name = match &key.role {
-        Role::Task(operation) => format!("{}-{}", key.service, digest(operation.as_str(), 8)),
-        role => format!("{}-{role}", key.service),
-    };
+    match &key.role {
+        Role::Task(operation) => short(format!("{}-{}", key.service, digest(operation.as_str(), 8))),
+        role => short(format!("{}-{role}", key.service)),
+    }
+}
+
+/// The name of what owns the pods of a service that has volumes, and so one slot.
+pub(crate) fn owner_of_volumes(service: &ServiceId) -> String {
+    short(format!("{service}-{}", Slot::Blue))
+}
+
+fn short(name: String) -> String {
     if name.len() <= LONGEST_OWNER {
         return name;
     }

@@ -25,7 +25,8 @@ mod write;
 #[non_exhaustive]
 pub struct SchedulerConfig {
     /// How long an instance serves on after it was asked to end, so that everybody who routes to it has learned of it.
-    /// Whole seconds; it comes on top of the service's own grace. 5 seconds unless said otherwise.
+    /// Whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy cluster takes
+    /// some to tell all of its nodes.
     pub drain: Duration,
     /// The names of the secrets with which images are pulled, in each tenant's namespaces.
     pub pull_secrets: Vec<String>,
@@ -33,7 +34,7 @@ pub struct SchedulerConfig {
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
-        Self { drain: Duration::from_secs(5), pull_secrets: Vec::new() }
+        Self { drain: Duration::from_secs(10), pull_secrets: Vec::new() }
     }
 }
 

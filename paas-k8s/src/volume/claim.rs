@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use paas_core::model::{ByteSize, Slot, Volume, VolumeStatus};
+use paas_core::model::{ByteSize, Volume, VolumeStatus};
 use paas_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ struct Description {
 
 /// Where the StatefulSet of the service looks: a service with volumes has one slot.
 pub(super) fn name(volume: &Volume) -> String {
-    format!("{}-{}-{}-{}", volume.name, volume.service, Slot::Blue, volume.ordinal)
+    format!("{}-{}-{}", volume.name, label::owner_of_volumes(&volume.service), volume.ordinal)
 }
 
 fn labels(platform: &str, volume: &Volume) -> BTreeMap<String, String> {

@@ -13,6 +13,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_release_that_crashes_tells_the_last_words_and_goes_back,
     a_task_runs_before_the_release,
     volumes_outlive_a_release,
+    a_broken_release_with_volumes_goes_back,
     an_image_that_is_missing_is_named,
 ];
 
@@ -151,5 +152,30 @@ async fn an_image_that_is_missing_is_named() -> Result<()> {
     service.release = Some(serde_json::from_str(r#"{ "strategy": "rolling", "deadline": "20s" }"#).unwrap());
     let error = world.deploy(&app(&service)).await.unwrap_err();
     assert!(format!("{error:?}").contains("testbed.local/missing:1"), "{error:?}");
+    world.end().await
+}
+
+async fn a_broken_release_with_volumes_goes_back() -> Result<()> {
+    let world = World::new().await?;
+    let with = |version: &str, mode: &str| {
+        let mut service = serving(version, 2);
+        service.volumes.insert("own".parse().unwrap(), "1MiB".parse().unwrap());
+        service.env.insert("MODE".into(), mode.into());
+        service.release =
+            Some(serde_json::from_str(r#"{ "strategy": "ordered", "deadline": "15s" }"#).unwrap());
+        service
+    };
+    world.deploy(&app(&with("1", "serve"))).await?;
+    let error = world.deploy(&app(&with("2", "never-ready"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    let target = inside(&world).await?;
+    until("only what served before", || async {
+        let mut all = true;
+        for _ in 0..20 {
+            all &= request(&target).await.is_ok_and(|version| version == "1");
+        }
+        Ok(all.then_some(()))
+    })
+    .await?;
     world.end().await
 }

@@ -189,6 +189,10 @@ impl Cluster {
             format!("--cluster-signing-key-file={}", self.pki("ca.key")),
             "--use-service-account-credentials".into(),
             "--leader-elect=false".into(),
+            // Suites make and delete more at once than a cluster of this size usually sees: at its own 20 calls a second it
+            // would tell of endpoints seconds late.
+            "--kube-api-qps=500".into(),
+            "--kube-api-burst=1000".into(),
         ];
         self.start_own("kube-controller-manager", "kube-controller-manager", &manager)?;
         let scheduler = [

@@ -110,5 +110,5 @@ fn text_that_only_looks_like_a_reference_stays_text() {
 fn a_grace_is_whole_seconds_after_the_drain() {
     let mut hasty = blue();
     hasty.template.grace = Duration::from_millis(1_200);
-    assert_eq!(rendered(&hasty, None)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 7);
+    assert_eq!(rendered(&hasty, None)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 12);
 }
