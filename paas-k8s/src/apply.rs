@@ -68,7 +68,11 @@ impl Place {
         read: impl Fn(&ObjectMeta) -> Option<K>,
         render: impl Fn(Option<&K>) -> Result<Value>,
     ) -> Result<K> {
-        let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| self.unreadable());
+        let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| self.foreign());
+        if known.is_none() {
+            // What is not known yet may be there all the same: somebody else's, or a later leader's.
+            known = self.look().await?.map(|meta| read(&meta)).transpose()?;
+        }
         let mut force = false;
         for _ in 0..TRIES {
             admit(epoch, known.as_ref())?;
@@ -117,7 +121,7 @@ impl Place {
             }
             match self.look().await? {
                 Some(meta) if meta.uid.as_deref() == Some(known.uid()) => {
-                    known = read(&meta).ok_or_else(|| self.unreadable())?;
+                    known = read(&meta).ok_or_else(|| self.foreign())?;
                 }
                 _ => return Ok(()),
             }
@@ -144,8 +148,9 @@ impl Place {
         }
     }
 
-    fn unreadable(&self) -> Error {
-        Error::internal("the API server's answer lacks what we have written").with("name", &self.name)
+    fn foreign(&self) -> Error {
+        Error::conflict("an object of this name is there and is not the platform's: remove it, or rename it")
+            .with("name", &self.name)
     }
 
     fn contended(&self) -> Error {
@@ -154,7 +159,7 @@ impl Place {
 }
 
 /// Refuses to write over what a later leader has written.
-fn admit<K: Known>(own: Option<Epoch>, known: Option<&K>) -> Result<()> {
+pub(crate) fn admit<K: Known>(own: Option<Epoch>, known: Option<&K>) -> Result<()> {
     match (own, known.and_then(Known::epoch)) {
         (Some(own), Some(later)) if own < later => {
             Err(Error::conflict("a leader of a later term has written")

@@ -1,10 +1,10 @@
 //! Keeps something as the cluster is: one list and one watch for each kind of object, of ours only.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
-use paas_core::Result;
-use tokio::task::AbortHandle;
+use paas_core::{Error, Result};
+use tokio::task::JoinHandle;
 
 use crate::error::failed;
 use crate::watch::{self, Change, Source, Watch};
@@ -22,6 +22,34 @@ pub(crate) trait Shelf<O>: Send + Sync + 'static {
 
     /// Changes may have been missed, and are caught up with.
     fn reset(&self);
+}
+
+/// The uids deleted last: the answer to a write may come after the end of what was written was told.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
+    order: VecDeque<String>,
+    uids: HashSet<String>,
+}
+
+impl Dead {
+    /// As many as may end while one answer is on its way.
+    const MOST: usize = 4_096;
+
+    pub(crate) fn add(&mut self, uid: &str) {
+        if !self.uids.insert(uid.to_owned()) {
+            return;
+        }
+        self.order.push_back(uid.to_owned());
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.uids.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
 }
 
 /// What has metadata.
@@ -43,7 +71,7 @@ impl HasMeta for DynamicObject {
 
 /// A task that follows a kind of object; dropped, it ends.
 #[derive(Debug)]
-pub(crate) struct Follower(AbortHandle);
+pub(crate) struct Follower(JoinHandle<()>);
 
 impl Drop for Follower {
     fn drop(&mut self) {
@@ -62,7 +90,15 @@ impl Follower {
         let watch = Watch::after(source, selector.to_owned(), version);
         let selector = selector.to_owned();
         let task = tokio::spawn(async move { keep(watch, shelf, &selector).await });
-        Ok(Self(task.abort_handle()))
+        Ok(Self(task))
+    }
+
+    /// Whether these still follow: else what is known is what was, for ever.
+    pub(crate) fn check(all: &[Self]) -> Result<()> {
+        if all.iter().any(|own| own.0.is_finished()) {
+            return Err(Error::unavailable("the cluster is not followed any more: open the backend again"));
+        }
+        Ok(())
     }
 }
 

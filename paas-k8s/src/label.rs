@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::api::ObjectMeta;
 use paas_core::model::{AppId, EnvironmentId, OperationId, Role, ServiceId, Slot, TenantId, WorkloadKey};
 use paas_core::{Error, Result};
 
@@ -95,6 +96,19 @@ pub(crate) fn workload(labels: &BTreeMap<String, String>) -> Option<WorkloadKey>
     ))
 }
 
+/// Whether an object is where what it is marked with belongs: whoever copies it elsewhere copies its labels, too.
+pub(crate) fn is_in_its_place(meta: &ObjectMeta) -> bool {
+    let id = |label: &str| meta.labels.as_ref()?.get(label);
+    let (Some(platform), Some(tenant), Some(environment)) = (id(PLATFORM), id(TENANT), id(ENVIRONMENT))
+    else {
+        return false;
+    };
+    let (Ok(tenant), Ok(environment)) = (TenantId::new(tenant), EnvironmentId::new(environment)) else {
+        return false;
+    };
+    meta.namespace.as_deref() == Some(&*namespace(platform, &tenant, &environment))
+}
+
 /// The longest name of what owns pods: theirs have up to 17 characters more, and are hosts' names.
 const LONGEST_OWNER: usize = 46;
 
@@ -106,7 +120,8 @@ pub(crate) fn owner(key: &WorkloadKey) -> String {
     }
 }
 
-/// The name of what owns the pods of a service that has volumes, and so one slot.
+/// The name of what owns the pods of a service that has volumes, and so one slot at a time: claims follow from it, whichever
+/// slot that is.
 pub(crate) fn owner_of_volumes(service: &ServiceId) -> String {
     short(format!("{service}-{}", Slot::Blue))
 }

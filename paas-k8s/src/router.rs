@@ -48,7 +48,7 @@ pub struct GatewayRouter {
     config: RouterConfig,
     table: Arc<Table>,
     fence: Fence,
-    _followers: Vec<Follower>,
+    followers: Vec<Follower>,
 }
 
 impl GatewayRouter {
@@ -68,7 +68,7 @@ impl GatewayRouter {
             let shelf = table::Shelf::new(&table, Kind::HttpRoute);
             followers.push(Follower::start(routes, shelf, &selector).await?);
         }
-        Ok(Self { connection, config, table, fence: Fence::default(), _followers: followers })
+        Ok(Self { connection, config, table, fence: Fence::default(), followers })
     }
 
     async fn write(&self, rendered: &Rendered, known: Option<Object>, epoch: Option<Epoch>) -> Result<()> {
@@ -103,6 +103,7 @@ impl Backend for GatewayRouter {
     }
 
     async fn check(&self) -> Result<()> {
+        Follower::check(&self.followers)?;
         self.connection.check().await
     }
 }
@@ -117,7 +118,9 @@ impl Router for GatewayRouter {
         self.fence.admit(scope)?;
         manifest::check(route, self.config.gateway.is_some())?;
         self.table.admit(route)?;
-        let wanted = manifest::render(self.connection.platform(), self.config.gateway.as_ref(), route);
+        let before = self.table.main_slot(&route.service);
+        let platform = self.connection.platform();
+        let wanted = manifest::render(platform, self.config.gateway.as_ref(), route, before);
         for rendered in &wanted {
             let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
             let is_there = known.as_ref().is_some_and(|known| known.is(&rendered.digest));

@@ -25,7 +25,7 @@ mod write;
 #[non_exhaustive]
 pub struct SchedulerConfig {
     /// How long an instance serves on after it was asked to end, so that everybody who routes to it has learned of it.
-    /// Whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy cluster takes
+    /// Rounded up to whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy cluster takes
     /// some to tell all of its nodes.
     pub drain: Duration,
     /// The names of the secrets with which images are pulled, in each tenant's namespaces.
@@ -51,7 +51,7 @@ pub struct KubeScheduler {
     config: SchedulerConfig,
     cache: Arc<cache::Cache>,
     fence: Fence,
-    _followers: Vec<Follower>,
+    followers: Vec<Follower>,
 }
 
 impl KubeScheduler {
@@ -66,7 +66,7 @@ impl KubeScheduler {
     ) -> Result<Self> {
         let cache = Arc::new(cache::Cache::default());
         let followers = sync::follow(&connection, &cache).await?;
-        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), _followers: followers })
+        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), followers })
     }
 }
 
@@ -77,6 +77,7 @@ impl Backend for KubeScheduler {
     }
 
     async fn check(&self) -> Result<()> {
+        Follower::check(&self.followers)?;
         self.connection.check().await
     }
 }

@@ -17,7 +17,7 @@ use crate::{Connection, label, list};
 mod counter;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 /// The kind of a version, as its label says.
 const KIND: &str = "secret";

@@ -65,8 +65,8 @@ impl KubeStateStore {
 }
 
 /// The name of a record's object: ids may have characters and lengths that names must not have.
-fn name(key: &Key) -> String {
-    format!("{}-{}", key.kind.as_str(), label::digest(&key.to_string(), 40))
+fn name(platform: &str, key: &Key) -> String {
+    format!("{}-{}", key.kind.as_str(), label::digest(&format!("{platform}/{key}"), 40))
 }
 
 fn version<K: Resource>(object: &K) -> Result<Version> {
@@ -84,10 +84,11 @@ async fn put<K>(api: &Api<K>, platform: &str, key: &Key, value: &Bytes, expected
 where
     K: Shelf + Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
 {
-    let object = K::holding(platform, &name(key), key, value, expected)?;
+    let name = name(platform, key);
+    let object = K::holding(platform, &name, key, value, expected)?;
     let written = match expected {
         Expected::Absent => api.create(&PostParams::default(), &object).await,
-        Expected::Version(_) => api.replace(&name(key), &PostParams::default(), &object).await,
+        Expected::Version(_) => api.replace(&name, &PostParams::default(), &object).await,
     };
     match written {
         Ok(written) => version(&written),
@@ -103,12 +104,13 @@ where
     }
 }
 
-async fn delete<K>(api: &Api<K>, key: &Key, expected: Version) -> Result<()>
+async fn delete<K>(api: &Api<K>, platform: &str, key: &Key, expected: Version) -> Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let preconditions = Preconditions { resource_version: Some(expected.0.to_string()), uid: None };
-    let deleted = api.delete(&name(key), &DeleteParams::background().preconditions(preconditions)).await;
+    let deleted =
+        api.delete(&name(platform, key), &DeleteParams::background().preconditions(preconditions)).await;
     match deleted.map_err(|cause| failed(cause, "delete a record")) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -155,7 +157,10 @@ impl StateStore for KubeStateStore {
     async fn get(&self, scope: &Scope, key: &Key) -> Result<Option<Record>> {
         self.fence.see(scope);
         shelved!(self, key.kind, |api| {
-            let found = api.get_opt(&name(key)).await.map_err(|cause| failed(cause, "read a record"));
+            let found = api
+                .get_opt(&name(self.connection.platform(), key))
+                .await
+                .map_err(|cause| failed(cause, "read a record"));
             found.and_then(|object| object.as_ref().map(|object| record(object, key.kind)).transpose())
         })
         .map_err(|error| about(error, key))
@@ -176,7 +181,8 @@ impl StateStore for KubeStateStore {
 
     async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
         self.fence.admit(scope)?;
-        shelved!(self, key.kind, |api| delete(&api, key, expected).await).map_err(|error| about(error, key))
+        shelved!(self, key.kind, |api| delete(&api, self.connection.platform(), key, expected).await)
+            .map_err(|error| about(error, key))
     }
 
     async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {

@@ -163,7 +163,10 @@ impl KubeVolumes {
     /// The claims of a tenant with these further labels, in one call however many namespaces they are in.
     async fn found(&self, tenant: &TenantId, further: &str) -> Result<Vec<PersistentVolumeClaim>> {
         let own = label::of_tenant(self.connection.platform(), tenant);
-        list::all(&self.connection.cluster(), &format!("{own},{further}")).await
+        let mut found = list::all(&self.connection.cluster(), &format!("{own},{further}")).await?;
+        // Copies and backups carry the labels of what they were made from, and are somebody else's.
+        found.retain(|claim| claim::is_in_its_place(self.connection.platform(), claim));
+        Ok(found)
     }
 
     async fn remove_claim(&self, claim: &PersistentVolumeClaim) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Watches that go on: a cut stream is opened again where it broke off, and what cannot be resumed is told.
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ const LENGTH: Duration = Duration::from_secs(240);
 const SILENCE: Duration = Duration::from_secs(260);
 /// How many objects one answer of a list brings.
 const PAGE: u32 = 250;
+/// How long an answer may take to begin.
+const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -123,9 +126,15 @@ pub(crate) async fn changes<S: Source>(
     Ok(stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) }).boxed())
 }
 
+/// The connection may live on while no answer comes.
+async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = |_| kube::Error::Service("no answer in time".into());
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
 /// The version of the list as it is now.
 async fn now<S: Source>(source: &S, labels: &str) -> kube::Result<String> {
-    let list = source.list(&ListParams::default().labels(labels).limit(1)).await?;
+    let list = in_time(source.list(&ListParams::default().labels(labels).limit(1))).await?;
     Ok(list.metadata.resource_version.unwrap_or_default())
 }
 
@@ -138,7 +147,7 @@ pub(crate) async fn list<S: Source>(
 ) -> kube::Result<String> {
     let mut params = ListParams::default().labels(labels).limit(PAGE);
     loop {
-        let page = source.list(&params).await?;
+        let page = in_time(source.list(&params)).await?;
         page.items.into_iter().for_each(&mut each);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
@@ -188,19 +197,22 @@ impl<S: Source> Watch<S> {
                 Ok(Some(Ok(WatchEvent::Bookmark(mark)))) => self.seen(Some(mark.metadata.resource_version)),
                 Ok(Some(Ok(WatchEvent::Error(status)))) => {
                     self.open = None;
+                    tracing::debug!(%status, "a watch was ended");
                     if status.code == 410 {
                         self.version = None;
-                    } else {
-                        tracing::debug!(%status, "a watch was ended");
-                        self.rest().await;
                     }
+                    self.rest().await;
                 }
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, "a watch was cut");
                     self.open = None;
                     self.rest().await;
                 }
-                Ok(None) | Err(_) => self.open = None,
+                // Where the stream lasts for a moment only, the pauses grow.
+                Ok(None) | Err(_) => {
+                    self.open = None;
+                    self.rest().await;
+                }
             }
         }
     }
@@ -230,7 +242,7 @@ impl<S: Source> Watch<S> {
         let params = WatchParams::default()
             .labels(&self.labels)
             .timeout(u32::try_from(LENGTH.as_secs()).unwrap_or(u32::MAX));
-        match self.source.watch(&params, version).await {
+        match in_time(self.source.watch(&params, version)).await {
             Ok(events) => self.open = Some(events),
             Err(kube::Error::Api(status)) if status.code == 410 => self.version = None,
             Err(error) => {

@@ -90,8 +90,11 @@ pub(crate) fn mode(spec: &ServiceSpec, current: Option<&ServiceSpec>, native: bo
     let release = spec.release();
     let steady = !release.approve && release.every.is_zero() && release.header.is_none();
     let has_volumes = |spec: &ServiceSpec| !spec.volumes.is_empty();
+    let names = |spec: &ServiceSpec| spec.volumes.keys().cloned().collect::<Vec<_>>();
     match release.strategy {
         Strategy::Recreate => Mode::Recreate,
+        // What runs instances with other volumes is another thing to the scheduler: one goes before the other comes.
+        _ if native && current.is_some_and(|current| names(current) != names(spec)) => Mode::Recreate,
         _ if defect::has(Defect::VolumeShared) => Mode::SideBySide,
         Strategy::Rolling | Strategy::Ordered if native && steady => Mode::Native,
         _ if release.overlaps() && !has_volumes(spec) && !current.is_some_and(has_volumes) => {

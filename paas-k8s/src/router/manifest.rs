@@ -13,6 +13,9 @@ use crate::label;
 pub(super) const ROUTED: &str = "paas-sdk.dev/route";
 /// The digest of the object as we last wrote it.
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
+/// What is spoken at the service's own address, and the slot that it leads to: on the Service that is the address.
+pub(super) const PROTOCOL: &str = "paas-sdk.dev/protocol";
+pub(super) const MAIN: &str = "paas-sdk.dev/main";
 /// The host and path pairs that an object publishes.
 pub(super) const HOSTS: &str = "paas-sdk.dev/hosts";
 /// Where every Service listens; it leads to the port that the pods name `main`.
@@ -96,18 +99,27 @@ fn namespace(platform: &str, route: &Route) -> String {
 
 /// Where the service is reached, for as long as its route is not removed.
 pub(super) fn address(platform: &str, route: &Route) -> Address {
-    let host = format!("{}.{}.svc", service_name(&route.service), namespace(platform, route));
-    Address::new(host, PORT, route.protocol)
+    address_of(&service_name(&route.service), &namespace(platform, route), route.protocol)
 }
 
-/// The slot that calls to the service's own address go to.
-fn main_slot(route: &Route) -> Slot {
+pub(super) fn address_of(name: &str, namespace: &str, protocol: Protocol) -> Address {
+    Address::new(format!("{name}.{namespace}.svc"), PORT, protocol)
+}
+
+/// The slot that calls to the service's own address go to. While nobody is ready that is where they went before.
+fn main_slot(route: &Route, before: Option<Slot>) -> Slot {
     let main = route.slots.iter().max_by_key(|slot| (slot.weight, std::cmp::Reverse(slot.slot)));
-    main.map_or(Slot::Blue, |slot| slot.slot)
+    main.map(|slot| slot.slot).or(before).unwrap_or(Slot::Blue)
 }
 
 /// All objects of a route. Its endpoints are not among what they are made from.
-pub(super) fn render(platform: &str, gateway: Option<&(String, String)>, route: &Route) -> Vec<Rendered> {
+pub(super) fn render(
+    platform: &str,
+    gateway: Option<&(String, String)>,
+    route: &Route,
+    before: Option<Slot>,
+) -> Vec<Rendered> {
+    let main = main_slot(route, before);
     let object = |kind: Kind, name: String, hosts: &[String], spec: Value| {
         let mut labels = label::ours(platform);
         for (label, value) in [
@@ -139,12 +151,24 @@ pub(super) fn render(platform: &str, gateway: Option<&(String, String)>, route: 
         .iter()
         .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), &[], service(route, *slot)))
         .collect();
-    objects.push(object(Kind::Service, service_name(&route.service), &[], service(route, main_slot(route))));
+    let mut own = object(Kind::Service, service_name(&route.service), &[], service(route, main));
+    own.object["metadata"]["annotations"][PROTOCOL] = json!(route.protocol);
+    own.object["metadata"]["annotations"][MAIN] = json!(main);
+    objects.push(own);
     if let Some(gateway) = gateway {
         for (path, hosts) in by_path(route) {
-            let name = format!("{}-{}", service_name(&route.service), label::digest(&path, 5));
+            let name = format!(
+                "{}-{}",
+                service_name(&route.service),
+                label::digest(&format!("{path} {}", hosts[0]), 5)
+            );
             let pairs: Vec<String> = hosts.iter().map(|host| format!("{host}{path}")).collect();
-            objects.push(object(Kind::HttpRoute, name, &pairs, http_route(route, gateway, &hosts, &path)));
+            objects.push(object(
+                Kind::HttpRoute,
+                name,
+                &pairs,
+                http_route(route, main, gateway, &hosts, &path),
+            ));
         }
     }
     objects
@@ -163,16 +187,28 @@ fn service(route: &Route, slot: Slot) -> Value {
     })
 }
 
-/// The hosts of each path.
-fn by_path(route: &Route) -> BTreeMap<String, Vec<String>> {
+/// As many hosts as one HTTPRoute may have.
+const HOSTS_OF_ONE: usize = 16;
+
+/// The hosts of each path, as many together as one object may have.
+fn by_path(route: &Route) -> Vec<(String, Vec<String>)> {
     let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for domain in &route.hosts {
         paths.entry(domain.path.clone()).or_default().push(domain.host.clone());
     }
-    paths
+    let parts = |(path, hosts): (String, Vec<String>)| {
+        hosts.chunks(HOSTS_OF_ONE).map(|hosts| (path.clone(), hosts.to_vec())).collect::<Vec<_>>()
+    };
+    paths.into_iter().flat_map(parts).collect()
 }
 
-fn http_route(route: &Route, (namespace, gateway): &(String, String), hosts: &[String], path: &str) -> Value {
+fn http_route(
+    route: &Route,
+    main: Slot,
+    (namespace, gateway): &(String, String),
+    hosts: &[String],
+    path: &str,
+) -> Value {
     let backend = |slot: Slot, weight: u32| json!({ "name": slot_name(&route.service, slot), "port": PORT, "weight": weight });
     let path = json!({ "type": "PathPrefix", "value": path });
     let mut rules = Vec::new();
@@ -190,7 +226,7 @@ fn http_route(route: &Route, (namespace, gateway): &(String, String), hosts: &[S
         .map(|slot| backend(slot.slot, slot.weight))
         .collect();
     // Nobody can answer yet: whoever asks is told so by the gateway, and not that there is no such host.
-    let backends = if weighted.is_empty() { vec![backend(main_slot(route), 1)] } else { weighted };
+    let backends = if weighted.is_empty() { vec![backend(main, 1)] } else { weighted };
     rules.push(json!({ "matches": [{ "path": path }], "backendRefs": backends }));
     json!({
         "parentRefs": [{ "namespace": namespace, "name": gateway }],

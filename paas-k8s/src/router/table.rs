@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::api::ObjectMeta;
 use paas_core::backend::HintFeed;
 use paas_core::model::{
-    Address, AppId, Digest, EnvironmentId, Epoch, InstanceId, Resource, Route, RouteStatus, ServiceId,
-    TenantId,
+    Address, AppId, Digest, EnvironmentId, Epoch, InstanceId, Protocol, Resource, Route, RouteStatus,
+    ServiceId, Slot, TenantId,
 };
 use paas_core::{Error, Result};
 
-use super::manifest::{APPLIED, HOSTS, Kind, Rendered};
+use super::manifest::{self, APPLIED, HOSTS, Kind, MAIN, PROTOCOL, Rendered};
 use crate::apply::{self, Known};
-use crate::follow;
+use crate::follow::{self, Dead};
 use crate::label;
 
 /// How many hints wait for a reader that is behind.
@@ -30,6 +30,8 @@ pub(super) struct Object {
     owner: (TenantId, EnvironmentId, AppId, ServiceId),
     digest: Option<Digest>,
     hosts: Vec<String>,
+    /// Of the Service that is the service's own address: what is spoken there, and where it leads.
+    own: Option<(Protocol, Slot)>,
     epoch: Option<Epoch>,
     changed_by: Option<String>,
     ending: bool,
@@ -37,6 +39,9 @@ pub(super) struct Object {
 
 impl Object {
     pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
+        if !label::is_in_its_place(meta) {
+            return None;
+        }
         let get = |label: &str| meta.labels.as_ref()?.get(label).map(String::as_str);
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name)).map(String::as_str);
         let owner = (
@@ -52,8 +57,9 @@ impl Object {
             uid: meta.uid.clone()?,
             version: meta.resource_version.as_ref()?.parse().ok()?,
             owner,
-            digest: note(APPLIED).and_then(|text| serde_json::from_value(text.into()).ok()),
+            digest: word(note(APPLIED)),
             hosts: note(HOSTS).unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            own: word(note(PROTOCOL)).zip(word(note(MAIN))),
             epoch: apply::epoch(meta),
             changed_by: apply::changed_by(meta),
             ending: meta.deletion_timestamp.is_some(),
@@ -73,6 +79,11 @@ impl Object {
         let (tenant, environment, app, service) = self.owner.clone();
         Resource::Service(tenant, environment, app, service)
     }
+}
+
+/// A word of the model, where it is one.
+fn word<T: serde::de::DeserializeOwned>(note: Option<&str>) -> Option<T> {
+    serde_json::from_value(note?.into()).ok()
 }
 
 impl Known for Object {
@@ -119,6 +130,7 @@ struct State {
     hosts: HashMap<String, HashSet<String>>,
     /// What was deleted by us and may still be told of.
     gone: HashSet<String>,
+    dead: Dead,
 }
 
 /// Kind, namespace and name.
@@ -179,6 +191,9 @@ impl Table {
 
     pub(super) fn put(&self, mut object: Object) {
         let mut state = self.state();
+        if state.dead.has(&object.uid) {
+            return;
+        }
         object.ending |= state.gone.contains(&object.uid);
         let known = state.objects.get(&object.uid);
         if known.is_some_and(|known| known.version >= object.version) {
@@ -196,6 +211,7 @@ impl Table {
     fn remove(&self, uid: &str) {
         let mut state = self.state();
         state.gone.remove(uid);
+        state.dead.add(uid);
         let Some(object) = state.take(uid) else { return };
         drop(state);
         self.feed.tell(object.resource(), &object.owner.2);
@@ -241,6 +257,12 @@ impl Table {
         Ok(())
     }
 
+    /// Where calls to a service's own address go now.
+    pub(super) fn main_slot(&self, service: &ServiceId) -> Option<Slot> {
+        let state = self.state();
+        state.living(state.services.get(service)).find_map(|own| own.own).map(|(_, slot)| slot)
+    }
+
     pub(super) fn hold(&self, route: &Route, wanted: &[Rendered], address: Address) {
         let open = route.slots.iter().filter(|slot| {
             slot.weight > 0 || route.header.as_ref().is_some_and(|(_, header)| *header == slot.slot)
@@ -267,9 +289,28 @@ impl Table {
         }
     }
 
-    /// The routes that this process has applied, as far as the cluster still has them as they were applied.
+    /// The routes there are: those that this process has applied, and those it finds and knows nothing else of.
     pub(super) fn list(&self, within: &Resource) -> Vec<RouteStatus> {
         let state = self.state();
+        let mut all = state.held_within(within);
+        let found = state.services.keys().filter(|service| !state.held.contains_key(*service));
+        for own in found.flat_map(|service| state.living(state.services.get(service))) {
+            if let Some((protocol, _)) = own.own
+                && within.contains(&own.resource())
+            {
+                let address = manifest::address_of(&own.name, &own.namespace, protocol);
+                let applied = Digest::of(&"found");
+                all.push(RouteStatus::new(own.owner.2.clone(), own.service().clone(), applied, address));
+            }
+        }
+        all
+    }
+}
+
+impl State {
+    /// The routes that this process has applied, as far as the cluster still has them as they were applied.
+    fn held_within(&self, within: &Resource) -> Vec<RouteStatus> {
+        let state = self;
         let own = state.held.iter().filter(|(_, held)| within.contains(&held.resource));
         own.map(|(service, held)| {
             let is_there =

@@ -8,6 +8,7 @@ use paas_core::model::{InstanceState, InstanceStatus, Resource, WorkloadKey, Wor
 
 use super::owner::{Kind, Owner};
 use super::pod::Instance;
+use crate::follow::Dead;
 
 /// How many hints wait for a reader that is behind.
 const HINTS: usize = 4_096;
@@ -27,6 +28,7 @@ struct State {
     workloads: BTreeMap<WorkloadKey, Members>,
     /// What was deleted by us and may still be told of.
     gone: HashSet<String>,
+    dead: Dead,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +132,9 @@ impl Cache {
 impl State {
     /// Tells whether anything is new.
     fn put_owner(&mut self, mut owner: Owner) -> bool {
+        if self.dead.has(&owner.uid) {
+            return false;
+        }
         owner.ending |= self.gone.contains(&owner.uid);
         if let Some(known) = self.owners.get_mut(&owner.uid) {
             if known.version >= owner.version {
@@ -145,6 +150,9 @@ impl State {
     }
 
     fn put_instance(&mut self, instance: Instance) -> bool {
+        if self.dead.has(&instance.uid) {
+            return false;
+        }
         if let Some((known, _)) = self.instances.get_mut(&instance.uid) {
             if known.version >= instance.version {
                 return false;
@@ -173,6 +181,7 @@ impl State {
 
     fn remove(&mut self, uid: &str) -> Option<WorkloadKey> {
         self.gone.remove(uid);
+        self.dead.add(uid);
         let owner = self.owners.remove(uid).map(|owner| owner.key);
         let key = owner.or_else(|| self.instances.remove(uid).map(|(instance, _)| instance.key))?;
         if let Some(members) = self.workloads.get_mut(&key) {

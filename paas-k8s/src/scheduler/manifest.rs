@@ -1,6 +1,7 @@
 //! From a workload to the objects that run it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use paas_core::model::{
     Check, Command, Digest, Limits, Mount, Probe, RevisionNumber, Source, Template, Workload,
@@ -17,6 +18,8 @@ use crate::policy::ACCOUNT;
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
 /// Which revision each template belongs to, newest last.
 pub(super) const REVISIONS: &str = "paas-sdk.dev/revisions";
+/// The names of the volumes that each instance has: those of a StatefulSet can't be changed.
+pub(super) const VOLUMES: &str = "paas-sdk.dev/volumes";
 /// The digest of the template that a pod was made from.
 pub(super) const TEMPLATE: &str = "paas-sdk.dev/template";
 /// The name of the container that runs the service.
@@ -54,7 +57,7 @@ pub(super) struct Context<'a> {
 /// The object that runs a workload.
 pub(super) fn owner(workload: &Workload, context: &Context<'_>) -> Result<Value> {
     let labels = label::of_workload(context.platform, &workload.key);
-    let name = label::owner(&workload.key);
+    let name = kind(workload).name(&workload.key);
     let selector = json!({ "matchLabels": selector(workload) });
     let pod = pod(workload, &labels, context)?;
     let mut spec = Map::new();
@@ -105,6 +108,10 @@ pub(super) fn owner(workload: &Workload, context: &Context<'_>) -> Result<Value>
     )
 }
 
+pub(super) fn volumes(workload: &Workload) -> String {
+    workload.template.mounts.iter().map(|mount| mount.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
 pub(super) fn namespace(workload: &Workload, platform: &str) -> String {
     label::namespace(platform, &workload.key.tenant, &workload.key.environment)
 }
@@ -150,7 +157,12 @@ fn budget(workload: &Workload, platform: &str) -> Value {
             "namespace": namespace(workload, platform),
             "labels": label::of_workload(platform, &workload.key),
         },
-        "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector(workload) } },
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": { "matchLabels": selector(workload) },
+            // What crashes anyway must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     })
 }
 
@@ -158,6 +170,7 @@ fn annotations(workload: &Workload, context: &Context<'_>) -> BTreeMap<&'static 
     BTreeMap::from([
         (APPLIED, workload.digest().to_string()),
         (REVISIONS, revisions(workload, context.known).to_string()),
+        (VOLUMES, volumes(workload)),
         ("paas-sdk.dev/app-name", workload.labels.app.to_string()),
         ("paas-sdk.dev/service-name", workload.labels.service.to_string()),
     ])
@@ -176,8 +189,8 @@ fn revisions(workload: &Workload, known: Option<&Owner>) -> Value {
 
 fn pod(workload: &Workload, labels: &BTreeMap<String, String>, context: &Context<'_>) -> Result<Value> {
     let template = &workload.template;
-    let drain = if template.port.is_some() { context.config.drain } else { std::time::Duration::ZERO };
-    let grace = (template.grace + drain).as_millis().div_ceil(1_000);
+    let drain = if template.port.is_some() { seconds(context.config.drain) } else { 0 };
+    let grace = seconds(template.grace) + drain;
     let mut security = json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
     if !template.mounts.is_empty() {
         security["fsGroup"] = json!(VOLUME_GROUP);
@@ -240,7 +253,7 @@ fn container(workload: &Workload, context: &Context<'_>) -> Result<Value> {
     if let Some(port) = template.port {
         set("ports", json!([{ "name": "main", "containerPort": port, "protocol": "TCP" }]));
         // Who routes to it is told while it still serves.
-        let drain = context.config.drain.as_secs();
+        let drain = seconds(context.config.drain);
         if drain > 0 {
             set("lifecycle", json!({ "preStop": { "sleep": { "seconds": drain } } }));
         }
@@ -315,6 +328,11 @@ fn resources(limits: Limits) -> Value {
     json!({ "limits": amounts.clone(), "requests": amounts })
 }
 
+/// Whole seconds are all that there are, and less than one is one.
+fn seconds(duration: Duration) -> u128 {
+    duration.as_millis().div_ceil(1_000)
+}
+
 fn probe(probe: &Probe, port: Option<u16>) -> Result<Value> {
     let port =
         || port.ok_or_else(|| Error::invalid("a service without a port cannot be asked over the network"));
@@ -323,8 +341,6 @@ fn probe(probe: &Probe, port: Option<u16>) -> Result<Value> {
         Check::Tcp => ("tcpSocket", json!({ "port": port()? })),
         Check::Command(command) => ("exec", json!({ "command": arguments(command)? })),
     };
-    // Whole seconds only.
-    let seconds = |duration: std::time::Duration| duration.as_millis().div_ceil(1_000);
     Ok(json!({
         word: check,
         "periodSeconds": seconds(probe.every),

@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ApiResource, ObjectMeta};
 use paas_core::model::{Digest, Epoch, RevisionNumber, WorkloadKey};
 
-use super::manifest::{APPLIED, REVISIONS};
+use super::manifest::{APPLIED, REVISIONS, VOLUMES};
 use crate::apply::{self, Known};
 use crate::label;
 
@@ -18,6 +18,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The name of the object that runs a workload.
+    pub(super) fn name(self, key: &WorkloadKey) -> String {
+        if self == Self::StatefulSet { label::owner_of_volumes(&key.service) } else { label::owner(key) }
+    }
+
     /// How it is named to the API server.
     pub(super) fn resource(self) -> ApiResource {
         match self {
@@ -39,6 +44,8 @@ pub(super) struct Owner {
     pub(super) epoch: Option<Epoch>,
     /// Which revision each template belongs to, newest last.
     pub(super) revisions: Vec<(Digest, RevisionNumber)>,
+    /// The names of its instances' volumes.
+    pub(super) volumes: String,
     /// Who else has changed what we decide.
     pub(super) changed_by: Option<String>,
     /// It is on its way out.
@@ -47,7 +54,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
-        let key = label::workload(meta.labels.as_ref()?)?;
+        let key = label::workload(meta.labels.as_ref()?).filter(|_| label::is_in_its_place(meta))?;
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
         let digest = |text: &String| serde_json::from_value(text.as_str().into()).ok();
         Some(Self {
@@ -58,6 +65,7 @@ impl Owner {
             applied: note(APPLIED).and_then(digest),
             epoch: apply::epoch(meta),
             revisions: note(REVISIONS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            volumes: note(VOLUMES).cloned().unwrap_or_default(),
             changed_by: apply::changed_by(meta),
             ending: meta.deletion_timestamp.is_some(),
         })
@@ -93,15 +101,18 @@ impl Known for Owner {
 mod tests {
     use serde_json::json;
 
+    use paas_core::model::{EnvironmentId, TenantId};
+
     use super::*;
     use crate::apply::EPOCH;
 
     fn meta(managed: &serde_json::Value) -> ObjectMeta {
         serde_json::from_value(json!({
             "uid": "u-1",
+            "namespace": label::namespace("paas", &TenantId::new("t-1").unwrap(), &EnvironmentId::new("e-1").unwrap()),
             "resourceVersion": "7",
             "labels": {
-                label::TENANT: "t-1", label::ENVIRONMENT: "e-1", label::APP: "a-1", label::SERVICE: "s-1",
+                label::PLATFORM: "paas", label::TENANT: "t-1", label::ENVIRONMENT: "e-1", label::APP: "a-1", label::SERVICE: "s-1",
                 label::SLOT: "blue",
             },
             "annotations": { APPLIED: "digest", EPOCH: "3", REVISIONS: r#"[["old",1],["new",2]]"# },
@@ -137,6 +148,9 @@ mod tests {
 
     #[test]
     fn what_is_not_marked_is_not_ours() {
+        // A copy in another namespace has the labels, too.
+        let copy = ObjectMeta { namespace: Some("elsewhere".into()), ..meta(&json!([])) };
+        assert_eq!(Owner::of(Kind::Deployment, &copy), None);
         assert_eq!(Owner::of(Kind::Job, &ObjectMeta::default()), None);
     }
 }

@@ -36,7 +36,7 @@ impl Instance {
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         let meta = &pod.metadata;
         let labels = meta.labels.as_ref()?;
-        let key = label::workload(labels)?;
+        let key = label::workload(labels).filter(|_| label::is_in_its_place(meta))?;
         let name = meta.name.clone()?;
         let uid = meta.uid.clone()?;
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));

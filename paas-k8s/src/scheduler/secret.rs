@@ -1,17 +1,15 @@
 //! Secret values on their way into a workload's pods.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta};
 use paas_core::model::{Scope, Workload, WorkloadKey};
 use paas_core::{ErrorKind, Result};
 
 use super::KubeScheduler;
 use crate::error::failed;
 use crate::label;
+use crate::secret::value;
 
 impl KubeScheduler {
     /// Makes the object that holds the values of a workload's secrets, and gives its name. It is named by the versions it
@@ -25,31 +23,24 @@ impl KubeScheduler {
             wanted.iter().map(|secret| format!("{}={}", secret.name, secret.version)).collect();
         let name = format!("{}-{}", label::owner(&workload.key), label::digest(&versions.join("\n"), 10));
         let platform = self.connection.platform();
-        let api: Api<Secret> = self.connection.within(&super::manifest::namespace(workload, platform));
+        let namespace = super::manifest::namespace(workload, platform);
+        let api: Api<Secret> = self.connection.within(&namespace);
         let found = api.get_metadata_opt(&name).await.map_err(|cause| failed(cause, "look for secrets"))?;
         if found.is_some() {
             return Ok(Some(name));
         }
-        let mut values = BTreeMap::new();
+        let mut values = Vec::new();
         for secret in wanted {
             let value = self.secrets.get(scope, &workload.key.tenant, &secret.name, secret.version).await?;
-            values.insert(secret.name.to_string(), ByteString(value.expose().to_vec()));
+            values.push((secret.name.to_string(), value));
         }
-        let object = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                labels: Some(label::of_workload(platform, &workload.key)),
-                ..ObjectMeta::default()
-            },
-            data: Some(values),
-            immutable: Some(true),
-            ..Secret::default()
+        let meta = ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some(label::of_workload(platform, &workload.key)),
+            ..ObjectMeta::default()
         };
-        match api
-            .create(&PostParams::default(), &object)
-            .await
-            .map_err(|cause| failed(cause, "store secrets"))
-        {
+        let held = values.iter().map(|(name, value)| (name.clone(), value));
+        match value::create_in(&self.connection, &namespace, meta, held).await {
             // Another replica was faster; it holds the same.
             Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
             _ => Ok(Some(name)),

@@ -10,7 +10,7 @@ use super::KubeScheduler;
 use super::manifest::{self, Context};
 use super::owner::{Kind, Owner};
 use super::pod::Instance;
-use crate::apply::{Place, gone};
+use crate::apply::{self, Place, gone};
 use crate::error::failed;
 use crate::label;
 
@@ -25,10 +25,11 @@ impl KubeScheduler {
         let kind = manifest::kind(workload);
         let mut known = None;
         for owner in self.cache.owners(&workload.key).into_iter().filter(|owner| !owner.ending) {
-            if owner.kind == kind {
+            let volumes = kind == Kind::StatefulSet && owner.volumes != manifest::volumes(workload);
+            if owner.kind == kind && !volumes {
                 known = Some(owner);
             } else {
-                // It has volumes now, or has none any more.
+                // It has other volumes now, or has none any more.
                 self.delete_owner(owner, epoch).await?;
             }
         }
@@ -36,7 +37,10 @@ impl KubeScheduler {
         match known {
             Some(known) if known.applied() == Some(&digest) && known.epoch >= epoch => return Ok(()),
             // What has run is not run again, and cannot be changed.
-            Some(known) if kind == Kind::Job => return self.mark(known, workload).await,
+            Some(known) if kind == Kind::Job => {
+                apply::admit(epoch, Some(&known))?;
+                return self.mark(known, workload).await;
+            }
             None => self.write_companions(workload).await?,
             _ => {}
         }
@@ -55,13 +59,16 @@ impl KubeScheduler {
     }
 
     fn place(&self, kind: Kind, key: &WorkloadKey) -> Place {
-        Place::new(&self.connection, &kind.resource(), &self.namespace(key), &label::owner(key))
+        Place::new(&self.connection, &kind.resource(), &self.namespace(key), &kind.name(key))
     }
 
     /// Notes on a task that has been started what was applied last.
     async fn mark(&self, known: Owner, workload: &Workload) -> Result<()> {
         let api = self.connection.dynamic(&known.kind.resource(), &self.namespace(&known.key));
-        let mark = json!({ "metadata": { "annotations": { manifest::APPLIED: workload.digest() } } });
+        let mark = json!({ "metadata": {
+            "annotations": { manifest::APPLIED: workload.digest() },
+            "resourceVersion": known.version.to_string(),
+        } });
         let name = label::owner(&known.key);
         let marked = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(mark)).await;
         let marked = marked.map_err(|cause| failed(cause, "mark a task").with("name", &name))?;
@@ -99,12 +106,14 @@ impl KubeScheduler {
 
     /// Deletes all that runs a workload.
     pub(super) async fn delete(&self, key: &WorkloadKey, epoch: Option<Epoch>) -> Result<()> {
-        let owners = self.cache.owners(key);
-        if owners.is_empty() {
-            return Ok(());
-        }
+        let (mut gone_now, owners) = (false, self.cache.owners(key));
         for owner in owners.into_iter().filter(|owner| !owner.ending) {
             self.delete_owner(owner, epoch).await?;
+            gone_now = true;
+        }
+        // What stands beside it goes after it, and only by the hand that was let to remove it.
+        if !gone_now {
+            return Ok(());
         }
         let namespace = self.namespace(key);
         let budgets = self.connection.dynamic(&budgets(), &namespace);

@@ -12,7 +12,7 @@ fn place(name: &str) -> Place {
 fn each_version_is_an_immutable_object_of_a_name_that_kubernetes_takes() {
     let place = place("_Key_");
     let value = Secret::new("correct-horse").unwrap();
-    let body = value::body(place.version_meta(u64::MAX), &value).unwrap();
+    let body = value::body(place.version_meta(u64::MAX), [("value".to_owned(), &value)]).unwrap();
     let object: Value = serde_json::from_slice(&body).unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
     assert!(name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name}");

@@ -28,10 +28,20 @@ struct Held {
     data: BTreeMap<String, ByteString>,
 }
 
-/// Writes a value as a new object.
+/// Writes a value as a new object of the platform's own.
 pub(super) async fn create(connection: &Connection, meta: ObjectMeta, value: &Secret) -> Result<()> {
-    let body = body(meta, value)?;
-    let url = Object::url_path(&(), Some(connection.namespace()));
+    create_in(connection, connection.namespace(), meta, [(DATA.to_owned(), value)]).await
+}
+
+/// Writes values, by their keys, as a new object.
+pub(crate) async fn create_in<'a>(
+    connection: &Connection,
+    namespace: &str,
+    meta: ObjectMeta,
+    values: impl IntoIterator<Item = (String, &'a Secret)>,
+) -> Result<()> {
+    let body = body(meta, values)?;
+    let url = Object::url_path(&(), Some(namespace));
     let request = Request::new(url).create(&PostParams::default(), body).map_err(|_| unsent())?;
     connection
         .client()
@@ -50,8 +60,12 @@ pub(super) async fn read(connection: &Connection, name: &str) -> Result<Secret> 
     value(&Zeroizing::new(text))
 }
 
-pub(super) fn body(meta: ObjectMeta, value: &Secret) -> Result<Vec<u8>> {
-    let data = BTreeMap::from([(DATA.to_owned(), ByteString(value.expose().to_vec()))]);
+pub(super) fn body<'a>(
+    meta: ObjectMeta,
+    values: impl IntoIterator<Item = (String, &'a Secret)>,
+) -> Result<Vec<u8>> {
+    let held = values.into_iter().map(|(key, value)| (key, ByteString(value.expose().to_vec())));
+    let data: BTreeMap<String, ByteString> = held.collect();
     let mut object = Object { metadata: meta, immutable: Some(true), data: Some(data), ..Object::default() };
     let body = serde_json::to_vec(&object).map_err(|_| unsent());
     object.data.iter_mut().flat_map(BTreeMap::values_mut).for_each(|bytes| bytes.0.zeroize());

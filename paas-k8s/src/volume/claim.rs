@@ -103,6 +103,14 @@ pub(super) fn check_own(platform: &str, found: &PersistentVolumeClaim, wanted: &
     Ok(())
 }
 
+/// Whether a claim is where the volume that it describes is, under that volume's name.
+pub(super) fn is_in_its_place(platform: &str, claim: &PersistentVolumeClaim) -> bool {
+    // What cannot be read is told of by whoever reads it.
+    let Ok(VolumeStatus { volume, .. }) = status(claim) else { return true };
+    let namespace = label::namespace(platform, &volume.tenant, &volume.environment);
+    claim.metadata.namespace.as_deref() == Some(&*namespace) && claim.name_any() == name(&volume)
+}
+
 /// How much a claim asks for.
 pub(super) fn size(claim: &PersistentVolumeClaim) -> Result<ByteSize> {
     let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());

@@ -120,7 +120,7 @@ impl Walk<'_> {
             }
             _ => {
                 let observed = self.situation.observed;
-                let all = observed.instances(&service.id, service.active).len();
+                let all = self.left(service);
                 if self.candidates(service).len() < all
                     || observed.ready(&service.id, service.active) < service.count()
                 {

@@ -132,7 +132,25 @@ impl Walk<'_> {
         let digest = template::template(app, revisions, self.name, self.rollout.build)
             .map(|template| template.digest());
         let of_build = |instance: &&InstanceStatus| Some(&instance.template) == digest.as_ref();
-        observed.instances(&service.id, self.course.slot).iter().filter(of_build).collect()
+        let ends = |instance: &&InstanceStatus| {
+            observed.native
+                && self.course.spec.volumes.is_empty()
+                && instance.state == InstanceState::Stopping
+        };
+        let all = observed.instances(&service.id, self.course.slot).iter();
+        all.filter(of_build).filter(|instance| !ends(instance)).collect()
+    }
+
+    /// The candidate's slot's instances of any template, as long as they hold up a release: what a scheduler that rolls by
+    /// itself has replaced may take its time to end, unless it has a volume to give up.
+    pub(super) fn left(&self, service: &ServiceState) -> usize {
+        let observed = self.situation.observed;
+        let holds = |instance: &&InstanceStatus| {
+            !observed.native
+                || !self.course.spec.volumes.is_empty()
+                || instance.state != InstanceState::Stopping
+        };
+        observed.instances(&service.id, self.course.slot).iter().filter(holds).count()
     }
 
     fn filling(&self, service: &mut ServiceState) -> Step {
@@ -140,7 +158,7 @@ impl Walk<'_> {
         let ready = u32::try_from(candidates.iter().filter(|instance| instance.is_ready()).count())
             .unwrap_or(u32::MAX);
         let stage = self.course.stage(service, &self.rollout);
-        let all = self.situation.observed.instances(&service.id, self.course.slot).len();
+        let all = self.left(service);
         let exchanged = !self.course.is_ordered() || candidates.len() == all;
         if !self.paused && ready >= stage.candidate && exchanged {
             let rollout = Rollout { baseline: self.traffic(service).cloned(), ..self.rollout.clone() };

@@ -26,6 +26,8 @@ async fn a_rolling_release_stays_in_its_slot() {
     let operation = world.deploy(&one(&three("2", r#""rolling""#))).await.unwrap();
     assert_eq!(operation.state, OperationState::Succeeded);
     assert_eq!(slots(&world), [crate::model::Role::Slot(Slot::Blue)]);
+    // What was replaced may take its time to end.
+    tokio::time::sleep(LONG).await;
     assert_eq!(world.ready(), BTreeMap::from([("2".into(), 3)]));
     // The scheduler does the steps: one call is all it takes.
     assert_eq!(world.scheduler.calls("apply"), calls + 1);

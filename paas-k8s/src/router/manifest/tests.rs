@@ -26,7 +26,7 @@ fn gateway() -> (String, String) {
 }
 
 fn rendered(route: &Route) -> Vec<Rendered> {
-    render("paas", Some(&gateway()), route)
+    render("paas", Some(&gateway()), route, None)
 }
 
 /// All that a route comes to, compared as a whole; `PAAS_BLESS=1` writes it anew.
@@ -64,6 +64,8 @@ fn calls_to_the_service_itself_follow_the_greater_weight() {
     assert_eq!(selects(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]), "blue");
     assert_eq!(selects(&[(Slot::Blue, 1_000), (Slot::Green, 9_000)]), "green");
     assert_eq!(selects(&[(Slot::Green, 10_000)]), "green");
+    // While nobody is ready, nothing moves.
+    assert_eq!(main_slot(&route(&[]), Some(Slot::Green)), Slot::Green);
 }
 
 #[test]
@@ -78,6 +80,16 @@ fn what_this_router_cannot_do_is_refused() {
     assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
     route.slots[1].slot = Slot::Green;
     assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+}
+
+#[test]
+fn many_hosts_take_more_than_one_object() {
+    let mut route = route(&[(Slot::Blue, 10_000)]);
+    route.hosts = (0..50).map(|number| format!("h{number}.example.com").parse().unwrap()).collect();
+    let routes: Vec<_> = rendered(&route).into_iter().filter(|it| it.kind == Kind::HttpRoute).collect();
+    let names: BTreeSet<_> = routes.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!((routes.len(), names.len()), (4, 4));
+    assert!(routes.iter().all(|it| it.object["spec"]["hostnames"].as_array().unwrap().len() <= 16));
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn owner(uid: &str, version: u64) -> Owner {
         applied: Some(Digest::of(&version)),
         epoch: None,
         revisions: vec![(Digest::of(&"template"), RevisionNumber(4))],
+        volumes: String::new(),
         changed_by: None,
         ending: false,
     }

@@ -82,6 +82,7 @@ fn the_revisions_of_the_last_templates_are_remembered() {
         applied: None,
         epoch: None,
         revisions: (1..9).map(|number| (Digest::of(&number), RevisionNumber(number))).collect(),
+        volumes: String::new(),
         changed_by: None,
         ending: false,
     };

@@ -1,3 +1,4 @@
+use paas_core::model::{EnvironmentId, TenantId};
 use serde_json::{Value, json};
 
 use super::*;
@@ -6,10 +7,10 @@ use super::*;
 fn pod(status: &Value) -> Pod {
     serde_json::from_value(json!({
         "metadata": {
-            "name": "s-1-blue-abc-x1", "namespace": "room", "uid": "0123456789", "resourceVersion": "5",
+            "name": "s-1-blue-abc-x1", "namespace": label::namespace("paas", &TenantId::new("t-1").unwrap(), &EnvironmentId::new("e-1").unwrap()), "uid": "0123456789", "resourceVersion": "5",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {
-                label::TENANT: "t-1", label::ENVIRONMENT: "e-1", label::APP: "a-1", label::SERVICE: "s-1",
+                label::PLATFORM: "paas", label::TENANT: "t-1", label::ENVIRONMENT: "e-1", label::APP: "a-1", label::SERVICE: "s-1",
                 label::SLOT: "blue",
             },
             "annotations": { TEMPLATE: "digest" },
