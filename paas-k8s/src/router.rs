@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DynamicObject, ObjectMeta};
 use paas_core::backend::Fence;
 use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, SlotTraffic};
@@ -24,7 +25,8 @@ mod table;
 #[non_exhaustive]
 pub struct RouterConfig {
     /// The Gateway that domains are published on: its namespace and its name. It must let routes of all namespaces
-    /// attach. Without one, a service with a domain is refused.
+    /// attach, and what answers for it runs in its namespace: nothing else may reach instances from outside their app.
+    /// Without one, a service with a domain is refused.
     pub gateway: Option<(String, String)>,
 }
 
@@ -67,6 +69,9 @@ impl GatewayRouter {
             let routes = Objects::<DynamicObject>(connection.all_dynamic(&Kind::HttpRoute.resource()));
             let shelf = table::Shelf::new(&table, Kind::HttpRoute);
             followers.push(Follower::start(routes, shelf, &selector).await?);
+            let policies = Metadata(connection.cluster::<NetworkPolicy>());
+            let shelf = table::Shelf::new(&table, Kind::NetworkPolicy);
+            followers.push(Follower::start(policies, shelf, &selector).await?);
         }
         Ok(Self { connection, config, table, fence: Fence::default(), followers })
     }

@@ -25,12 +25,15 @@ const PORT: u16 = 80;
 pub(super) enum Kind {
     Service,
     HttpRoute,
+    /// What lets the gateway reach the pods where nothing else may.
+    NetworkPolicy,
 }
 
 impl Kind {
     pub(super) fn resource(self) -> ApiResource {
         match self {
             Self::Service => ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()),
             Self::HttpRoute => {
                 ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"))
             }
@@ -155,7 +158,9 @@ pub(super) fn render(
     own.object["metadata"]["annotations"][PROTOCOL] = json!(route.protocol);
     own.object["metadata"]["annotations"][MAIN] = json!(main);
     objects.push(own);
-    if let Some(gateway) = gateway {
+    if let Some(gateway) = gateway.filter(|_| !route.hosts.is_empty()) {
+        let policy = admission(route, &gateway.0);
+        objects.push(object(Kind::NetworkPolicy, service_name(&route.service), &[], policy));
         for (path, hosts) in by_path(route) {
             let name = format!(
                 "{}-{}",
@@ -184,6 +189,18 @@ fn service(route: &Route, slot: Slot) -> Value {
         "type": "ClusterIP",
         "selector": { label::SERVICE: route.service.to_string(), label::SLOT: slot.to_string() },
         "ports": [port],
+    })
+}
+
+/// Lets whatever runs in the gateway's namespace reach the service's instances, at their port.
+fn admission(route: &Route, gateway: &str) -> Value {
+    json!({
+        "podSelector": { "matchLabels": { label::SERVICE: route.service.to_string() } },
+        "policyTypes": ["Ingress"],
+        "ingress": [{
+            "from": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": gateway } } }],
+            "ports": [{ "protocol": "TCP", "port": "main" }],
+        }],
     })
 }
 

@@ -22,6 +22,19 @@ async fn inside(world: &World) -> Result<Target> {
     Ok(Target { ip, port, host: "web".into(), keeps: false })
 }
 
+/// Waits until one version answers all requests.
+async fn all_answer(target: &Target, version: &str) -> Result<()> {
+    let (_, _) = until("one version answers", || async {
+        let mut all = true;
+        for _ in 0..20 {
+            all &= request(target).await.is_ok_and(|own| own == version);
+        }
+        Ok(all.then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
 async fn services_start_after_what_they_need() -> Result<()> {
     let world = World::new().await?;
     let mut front = serving("1", 1);
@@ -45,14 +58,7 @@ async fn a_rolling_release_loses_no_request() -> Result<()> {
     until("the first answer", || async { Ok(request(&target).await.ok()) }).await?;
     let load = Load::start(&target, 4);
     world.deploy(&app(&serving("2", 2))).await?;
-    until("all of the new version", || async {
-        let mut all = true;
-        for _ in 0..20 {
-            all &= request(&target).await.is_ok_and(|version| version == "2");
-        }
-        Ok(all.then_some(()))
-    })
-    .await?;
+    all_answer(&target, "2").await?;
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} failed, {answered:?} answered: {:?}", failed.len(), &failed[..1]);
     assert!(answered["1"] > 0 && answered["2"] > 0, "{answered:?}");
@@ -87,14 +93,7 @@ async fn a_canary_through_the_gateway_loses_no_request() -> Result<()> {
     })
     .await?;
     assert_eq!(operation.finished_within(SOON).await?.state, OperationState::Succeeded);
-    until("all of the new version", || async {
-        let mut all = true;
-        for _ in 0..20 {
-            all &= request(&target).await.is_ok_and(|version| version == "2");
-        }
-        Ok(all.then_some(()))
-    })
-    .await?;
+    all_answer(&target, "2").await?;
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} failed, {answered:?} answered: {:?}", failed.len(), &failed[..1]);
     world.end().await
@@ -169,13 +168,6 @@ async fn a_broken_release_with_volumes_goes_back() -> Result<()> {
     let error = world.deploy(&app(&with("2", "never-ready"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed);
     let target = inside(&world).await?;
-    until("only what served before", || async {
-        let mut all = true;
-        for _ in 0..20 {
-            all &= request(&target).await.is_ok_and(|version| version == "1");
-        }
-        Ok(all.then_some(()))
-    })
-    .await?;
+    all_answer(&target, "1").await?;
     world.end().await
 }
