@@ -132,25 +132,22 @@ impl Walk<'_> {
         let digest = template::template(app, revisions, self.name, self.rollout.build)
             .map(|template| template.digest());
         let of_build = |instance: &&InstanceStatus| Some(&instance.template) == digest.as_ref();
-        let ends = |instance: &&InstanceStatus| {
-            observed.native
-                && self.course.spec.volumes.is_empty()
-                && instance.state == InstanceState::Stopping
-        };
         let all = observed.instances(&service.id, self.course.slot).iter();
-        all.filter(of_build).filter(|instance| !ends(instance)).collect()
+        all.filter(of_build).filter(|instance| self.counts(instance)).collect()
     }
 
-    /// The candidate's slot's instances of any template, as long as they hold up a release: what a scheduler that rolls by
-    /// itself has replaced may take its time to end, unless it has a volume to give up.
+    /// Whether a release waits for an instance: what a scheduler that rolls by itself has replaced may take its time to end,
+    /// unless it has a volume to give up.
+    fn counts(&self, instance: &InstanceStatus) -> bool {
+        !self.situation.observed.native
+            || !self.course.spec.volumes.is_empty()
+            || instance.state != InstanceState::Stopping
+    }
+
+    /// How many instances of any template the candidate's slot has.
     pub(super) fn left(&self, service: &ServiceState) -> usize {
-        let observed = self.situation.observed;
-        let holds = |instance: &&InstanceStatus| {
-            !observed.native
-                || !self.course.spec.volumes.is_empty()
-                || instance.state != InstanceState::Stopping
-        };
-        observed.instances(&service.id, self.course.slot).iter().filter(holds).count()
+        let all = self.situation.observed.instances(&service.id, self.course.slot).iter();
+        all.filter(|instance| self.counts(instance)).count()
     }
 
     fn filling(&self, service: &mut ServiceState) -> Step {
