@@ -10,6 +10,8 @@ mod backends;
 mod connection;
 mod error;
 mod follow;
+#[cfg(test)]
+mod golden;
 mod label;
 mod list;
 pub mod policy;

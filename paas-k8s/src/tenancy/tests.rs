@@ -1,12 +1,11 @@
 //! What is sent to the API server, without one.
 
-use std::path::Path;
-
 use k8s_openapi::api::core::v1::{NamespaceCondition, NamespaceStatus};
 use paas_core::model::{EnvironmentName, TenantName, Timestamp};
 use serde_json::Value;
 
 use super::*;
+use crate::golden;
 use crate::policy;
 
 fn room() -> Room {
@@ -27,16 +26,9 @@ fn objects() -> Vec<Value> {
     objects
 }
 
-/// `PAAS_BLESS=1 cargo test -p paas-k8s --lib` writes what is made now; look at the difference.
 #[test]
 fn an_environments_objects_are_those_that_were_agreed_on() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tenancy/golden.json");
-    let made = serde_json::to_string_pretty(&objects()).unwrap() + "\n";
-    if std::env::var_os("PAAS_BLESS").is_some() {
-        std::fs::write(&path, &made).unwrap();
-    }
-    let agreed = std::fs::read_to_string(&path).unwrap();
-    assert!(made == agreed, "PAAS_BLESS=1 writes {} anew; what is made now:\n{made}", path.display());
+    golden::check("tenancy/golden.json", &objects());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use paas_core::model::{AppId, Endpoint, EnvironmentId, InstanceId, RevisionNumber, RouteSlot, TenantId};
 
 use super::*;
+use crate::golden;
 
 fn route(weights: &[(Slot, u32)]) -> Route {
     let mut route = Route::new(
@@ -29,19 +30,14 @@ fn rendered(route: &Route) -> Vec<Rendered> {
     render("paas", Some(&gateway()), route, None)
 }
 
-/// All that a route comes to, compared as a whole; `PAAS_BLESS=1` writes it anew.
+/// All that a route comes to, compared as a whole.
 #[test]
 fn the_objects_are_as_they_were() {
     let mut route = route(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]);
     let header = paas_core::model::HeaderMatch { name: "X-Canary".into(), value: "yes".into() };
     route.header = Some((header, Slot::Green));
     let objects: Vec<Value> = rendered(&route).into_iter().map(|it| it.object).collect();
-    let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/router/manifest/golden.json");
-    if std::env::var_os("PAAS_BLESS").is_some() {
-        std::fs::write(golden, &text).unwrap();
-    }
-    assert!(std::fs::read_to_string(golden).unwrap() == text, "PAAS_BLESS=1 writes {golden} anew");
+    golden::check("router/manifest/golden.json", &objects);
 }
 
 #[test]

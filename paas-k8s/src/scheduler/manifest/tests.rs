@@ -6,6 +6,7 @@ use paas_core::model::{
 };
 
 use super::*;
+use crate::golden;
 
 fn workload(role: Role) -> Workload {
     let key = WorkloadKey::new(
@@ -40,7 +41,7 @@ fn rendered(workload: &Workload, known: Option<&Owner>) -> Value {
     owner(workload, &context).unwrap()
 }
 
-/// All that a service and a task come to, compared as a whole; `PAAS_BLESS=1` writes it anew.
+/// All that a service and a task come to, compared as a whole.
 #[test]
 fn the_objects_are_as_they_were() {
     let mut stateful = blue();
@@ -54,12 +55,7 @@ fn the_objects_are_as_they_were() {
     let mut objects = vec![rendered(&blue(), None), rendered(&stateful, None), rendered(&task, None)];
     objects.extend(companions(&blue(), "paas"));
     assert_eq!(crate::policy::check(&objects).unwrap(), []);
-    let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scheduler/manifest/golden.json");
-    if std::env::var_os("PAAS_BLESS").is_some() {
-        std::fs::write(golden, &text).unwrap();
-    }
-    assert!(std::fs::read_to_string(golden).unwrap() == text, "PAAS_BLESS=1 writes {golden} anew");
+    golden::check("scheduler/manifest/golden.json", &objects);
 }
 
 #[test]
