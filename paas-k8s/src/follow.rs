@@ -2,7 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use paas_core::{Error, Result};
 use tokio::task::JoinHandle;
 
@@ -49,23 +48,6 @@ impl Dead {
 
     pub(crate) fn has(&self, uid: &str) -> bool {
         self.uids.contains(uid)
-    }
-}
-
-/// What has metadata.
-pub(crate) trait HasMeta {
-    fn metadata(&self) -> &ObjectMeta;
-}
-
-impl<K> HasMeta for PartialObjectMeta<K> {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-}
-
-impl HasMeta for DynamicObject {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
     }
 }
 

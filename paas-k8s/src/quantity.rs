@@ -46,7 +46,7 @@ pub(crate) fn size(quantity: &Quantity) -> Option<ByteSize> {
         unit.map_or((text, 1.0), |(unit, factor)| (&text[..text.len() - unit.len()], *factor));
     // Whole numbers of a unit, which is what is written nearly always, stay exact.
     let whole = number.parse::<u64>().ok().filter(|_| factor >= 1.0);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked, and saturating.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and saturating")]
     match whole {
         Some(whole) => whole.checked_mul(factor as u64).map(ByteSize),
         None => {

@@ -1,19 +1,20 @@
 //! Brings requests to pods.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DynamicObject, ObjectMeta};
+use kube::api::ObjectMeta;
 use paas_core::backend::Fence;
 use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, SlotTraffic};
 use paas_core::port::{Backend, Hints, Router, RouterCapabilities, Selector};
 use paas_core::{Error, Result};
-use std::sync::Arc;
 
 use crate::Connection;
 use crate::apply::Place;
 use crate::follow::Follower;
-use crate::watch::{Metadata, Objects};
+use crate::watch::Metadata;
 use manifest::{Kind, Rendered};
 use table::{Object, Table};
 
@@ -66,7 +67,7 @@ impl GatewayRouter {
         let mut followers =
             vec![Follower::start(services, table::Shelf::new(&table, Kind::Service), &selector).await?];
         if config.gateway.is_some() {
-            let routes = Objects::<DynamicObject>(connection.all_dynamic(&Kind::HttpRoute.resource()));
+            let routes = Metadata(connection.all_dynamic(&Kind::HttpRoute.resource()));
             let shelf = table::Shelf::new(&table, Kind::HttpRoute);
             followers.push(Follower::start(routes, shelf, &selector).await?);
             let policies = Metadata(connection.cluster::<NetworkPolicy>());

@@ -25,8 +25,8 @@ mod write;
 #[non_exhaustive]
 pub struct SchedulerConfig {
     /// How long an instance serves on after it was asked to end, so that everybody who routes to it has learned of it.
-    /// Rounded up to whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy cluster takes
-    /// some to tell all of its nodes.
+    /// Rounded up to whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy
+    /// cluster takes some to tell all of its nodes.
     pub drain: Duration,
     /// The names of the secrets with which images are pulled, in each tenant's namespaces.
     pub pull_secrets: Vec<String>,
@@ -43,7 +43,7 @@ impl Default for SchedulerConfig {
 /// A slot of a service is a Deployment, or a StatefulSet where it has volumes; a task is a Job. What it tells comes from
 /// watches of our own objects, so reading it costs no call; a write is a server-side apply with one field manager, on
 /// condition of the version last observed. The cluster rolls a changed template by itself, also while the platform is
-/// away. Namespaces come from [`KubeTenancy`](crate).
+/// away. Namespaces come from [`KubeTenancy`](crate::KubeTenancy).
 #[derive(Debug)]
 pub struct KubeScheduler {
     connection: Connection,

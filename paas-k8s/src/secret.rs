@@ -11,7 +11,7 @@ use paas_core::model::{Scope, Secret, SecretName, SecretVersion, TenantId};
 use paas_core::port::{Backend, SecretStore};
 use paas_core::{Error, ErrorKind, Result};
 
-use crate::error::failed;
+use crate::apply::gone;
 use crate::{Connection, label, list};
 
 mod counter;
@@ -125,10 +125,7 @@ impl KubeSecretStore {
             let preconditions = Preconditions { uid: object.uid(), resource_version: None };
             let params = DeleteParams::background().preconditions(preconditions);
             let deleted = objects.delete(&object.name_any(), &params).await;
-            match deleted.map_err(|cause| failed(cause, "delete a secret")) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            gone(deleted, "delete a secret")?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use paas_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::apply::gone;
 use crate::error::failed;
 use crate::watch::{self, Change, Objects};
 use crate::{Connection, label, list};
@@ -111,10 +112,7 @@ where
     let preconditions = Preconditions { resource_version: Some(expected.0.to_string()), uid: None };
     let deleted =
         api.delete(&name(platform, key), &DeleteParams::background().preconditions(preconditions)).await;
-    match deleted.map_err(|cause| failed(cause, "delete a record")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    gone(deleted, "delete a record")
 }
 
 async fn records<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>

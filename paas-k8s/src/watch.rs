@@ -74,7 +74,7 @@ where
 #[async_trait]
 impl<K> Source for Metadata<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     type Object = PartialObjectMeta<K>;
 

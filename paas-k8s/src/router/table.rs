@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, PartialObjectMeta};
 use paas_core::backend::HintFeed;
 use paas_core::model::{
     Address, AppId, Digest, EnvironmentId, Epoch, InstanceId, Protocol, Resource, Route, RouteStatus,
@@ -310,11 +310,10 @@ impl Table {
 impl State {
     /// The routes that this process has applied, as far as the cluster still has them as they were applied.
     fn held_within(&self, within: &Resource) -> Vec<RouteStatus> {
-        let state = self;
-        let own = state.held.iter().filter(|(_, held)| within.contains(&held.resource));
+        let own = self.held.iter().filter(|(_, held)| within.contains(&held.resource));
         own.map(|(service, held)| {
             let is_there =
-                |(place, digest): &(Place, Digest)| state.at(place).is_some_and(|own| own.is(digest));
+                |(place, digest): &(Place, Digest)| self.at(place).is_some_and(|own| own.is(digest));
             let stands = held.objects.iter().all(is_there);
             // What somebody has changed is another route.
             let applied = if stands { held.applied.clone() } else { Digest::of(&"changed") };
@@ -339,9 +338,9 @@ impl Shelf {
     }
 }
 
-impl<O: follow::HasMeta> follow::Shelf<O> for Shelf {
-    fn put(&self, object: O) {
-        if let Some(object) = Object::of(self.kind, object.metadata()) {
+impl<K> follow::Shelf<PartialObjectMeta<K>> for Shelf {
+    fn put(&self, object: PartialObjectMeta<K>) {
+        if let Some(object) = Object::of(self.kind, &object.metadata) {
             self.table.put(object);
         }
     }

@@ -112,7 +112,7 @@ pub(super) fn volumes(workload: &Workload) -> String {
     workload.template.mounts.iter().map(|mount| mount.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn namespace(workload: &Workload, platform: &str) -> String {
+fn namespace(workload: &Workload, platform: &str) -> String {
     label::namespace(platform, &workload.key.tenant, &workload.key.environment)
 }
 

@@ -23,7 +23,7 @@ impl KubeScheduler {
             wanted.iter().map(|secret| format!("{}={}", secret.name, secret.version)).collect();
         let name = format!("{}-{}", label::owner(&workload.key), label::digest(&versions.join("\n"), 10));
         let platform = self.connection.platform();
-        let namespace = super::manifest::namespace(workload, platform);
+        let namespace = self.namespace(&workload.key);
         let api: Api<Secret> = self.connection.within(&namespace);
         let found = api.get_metadata_opt(&name).await.map_err(|cause| failed(cause, "look for secrets"))?;
         if found.is_some() {

@@ -54,7 +54,7 @@ impl KubeScheduler {
         Ok(())
     }
 
-    fn namespace(&self, key: &WorkloadKey) -> String {
+    pub(super) fn namespace(&self, key: &WorkloadKey) -> String {
         label::namespace(self.connection.platform(), &key.tenant, &key.environment)
     }
 

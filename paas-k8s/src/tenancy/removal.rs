@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, 
 use kube::api::{DeleteParams, PartialObjectMeta, Preconditions};
 use kube::{Api, ResourceExt};
 use paas_core::model::TenantId;
-use paas_core::{Error, ErrorKind, Result};
+use paas_core::{Error, Result};
 use tokio::time::Instant;
 
 use super::environment;
 use crate::error::failed;
-use crate::{Connection, label, list};
+use crate::{Connection, apply, label, list};
 
 /// How long one call waits until the namespaces are gone. An empty one takes some five seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -74,10 +74,7 @@ async fn delete(namespaces: &Api<Namespace>, namespace: &PartialObjectMeta<Names
     let preconditions = Preconditions { uid: namespace.uid(), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
     let deleted = namespaces.delete(&name, &params).await;
-    match deleted.map_err(|cause| failed(cause, "delete").with("namespace", &name)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    apply::gone(deleted, "delete").map_err(|error| error.with("namespace", name))
 }
 
 /// Waits until a namespace is gone, but not for ever: a finalizer that nobody serves holds one as long as it stays.
