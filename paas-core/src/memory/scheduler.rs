@@ -78,7 +78,7 @@ impl MemoryScheduler {
 
     /// Forgets all rules: everybody is as by default again.
     pub fn heal(&self) {
-        self.inner.with(|state| state.rules.clear());
+        self.inner.with(state::State::heal);
     }
 
     /// Ends an instance that runs, with this code.

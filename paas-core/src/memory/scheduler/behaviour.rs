@@ -10,6 +10,7 @@ pub struct Behaviour {
     pub(super) startup: Option<Duration>,
     pub(super) ends: Option<Ending>,
     pub(super) stop: Duration,
+    pub(super) refused: Option<String>,
 }
 
 /// An end that comes by itself.
@@ -41,7 +42,12 @@ impl Behaviour {
     /// Ready after 10 ms, stops within 5 ms, never ends by itself.
     #[must_use]
     pub fn healthy() -> Self {
-        Self { startup: Some(Duration::from_millis(10)), ends: None, stop: Duration::from_millis(5) }
+        Self {
+            startup: Some(Duration::from_millis(10)),
+            ends: None,
+            stop: Duration::from_millis(5),
+            refused: None,
+        }
     }
 
     /// Starts and never becomes ready. A task runs until it is stopped.
@@ -64,6 +70,12 @@ impl Behaviour {
         let reason = Some(reason.into());
         let ends = Ending { after: Duration::ZERO, code: None, reason, last_lines: Vec::new() };
         Self { ends: Some(ends), ..Self::healthy() }
+    }
+
+    /// Cannot even be made, for this reason, as where a quota is used up: the workload has no instance.
+    #[must_use]
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self { refused: Some(reason.into()), ..Self::healthy() }
     }
 
     /// Becomes ready this long after its start.

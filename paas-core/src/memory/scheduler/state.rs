@@ -79,6 +79,7 @@ struct Held {
     desired: Option<Arc<Workload>>,
     applied: Option<Digest>,
     ran: bool,
+    refused: Option<String>,
     instances: BTreeMap<InstanceId, Instance>,
 }
 
@@ -166,6 +167,7 @@ impl State {
         let held = self.workloads.entry(workload.key.clone()).or_default();
         held.desired = Some(Arc::new(workload.clone()));
         held.applied = Some(digest.clone());
+        held.refused = None;
         for id in &workload.retire {
             self.stop(&workload.key, id, now);
         }
@@ -194,11 +196,23 @@ impl State {
         selected
             .map(|(key, held)| {
                 let mut status = WorkloadStatus::new(key.clone(), held.applied.clone());
+                status.message.clone_from(&held.refused);
                 status.instances = held.instances.values().map(|i| i.status.clone()).collect();
                 status.instances.sort_by(|a, b| (a.ordinal, &a.id).cmp(&(b.ordinal, &b.id)));
                 status
             })
             .collect()
+    }
+
+    /// Forgets how workloads were to behave, and makes what was refused.
+    pub(super) fn heal(&mut self) {
+        self.rules.clear();
+        let again = |(key, held): (&WorkloadKey, &mut Held)| held.refused.take().map(|_| key.clone());
+        let refused: Vec<WorkloadKey> = self.workloads.iter_mut().filter_map(again).collect();
+        for key in refused {
+            self.reconcile(&key, Instant::now());
+            self.tell(&key);
+        }
     }
 
     /// Forgets what was applied, as a scheduler that was started again and found its instances.
@@ -279,6 +293,12 @@ impl State {
         rule.map_or(&self.default, |rule| &rule.behaviour).clone().of(workload)
     }
 
+    /// Why nothing of a workload can be made. Rules are not asked for nothing: whoever gave one may count.
+    fn refused(&self, workload: &Workload) -> Option<String> {
+        let mut all = self.rules.iter().map(|rule| &rule.behaviour).chain([&self.default]);
+        all.any(|behaviour| behaviour.refused.is_some()).then(|| self.behaviour(workload).refused)?
+    }
+
     /// Starts what is missing and stops what is too much.
     fn reconcile(&mut self, key: &WorkloadKey, now: Instant) {
         let Some(held) = self.workloads.get_mut(key) else { return };
@@ -289,11 +309,7 @@ impl State {
             return;
         };
         if self.native && !desired.is_task() {
-            let all: Vec<InstanceStatus> = held.instances.values().map(|own| own.status.clone()).collect();
-            let Steps { stop, start, .. } = Steps::rolling(&desired, &all);
-            stop.iter().for_each(|id| self.stop(key, id, now));
-            start.into_iter().for_each(|ordinal| self.start(key, &desired, ordinal, now));
-            return;
+            return self.roll(key, &desired, now);
         }
         let mut active: Vec<&InstanceStatus> =
             held.instances.values().filter(|i| !i.is_stopping()).map(|i| &i.status).collect();
@@ -311,7 +327,32 @@ impl State {
         }
     }
 
+    /// As a scheduler that replaces instances of another template by itself.
+    fn roll(&mut self, key: &WorkloadKey, desired: &Arc<Workload>, now: Instant) {
+        let there = |state: &Self| -> Vec<InstanceStatus> {
+            let held = state.workloads.get(key);
+            held.into_iter().flat_map(|held| held.instances.values()).map(|own| own.status.clone()).collect()
+        };
+        loop {
+            let before = there(self);
+            let Steps { stop, start, .. } = Steps::rolling(desired, &before);
+            stop.iter().for_each(|id| self.stop(key, id, now));
+            let goes_on = there(self).len() == before.len();
+            start.into_iter().for_each(|ordinal| self.start(key, desired, ordinal, now));
+            // What had no process is gone at once, and nobody will tell of it.
+            if goes_on {
+                return;
+            }
+        }
+    }
+
     fn start(&mut self, key: &WorkloadKey, workload: &Arc<Workload>, ordinal: u32, now: Instant) {
+        if let Some(reason) = self.refused(workload) {
+            if let Some(held) = self.workloads.get_mut(key) {
+                held.refused = Some(reason);
+            }
+            return;
+        }
         self.ids += 1;
         let Ok(id) = InstanceId::new(format!("i-{:06}", self.ids)) else { return };
         let digest = workload.template.digest();

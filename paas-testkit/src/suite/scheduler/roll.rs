@@ -12,6 +12,7 @@ pub(super) fn cases() -> Vec<Case<dyn SchedulerFixture>> {
         a_roll_has_as_many_ready_as_asked_for_at_all_times needs native_rolling,
         a_roll_that_never_becomes_ready_leaves_what_serves needs native_rolling,
         a_roll_with_volumes_has_one_writer_each needs native_rolling & volumes,
+        a_roll_of_what_crashes_comes_to_its_end needs native_rolling & volumes,
     ]
 }
 
@@ -74,4 +75,19 @@ async fn a_roll_with_volumes_has_one_writer_each(bed: Bed) -> Result<()> {
     .await?;
     assert_eq!(bed.fixture.volume_conflicts(), 0);
     Ok(())
+}
+
+async fn a_roll_of_what_crashes_comes_to_its_end(bed: Bed) -> Result<()> {
+    let sound = bed.fixture.with_volume();
+    let mut crashing = bed.fixture.exiting(1);
+    crashing.mounts.clone_from(&sound.mounts);
+    let mut workload = bed.world.workload(crashing, 2)?;
+    apply(&bed, &workload).await?;
+    settled(&bed, &workload.key, "both have crashed", |instances| {
+        instances.len() == 2 && instances.iter().all(|i| i.last_exit.is_some())
+    })
+    .await?;
+    workload.template = sound;
+    apply(&bed, &workload).await?;
+    ready(&bed, &workload.key, 2).await.map(drop)
 }
