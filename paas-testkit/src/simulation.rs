@@ -28,6 +28,7 @@ use world::World;
 pub struct Simulation {
     seed: u64,
     defect: Option<Defect>,
+    native: bool,
     trace: bool,
 }
 
@@ -55,13 +56,20 @@ impl Simulation {
     /// The run of a seed: the same each time.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, defect: None, trace: false }
+        Self { seed, defect: None, native: false, trace: false }
     }
 
     /// The same with a bug in the engine, which some seed must find.
     #[must_use]
     pub fn with_defect(self, defect: Defect) -> Self {
         Self { defect: Some(defect), ..self }
+    }
+
+    /// The same on a scheduler that rolls by itself. What it stops it also drains, so [`Rule::Drained`] and
+    /// [`Rule::Answered`] are its own to keep.
+    #[must_use]
+    pub fn natively(self) -> Self {
+        Self { native: true, ..self }
     }
 
     /// The same, remembering the calls that led to a violation.
@@ -86,7 +94,7 @@ impl Simulation {
         let broken = |error: &dyn std::fmt::Display| Violation::new(Rule::Rest, error.to_string());
         let runtime = runtime.map_err(|error| broken(&error))?;
         runtime.block_on(async {
-            let mut world = World::new(self.seed, self.trace).await.map_err(|error| broken(&error))?;
+            let mut world = World::new(self).await.map_err(|error| broken(&error))?;
             world.live().await?;
             world.rest().await
         })

@@ -26,8 +26,11 @@ pub(super) async fn visit(oracle: Oracle, mut rng: Rng) {
         tokio::time::sleep(Duration::from_millis(time)).await;
         let ended = instance(&oracle, &endpoint.instance);
         let answered = match (&began, &ended) {
-            (Some(began), Some(ended)) => began.restarts == ended.restarts && has_process(ended),
-            _ => false,
+            (Some(began), Some(ended)) => {
+                began.restarts == ended.restarts && (has_process(ended) || oracle.is_native())
+            }
+            // What it stops it lets answer.
+            _ => oracle.is_native(),
         };
         if !answered && !oracle.has_crashed(&endpoint.instance) {
             oracle.violate(Rule::Answered, || {

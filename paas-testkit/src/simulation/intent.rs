@@ -94,6 +94,7 @@ impl fmt::Display for Intent {
 enum Mode {
     SideBySide,
     Ordered,
+    Native,
     Recreate,
 }
 
@@ -124,6 +125,7 @@ impl Intent {
         }
         let goal =
             service.rollout.as_ref().and_then(|rollout| specs.service(self, rollout.build.revision, name));
+        let has_volumes = goal.is_some_and(|spec| !spec.volumes.is_empty());
         if goal.is_some_and(|spec| spec.port.is_none()) {
             // What it becomes has no endpoints.
             return 0;
@@ -131,7 +133,8 @@ impl Intent {
         match service.rollout.as_ref().map(|rollout| rollout.mode) {
             Some(Mode::Recreate) => 0,
             Some(Mode::Ordered) => service.replicas.saturating_sub(1),
-            Some(Mode::SideBySide) => service.replicas,
+            Some(Mode::Native) if has_volumes => service.replicas.saturating_sub(1),
+            Some(Mode::SideBySide | Mode::Native) => service.replicas,
             None if self.is_wanted(name, specs) => service.replicas,
             None => 0,
         }

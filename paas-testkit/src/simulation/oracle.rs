@@ -9,6 +9,7 @@ use paas_core::model::{
     Clock, Epoch, InstanceId, InstanceState, InstanceStatus, OperationKind, OperationState, Record,
     RevisionNumber, Role, Route, Scope, ServiceId, ServiceName, Workload, WorkloadKey, WorkloadStatus,
 };
+use paas_core::port::Scheduler;
 use tokio::time::Instant;
 
 use super::app;
@@ -71,6 +72,11 @@ impl Oracle {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the scheduler rolls, and drains what it stops, by itself.
+    pub(super) fn is_native(&self) -> bool {
+        self.backends.scheduler.capabilities().native_rolling
     }
 
     /// What did not hold first.
@@ -233,7 +239,9 @@ impl Oracle {
         let now = self.backends.scheduler.instances();
         let goes_on =
             |id: &InstanceId| now.iter().any(|(_, i)| i.id == *id && i.state != InstanceState::Stopping);
-        for (key, instance) in before.iter().filter(|(_, i)| i.state != InstanceState::Stopping) {
+        let drains = !self.is_native();
+        let live = before.iter().filter(|(_, i)| drains && i.state != InstanceState::Stopping);
+        for (key, instance) in live {
             if !goes_on(&instance.id) {
                 let drained = self.backends.router.is_drained(&instance.id);
                 self.require(Rule::Drained, drained, || {
@@ -287,7 +295,9 @@ impl Oracle {
 
     /// A replica wrote an app's record.
     pub(super) fn wrote(&self, replica: usize, before: Option<&Record>, after: &Bytes) {
-        let Some(after) = read::<Intent>(after) else { return };
+        let Some(after) = read::<Intent>(after) else {
+            return self.violate(Rule::Intent, || "a record was stored that cannot be read".to_owned());
+        };
         self.tell(|| format!("stored: {after}"));
         let specs = self.specs(&after);
         let unknown = specs.unknown(&after);

@@ -12,12 +12,11 @@ use paas_core::memory::{
 };
 use paas_core::model::{Clock, IdSource, Principal, Resource, Scope, TenantName, Timestamp};
 use paas_core::platform::AppStatus;
-use paas_core::port::{Router, Selector};
+use paas_core::port::{Router, Scheduler, Selector};
 use paas_core::{Guard, Guarded, Platform, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Outcome;
 use super::app::{Author, Width, behave, cannot_run, version};
 use super::client::visit;
 use super::oracle::{Backends, Oracle};
@@ -27,6 +26,7 @@ use super::rng::Rng;
 use super::rule::{Rule, Violation};
 use super::trouble::Trouble;
 use super::wire::Wire;
+use super::{Outcome, Simulation};
 use crate::fault::{FaultPlan, Faulty};
 
 /// How many things people do in a seed.
@@ -60,10 +60,12 @@ struct Member {
 }
 
 impl World {
-    pub(super) async fn new(seed: u64, trace: bool) -> Result<Self> {
+    pub(super) async fn new(Simulation { seed, native, trace, .. }: Simulation) -> Result<Self> {
         let clock = Clock::runtime(Timestamp(1_700_000_000_000));
+        let mut capabilities = MemoryScheduler::new(clock.clone()).capabilities();
+        capabilities.native_rolling = native;
         let backends = Backends {
-            scheduler: MemoryScheduler::new(clock.clone()),
+            scheduler: MemoryScheduler::with_capabilities(clock.clone(), capabilities),
             router: MemoryRouter::new().with_clock(clock.clone()),
             volumes: MemoryVolumeStore::new(),
             state: MemoryStateStore::new(),
