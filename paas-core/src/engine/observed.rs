@@ -34,6 +34,11 @@ impl Observed {
         self.workload(service, Role::Slot(slot)).map_or(&[], |status| &status.instances)
     }
 
+    /// Why instances of a slot cannot be made.
+    pub(crate) fn missing(&self, service: &ServiceId, slot: Slot) -> Option<&str> {
+        self.workload(service, Role::Slot(slot))?.message.as_deref()
+    }
+
     pub(crate) fn is_empty(&self, service: &ServiceId, slot: Slot) -> bool {
         self.instances(service, slot).is_empty()
     }

@@ -413,13 +413,16 @@ pub struct WorkloadStatus {
     pub applied: Option<Digest>,
     /// Its instances, those that are stopping included, by ordinal.
     pub instances: Vec<InstanceStatus>,
+    /// Why instances that it asks for cannot even be made, where that is known: a quota, a refused admission.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 impl WorkloadStatus {
     /// A workload without instances.
     #[must_use]
     pub fn new(key: WorkloadKey, applied: Option<Digest>) -> Self {
-        Self { key, applied, instances: Vec::new() }
+        Self { key, applied, instances: Vec::new(), message: None }
     }
 
     /// The instances that may get traffic.

@@ -9,7 +9,9 @@ use crate::engine::rollout::Situation;
 use crate::engine::stage::{ALL, Hold};
 use crate::engine::template;
 use crate::model::service::Kind;
-use crate::model::{Failure, InstanceState, InstanceStatus, OperationId, Role, SlotTraffic, Timestamp};
+use crate::model::{
+    Failure, InstanceState, InstanceStatus, OperationId, Role, SlotTraffic, Timestamp, WorkloadStatus,
+};
 
 /// How often a new instance may end before it was ever ready.
 const CRASHES: u32 = 3;
@@ -84,7 +86,8 @@ impl Walk<'_> {
             }
             Some(ended) => self.fail("the task before the release failed", Some(ended)),
             None if situation.now >= self.deadline() => {
-                self.fail("the task before the release took too long", instance)
+                let why = why(status, instance);
+                self.fail(format!("the task before the release took too long{why}"), instance)
             }
             None => Step::Wait(Some(self.deadline())),
         }
@@ -182,9 +185,8 @@ impl Walk<'_> {
         if self.situation.now >= self.deadline() {
             let witness = candidates.iter().find(|instance| !instance.is_ready()).copied();
             let seconds = self.course.release.deadline.as_secs();
-            let why = witness
-                .and_then(|instance| instance.message.as_deref())
-                .map_or(String::new(), |why| format!(": {why}"));
+            let slot = Role::Slot(self.course.slot);
+            let why = why(self.situation.observed.workload(&service.id, slot), witness);
             return self.fail(
                 format!("{ready} of {} instances were ready after {seconds} s{why}", stage.candidate),
                 witness,
@@ -276,4 +278,11 @@ impl Walk<'_> {
         service.settled = Some(self.rollout.build);
         service.rollout = None;
     }
+}
+
+/// What is known of why it is not ready: its instance's message, or why there is none.
+fn why(workload: Option<&WorkloadStatus>, witness: Option<&InstanceStatus>) -> String {
+    let why = witness.and_then(|instance| instance.message.as_deref());
+    let why = why.or_else(|| workload?.message.as_deref());
+    why.map_or(String::new(), |why| format!(": {why}"))
 }

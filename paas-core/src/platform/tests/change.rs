@@ -18,6 +18,23 @@ async fn a_service_with_many_volumes_starts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn instances_that_cannot_be_made_say_why_and_come_once_they_can() {
+    let world = World::new().await;
+    world.scheduler.behave(&name("web"), Behaviour::refused("exceeded quota: room"));
+    let release = |version| one(&with(version, r#"{"strategy":"rolling","deadline":"20s"}"#));
+    let operation = world.platform.deploy(&world.user, &release("1")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let explained = world.shop().await.explain().await.unwrap().to_string();
+    assert!(explained.contains("instances cannot be made: exceeded quota: room"), "{explained}");
+    let error = operation.finished_within(LONG).await.unwrap_err();
+    assert!(error.to_string().contains("exceeded quota: room"), "{error}");
+    let operation = world.platform.deploy(&world.user, &release("2")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.scheduler.heal();
+    operation.finished_within(LONG).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn scaling_a_service_with_volumes_does_not_freeze_its_neighbours() {
     let world = World::new().await;
     let mut a = service("1", &[]);
