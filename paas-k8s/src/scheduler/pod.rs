@@ -62,7 +62,15 @@ impl Instance {
     }
 }
 
-fn at(time: &Time) -> Timestamp {
+/// When somebody asked it to end.
+fn asked_to_end(pod: &Pod) -> Option<Timestamp> {
+    let until = at(pod.metadata.deletion_timestamp.as_ref()?);
+    let grace = u64::try_from(pod.metadata.deletion_grace_period_seconds.unwrap_or(0)).unwrap_or(0);
+    Some(Timestamp(until.0.saturating_sub(grace.saturating_mul(1_000))))
+}
+
+/// When, to the second.
+pub(super) fn at(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 
@@ -73,6 +81,12 @@ fn describe(pod: &Pod, key: &WorkloadKey, instance: &mut InstanceStatus) {
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     instance.restarts = container.map_or(0, |container| u32::try_from(container.restart_count).unwrap_or(0));
     instance.last_exit = container.and_then(last_exit);
+    if let (Role::Task(_), Some(exit)) = (&key.role, &mut instance.last_exit)
+        && asked_to_end(pod).is_some_and(|asked| asked <= exit.at)
+    {
+        // Whatever code it ended with then, it may not have done its work.
+        (exit.code, exit.reason) = (None, Some("it was told to end before it was done".into()));
+    }
     instance.endpoint = endpoint(pod, key, &instance.id);
     instance.state = state(pod, container, conditions);
     instance.message = message(pod, container, conditions);

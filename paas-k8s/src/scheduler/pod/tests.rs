@@ -109,3 +109,22 @@ fn the_pods_that_follow_each_other_under_one_name_are_told_apart() {
     assert_eq!((instance.index, instance.status.ordinal), (Some(3), 3));
     assert_eq!(instance.status.id.as_str(), "s-1-blue-abc-x1-01234567");
 }
+
+#[test]
+fn a_task_that_was_told_to_end_has_not_succeeded() {
+    let ended = |asked: Option<&str>| {
+        let exit = json!({ "terminated": { "exitCode": 0, "finishedAt": AFTER } });
+        let mut pod = pod(&status(&exit, "False", AFTER));
+        let labels = pod.metadata.labels.as_mut().unwrap();
+        labels.remove(label::SLOT);
+        labels.insert(label::TASK.into(), "o-1".into());
+        pod.metadata.deletion_timestamp = asked.map(|at| serde_json::from_value(json!(at)).unwrap());
+        pod.metadata.deletion_grace_period_seconds = Some(30);
+        Instance::of(&pod).unwrap().status.last_exit.unwrap()
+    };
+    assert!(ended(None).is_success());
+    // It is asked 30 seconds before this.
+    assert!(!ended(Some("2026-01-01T00:01:30Z")).is_success());
+    assert!(!ended(Some("2026-01-01T00:01:10Z")).is_success());
+    assert!(ended(Some("2026-01-01T00:01:31Z")).is_success());
+}
