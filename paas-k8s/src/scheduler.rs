@@ -18,6 +18,7 @@ mod owner;
 mod pod;
 mod secret;
 mod sync;
+mod warning;
 mod write;
 
 /// What a company decides about its pods.

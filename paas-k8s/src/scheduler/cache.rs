@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_core::backend::HintFeed;
-use paas_core::model::{InstanceState, InstanceStatus, Resource, WorkloadKey, WorkloadStatus};
+use paas_core::model::{
+    InstanceId, InstanceState, InstanceStatus, Resource, Timestamp, WorkloadKey, WorkloadStatus,
+};
 
 use super::owner::{Kind, Owner};
 use super::pod::Instance;
+use super::warning::{Subject, Warning};
 use crate::follow::Dead;
 
 /// How many hints wait for a reader that is behind.
@@ -26,6 +29,10 @@ struct State {
     instances: HashMap<String, (Instance, u32)>,
     /// The uids by workload, so that one app costs only its own.
     workloads: BTreeMap<WorkloadKey, Members>,
+    /// The uids of owners by their namespace and name.
+    places: HashMap<(String, String), String>,
+    /// What was warned of last, by the uid of whom it is about.
+    warnings: HashMap<String, (Timestamp, String)>,
     /// What was deleted by us and may still be told of.
     gone: HashSet<String>,
     dead: Dead,
@@ -63,6 +70,14 @@ impl Cache {
     pub(super) fn put_instance(&self, instance: Instance) {
         let key = instance.key.clone();
         if self.state().put_instance(instance) {
+            self.tell(&key);
+        }
+    }
+
+    /// The cluster warns of something that its objects do not say.
+    pub(super) fn warn(&self, warning: Warning) {
+        let key = self.state().warn(warning);
+        if let Some(key) = key {
             self.tell(&key);
         }
     }
@@ -145,6 +160,7 @@ impl State {
             return !silent;
         }
         self.workloads.entry(owner.key.clone()).or_default().owners.insert(owner.uid.clone());
+        self.places.insert((owner.namespace.clone(), owner.name()), owner.uid.clone());
         self.owners.insert(owner.uid.clone(), owner);
         true
     }
@@ -158,13 +174,58 @@ impl State {
                 return false;
             }
             let silent = Instance { version: instance.version, ..known.clone() } == instance;
+            if instance.status.is_ready() && !known.status.is_ready() {
+                self.warnings.remove(&instance.uid);
+            }
             *known = instance;
             return !silent;
         }
+        self.relieve(&instance);
         let ordinal = instance.index.unwrap_or_else(|| self.free_ordinal(&instance.key));
         self.workloads.entry(instance.key.clone()).or_default().instances.insert(instance.uid.clone());
         self.instances.insert(instance.uid.clone(), (instance, ordinal));
         true
+    }
+
+    /// One could be made: what was said before against that is over.
+    fn relieve(&mut self, instance: &Instance) {
+        let Some(members) = self.workloads.get(&instance.key) else { return };
+        for uid in &members.owners {
+            if self.warnings.get(uid).is_some_and(|(at, _)| *at <= instance.status.started) {
+                self.warnings.remove(uid);
+            }
+        }
+    }
+
+    /// Gives the workload whose status tells more now.
+    fn warn(&mut self, warning: Warning) -> Option<WorkloadKey> {
+        let Warning { subject, text, at } = warning;
+        let (uid, key) = match subject {
+            Subject::Pod(uid) => {
+                let (instance, _) = self.instances.get(&uid)?;
+                let key = (!instance.status.is_ready()).then(|| instance.key.clone());
+                (uid, key)
+            }
+            Subject::Owner { namespace, name } => {
+                let uid = self.places.get(&(namespace, name))?.clone();
+                let key = self.owners.get(&uid)?.key.clone();
+                let members = &self.workloads.get(&key)?.instances;
+                let mut made = members.iter().filter_map(|uid| self.instances.get(uid));
+                if made.any(|(instance, _)| instance.status.started > at) {
+                    return None;
+                }
+                (uid, Some(key))
+            }
+        };
+        if self.warnings.get(&uid).is_some_and(|(last, _)| *last > at) {
+            return None;
+        }
+        self.warnings.insert(uid, (at, text));
+        key
+    }
+
+    fn warning(&self, uid: &str) -> Option<&str> {
+        self.warnings.get(uid).map(|(_, text)| text.as_str())
     }
 
     /// The lowest ordinal that no instance of the workload has.
@@ -182,7 +243,15 @@ impl State {
     fn remove(&mut self, uid: &str) -> Option<WorkloadKey> {
         self.gone.remove(uid);
         self.dead.add(uid);
-        let owner = self.owners.remove(uid).map(|owner| owner.key);
+        self.warnings.remove(uid);
+        let owner = self.owners.remove(uid).map(|owner| {
+            let place = (owner.namespace.clone(), owner.name());
+            // Another of its name may have come already.
+            if self.places.get(&place).is_some_and(|other| other == uid) {
+                self.places.remove(&place);
+            }
+            owner.key
+        });
         let key = owner.or_else(|| self.instances.remove(uid).map(|(instance, _)| instance.key))?;
         if let Some(members) = self.workloads.get_mut(&key) {
             members.owners.remove(uid);
@@ -198,17 +267,40 @@ impl State {
         let mut owners = members.owners.iter().filter_map(|uid| self.owners.get(uid));
         let owner = owners.find(|owner| !owner.ending);
         let mut status = WorkloadStatus::new(key.clone(), owner.and_then(Owner::applied).cloned());
+        status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(str::to_owned);
         let instances = members.instances.iter().filter_map(|uid| self.instances.get(uid));
-        status.instances = instances.map(|(own, ordinal)| instance(own, *ordinal, owner)).collect();
+        let instances =
+            instances.map(|(own, ordinal)| instance(own, *ordinal, owner, self.warning(&own.uid)));
+        status.instances = instances.collect();
+        if status.instances.is_empty() {
+            status.instances.extend(owner.and_then(lost));
+        }
         status.instances.sort_by_key(|instance| (instance.ordinal, instance.started));
         status
     }
 }
 
-/// An instance, with what only its owner knows.
-fn instance(own: &Instance, ordinal: u32, owner: Option<&Owner>) -> InstanceStatus {
+/// The instance of a task that has ended, where its pod is gone.
+fn lost(owner: &Owner) -> Option<InstanceStatus> {
+    let exit = owner.ended.clone()?;
+    let (template, revision) = owner.revisions.last()?.clone();
+    let id = InstanceId::new(owner.name()).ok()?;
+    let mut status = InstanceStatus::new(id, 0, revision, template, exit.at);
+    status.state = InstanceState::Exited;
+    status.message = Some("what ran it is gone, and with it its output".to_owned());
+    status.last_exit = Some(exit);
+    Some(status)
+}
+
+/// An instance, with what only its owner knows, and what is warned of where it says nothing itself.
+fn instance(own: &Instance, ordinal: u32, owner: Option<&Owner>, warning: Option<&str>) -> InstanceStatus {
     let mut status = own.status.clone();
     status.ordinal = ordinal;
+    let is_unwell =
+        matches!(status.state, InstanceState::Starting | InstanceState::Unready | InstanceState::BackingOff);
+    if is_unwell && status.message.is_none() {
+        status.message = warning.map(str::to_owned);
+    }
     match owner {
         Some(owner) => status.revision = owner.revision(&status.template).unwrap_or(status.revision),
         // What ran it is gone, and it will be next.

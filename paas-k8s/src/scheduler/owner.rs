@@ -1,11 +1,12 @@
 //! What runs a workload's pods, as far as it must be known: its metadata.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use kube::api::{ApiResource, ObjectMeta};
-use paas_core::model::{Digest, Epoch, RevisionNumber, WorkloadKey};
+use paas_core::model::{Digest, Epoch, Exit, RevisionNumber, WorkloadKey};
 
 use super::manifest::{APPLIED, REVISIONS, VOLUMES};
+use super::pod::at;
 use crate::apply::{self, Known};
 use crate::label;
 
@@ -38,6 +39,7 @@ impl Kind {
 pub(super) struct Owner {
     pub(super) kind: Kind,
     pub(super) key: WorkloadKey,
+    pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) version: u64,
     pub(super) applied: Option<Digest>,
@@ -50,6 +52,8 @@ pub(super) struct Owner {
     pub(super) changed_by: Option<String>,
     /// It is on its way out.
     pub(super) ending: bool,
+    /// That a task has ended, for where its pod is gone: never as a success, as only the pod tells what it did.
+    pub(super) ended: Option<Exit>,
 }
 
 impl Owner {
@@ -60,6 +64,7 @@ impl Owner {
         Some(Self {
             kind,
             key,
+            namespace: meta.namespace.clone()?,
             uid: meta.uid.clone()?,
             version: meta.resource_version.as_ref()?.parse().ok()?,
             applied: note(APPLIED).and_then(digest),
@@ -68,7 +73,26 @@ impl Owner {
             volumes: note(VOLUMES).cloned().unwrap_or_default(),
             changed_by: apply::changed_by(meta),
             ending: meta.deletion_timestamp.is_some(),
+            ended: None,
         })
+    }
+
+    /// What runs a task; the whole of it, as metadata do not tell how it ended.
+    pub(super) fn of_task(job: &Job) -> Option<Self> {
+        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let is_final =
+            |own: &&JobCondition| matches!(own.type_.as_str(), "Failed" | "Complete") && own.status == "True";
+        let ended = conditions.unwrap_or_default().iter().find(is_final).map(|own| {
+            let (reason, message) = (own.reason.as_deref(), own.message.as_deref());
+            let why = [reason, message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            Exit::with_reason(why, own.last_transition_time.as_ref().map(at).unwrap_or_default())
+        });
+        Some(Self { ended, ..Self::of(Kind::Job, &job.metadata)? })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        self.kind.name(&self.key)
     }
 
     /// The digest of the workload that was applied last; `None` where somebody has changed it since.
@@ -144,6 +168,24 @@ mod tests {
         assert_eq!((owner.applied(), owner.changed_by.as_deref()), (None, Some("kubectl-edit")));
         let scaler = managed("kube-controller-manager", "scale", &json!({ "f:spec": { "f:replicas": {} } }));
         assert!(Owner::of(Kind::Deployment, &meta(&json!([scaler]))).unwrap().applied().is_some());
+    }
+
+    #[test]
+    fn a_job_tells_that_it_has_ended_and_never_that_it_succeeded() {
+        let mut meta = meta(&json!([]));
+        let labels = meta.labels.as_mut().unwrap();
+        labels.remove(label::SLOT);
+        labels.insert(label::TASK.into(), "o-1".into());
+        let ended = |kind: &str, status: &str| {
+            let condition = json!({ "type": kind, "status": status, "reason": "Why", "message": "no" });
+            let job = json!({ "metadata": &meta, "status": { "conditions": [condition] } });
+            Owner::of_task(&serde_json::from_value(job).unwrap()).unwrap().ended
+        };
+        for kind in ["Failed", "Complete"] {
+            let exit = ended(kind, "True").unwrap();
+            assert_eq!((exit.reason.as_deref(), exit.is_success()), (Some("Why: no"), false));
+        }
+        assert_eq!((ended("Failed", "False"), ended("FailureTarget", "True")), (None, None));
     }
 
     #[test]

@@ -12,12 +12,14 @@ use paas_core::Result;
 use super::cache::Cache;
 use super::owner::{Kind, Owner};
 use super::pod::Instance;
+use super::warning::{Warnings, Words};
 use crate::Connection;
 use crate::follow::{Follower, Shelf};
 use crate::watch::{Metadata, Objects};
 
 struct Instances(Arc<Cache>);
 struct Owners(Arc<Cache>, Kind);
+struct Tasks(Arc<Cache>);
 
 impl Shelf<Pod> for Instances {
     fn put(&self, pod: Pod) {
@@ -61,18 +63,40 @@ impl<K> Shelf<PartialObjectMeta<K>> for Owners {
     }
 }
 
+impl Shelf<Job> for Tasks {
+    fn put(&self, job: Job) {
+        if let Some(owner) = Owner::of_task(&job) {
+            self.0.put_owner(owner);
+        }
+    }
+
+    fn remove(&self, uid: &str) {
+        self.0.remove(uid);
+    }
+
+    fn keep(&self, uids: &HashSet<String>, version: u64) {
+        self.0.keep_owners(Kind::Job, uids, version);
+    }
+
+    fn reset(&self) {
+        self.0.feed.reset();
+    }
+}
+
 /// Follows all that runs workloads. Instances come after what owns them: without an owner they count as stopping.
+/// What is warned of comes last: it is kept only where it is about something known.
 pub(super) async fn follow(connection: &Connection, cache: &Arc<Cache>) -> Result<Vec<Follower>> {
     let selector = connection.selector();
     let owners = |kind| Owners(Arc::clone(cache), kind);
     let deployments = Metadata(connection.cluster::<Deployment>());
     let sets = Metadata(connection.cluster::<StatefulSet>());
-    let jobs = Metadata(connection.cluster::<Job>());
+    let jobs = Objects(connection.cluster::<Job>());
     let pods = Objects(connection.cluster::<Pod>());
     Ok(vec![
         Follower::start(deployments, owners(Kind::Deployment), &selector).await?,
         Follower::start(sets, owners(Kind::StatefulSet), &selector).await?,
-        Follower::start(jobs, owners(Kind::Job), &selector).await?,
+        Follower::start(jobs, Tasks(Arc::clone(cache)), &selector).await?,
         Follower::start(pods, Instances(Arc::clone(cache)), &selector).await?,
+        Follower::start(Warnings(connection.cluster()), Words(Arc::clone(cache)), "").await?,
     ])
 }

@@ -3,6 +3,7 @@
 mod client;
 mod drift;
 mod release;
+mod status;
 mod term;
 
 use std::future::Future;
@@ -39,7 +40,7 @@ use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [release::CASES, drift::CASES, term::CASES].concat().into_iter().map(|(name, case)| {
+    [release::CASES, drift::CASES, status::CASES, term::CASES].concat().into_iter().map(|(name, case)| {
         let proof: Proof = Box::new(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -18,6 +18,7 @@ fn owner(uid: &str, version: u64) -> Owner {
     Owner {
         kind: Kind::Deployment,
         key: key(),
+        namespace: "room".into(),
         uid: uid.into(),
         version,
         applied: Some(Digest::of(&version)),
@@ -26,6 +27,7 @@ fn owner(uid: &str, version: u64) -> Owner {
         volumes: String::new(),
         changed_by: None,
         ending: false,
+        ended: None,
     }
 }
 
@@ -95,4 +97,73 @@ fn a_complete_list_drops_what_it_lacks_and_is_not_newer() {
     assert!(seen(&cache).unwrap().applied.is_some());
     cache.keep_owners(Kind::Deployment, &HashSet::new(), 5);
     assert_eq!(seen(&cache).unwrap().applied, None);
+}
+
+fn refused(at: u64) -> Warning {
+    let subject = Subject::Owner { namespace: "room".into(), name: owner("d-1", 1).name() };
+    Warning { subject, text: "exceeded quota".into(), at: Timestamp(at) }
+}
+
+#[test]
+fn a_refusal_to_make_instances_is_told_until_one_could_be_made() {
+    let cache = Cache::default();
+    cache.warn(refused(4)); // of nothing that is known
+    cache.put_owner(owner("d-1", 1));
+    assert_eq!(seen(&cache).unwrap().message, None);
+    cache.warn(refused(4));
+    assert_eq!(seen(&cache).unwrap().message.as_deref(), Some("exceeded quota"));
+    cache.put_instance(pod("p-a", 5));
+    assert_eq!(seen(&cache).unwrap().message, None);
+    cache.warn(refused(4)); // told late
+    assert_eq!(seen(&cache).unwrap().message, None);
+    cache.warn(refused(5)); // another could not be made
+    assert_eq!(seen(&cache).unwrap().message.as_deref(), Some("exceeded quota"));
+    cache.remove("d-1");
+    assert_eq!((seen(&cache).unwrap().message, cache.state().warnings.len()), (None, 0));
+    assert!(cache.state().places.is_empty());
+}
+
+#[test]
+fn a_probes_answer_is_told_while_its_instance_is_not_ready() {
+    let cache = Cache::default();
+    let with = |version, state| {
+        let mut pod = pod("p-a", version);
+        pod.status.state = state;
+        pod
+    };
+    let warning = |text: &str, at| Warning {
+        subject: Subject::Pod("p-a".into()),
+        text: text.into(),
+        at: Timestamp(at),
+    };
+    let said = || seen(&cache).unwrap().instances[0].message.clone();
+    cache.put_owner(owner("d-1", 1));
+    cache.put_instance(with(2, InstanceState::Starting));
+    cache.warn(warning("statuscode: 503", 20));
+    cache.warn(warning("older", 10));
+    assert_eq!(said().as_deref(), Some("statuscode: 503"));
+    cache.put_instance(with(3, InstanceState::Ready));
+    assert_eq!(said(), None);
+    cache.put_instance(with(4, InstanceState::Unready));
+    assert_eq!(said(), None);
+    // The answer comes before what follows from it.
+    cache.put_instance(with(5, InstanceState::Ready));
+    cache.warn(warning("statuscode: 500", 30));
+    assert_eq!(said(), None);
+    cache.put_instance(with(6, InstanceState::Unready));
+    assert_eq!(said().as_deref(), Some("statuscode: 500"));
+    cache.remove("p-a");
+    assert!(cache.state().warnings.is_empty());
+}
+
+#[test]
+fn a_task_whose_pod_is_gone_has_failed_all_the_same() {
+    let cache = Cache::default();
+    let ended = Some(paas_core::model::Exit::with_reason("BackoffLimitExceeded", Timestamp(9)));
+    cache.put_owner(Owner { kind: Kind::Job, ended, ..owner("j-1", 1) });
+    let instances = seen(&cache).unwrap().instances;
+    assert_eq!((instances.len(), instances[0].state), (1, InstanceState::Exited));
+    assert!(instances[0].last_exit.as_ref().is_some_and(|exit| !exit.is_success()));
+    cache.put_instance(pod("p-a", 2));
+    assert_eq!(seen(&cache).unwrap().instances.len(), 1);
 }

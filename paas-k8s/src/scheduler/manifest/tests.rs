@@ -73,6 +73,7 @@ fn the_revisions_of_the_last_templates_are_remembered() {
     let known = Owner {
         kind: Kind::Deployment,
         key: blue().key,
+        namespace: "room".into(),
         uid: "u-1".into(),
         version: 42,
         applied: None,
@@ -81,6 +82,7 @@ fn the_revisions_of_the_last_templates_are_remembered() {
         volumes: String::new(),
         changed_by: None,
         ending: false,
+        ended: None,
     };
     let object = rendered(&blue(), Some(&known));
     let revisions: Vec<(Digest, RevisionNumber)> =
