@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -14,8 +16,12 @@ use super::model::{KEEPER_MARK, PROCESS_MARK, RUN_MARK};
 /// The longest environment that is looked at.
 const MAX_ENVIRON: u64 = 512 * 1024;
 
-/// `PF_EXITING` of the kernel.
-const EXITING: u32 = 4;
+/// `PF_EXITING` and `PF_KTHREAD` of the kernel.
+const EXITING: u32 = 0x4;
+const KERNEL: u32 = 0x0020_0000;
+
+/// How often a process is looked at, a millisecond apart, before it counts as one without an environment.
+const MAX_LOOKS: u32 = 1000;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +30,12 @@ pub(crate) struct Stat {
     pub(crate) zombie: bool,
     /// It is on its way out: its environment is gone already, its children are not ours yet.
     pub(crate) dying: bool,
+    /// A thread of the kernel, which has no environment.
+    pub(crate) kernel: bool,
     /// In clock ticks since boot; with the boot id and the pid it names a process for ever.
     pub(crate) start: u64,
+    /// Bytes of its environment; `None` for a moment while it becomes another program, and for a thread of the kernel.
+    pub(crate) environ: Option<u64>,
 }
 
 /// The run that a process belongs to, as its environment tells: generation, incarnation, and the inodes of the pipes
@@ -78,13 +88,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let group = fields.nth(1)?.parse().ok()?;
     let flags: u32 = fields.nth(3)?.parse().ok()?;
     let start = fields.nth(12)?.parse().ok()?;
-    Some(Stat { group, zombie, dying: flags & EXITING != 0, start })
+    // The kernel sets the end of the code when all else of a new program is in place.
+    let in_place = fields.nth(4)? != "0";
+    let (from, to): (u64, u64) = (fields.nth(22)?.parse().ok()?, fields.next()?.parse().ok()?);
+    let environ = in_place.then(|| to.saturating_sub(from));
+    Some(Stat { group, zombie, dying: flags & EXITING != 0, kernel: flags & KERNEL != 0, start, environ })
 }
 
 /// The marks of a process, if it carries the mark of the keeper `identity`.
 pub(crate) fn marked(pid: i32, identity: &str) -> Option<Marked> {
-    let mut environ = Vec::new();
-    fs::File::open(format!("/proc/{pid}/environ")).ok()?.take(MAX_ENVIRON).read_to_end(&mut environ).ok()?;
+    let environ = environ(pid)?;
     let value = |name: &str| {
         environ.split(|byte| *byte == 0).find_map(|entry| {
             let rest = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -100,6 +113,31 @@ pub(crate) fn marked(pid: i32, identity: &str) -> Option<Marked> {
         process: value(PROCESS_MARK)?.to_owned(),
         run: RunMark::parse(value(RUN_MARK)?)?,
     })
+}
+
+/// The environment a process was started with.
+///
+/// While a process becomes another program (`exec`) the kernel shows none of it, or a part: it is looked at again then.
+/// A process that was missed would be started a second time.
+fn environ(pid: i32) -> Option<Vec<u8>> {
+    for _ in 0..MAX_LOOKS {
+        let mut environ = Vec::new();
+        fs::File::open(format!("/proc/{pid}/environ"))
+            .ok()?
+            .take(MAX_ENVIRON)
+            .read_to_end(&mut environ)
+            .ok()?;
+        let stat = stat(pid)?;
+        if stat.zombie || stat.dying || stat.kernel {
+            return None;
+        }
+        let size = environ.len() as u64;
+        if stat.environ.is_some_and(|expected| size == expected.min(MAX_ENVIRON)) {
+            return Some(environ);
+        }
+        wait_for_end(&pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?, Duration::from_millis(1));
+    }
+    None
 }
 
 /// Whether a process holds one of these pipes.
@@ -161,9 +199,14 @@ pub(crate) fn end(pid: i32) {
     let watch = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     signal(pid, Signal::KILL);
     if let Some(watch) = watch {
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _best_effort = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&second));
+        wait_for_end(&watch, Duration::from_secs(1));
     }
+}
+
+/// Waits until a process is gone, or for so long.
+fn wait_for_end(process: &OwnedFd, most: Duration) {
+    let most = Timespec { tv_sec: most.as_secs().cast_signed(), tv_nsec: most.subsec_nanos().into() };
+    let _best_effort = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&most));
 }
 
 /// Sends a signal to a process group; one that is gone already is fine.
@@ -177,8 +220,13 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_confuse_stat() {
-        let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844";
-        assert_eq!(parse_stat(text), Some(Stat { group: 7, zombie: false, dying: false, start: 9876 }));
+        let text = "42 (a) R 1 (b) S 1 7 7 0 -1 4194560 96 0 0 0 0 0 0 0 20 0 1 0 9876 2228224 140 1844 \
+            4194304 4198400 140721 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 5000 5100 6000 7000 7100 7200 7300 0";
+        let stat =
+            Stat { group: 7, zombie: false, dying: false, kernel: false, start: 9876, environ: Some(100) };
+        assert_eq!(parse_stat(text), Some(stat));
+        let becoming = text.replace("4198400", "0");
+        assert_eq!(parse_stat(&becoming).and_then(|stat| stat.environ), None);
         assert_eq!(parse_stat("nonsense"), None);
     }
 
@@ -202,6 +250,22 @@ mod tests {
         let mark = RunMark { generation: 1, incarnation: 1_795_478_223_126_336_831, out: 3, err: 4 };
         assert_eq!(RunMark::parse(&mark.to_string()), Some(mark));
         assert_eq!(RunMark::parse("1.2.3"), None);
+    }
+
+    #[test]
+    fn a_process_is_recognised_at_every_moment_of_becoming_another_program() {
+        let mut process = std::process::Command::new("/bin/sh")
+            .args(["-c", r#"exec /bin/sh -c "$0" "$0""#, r#"exec /bin/sh -c "$0" "$0""#])
+            .env_clear()
+            .envs([(KEEPER_MARK, "k"), (PROCESS_MARK, "p"), (RUN_MARK, "1.2.3.4")])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let missed = (0..5_000).filter(|_| marked(pid, "k").is_none()).count();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert_eq!(missed, 0);
+        assert_eq!(marked(pid, "k"), None);
     }
 
     #[test]

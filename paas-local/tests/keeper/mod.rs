@@ -152,10 +152,28 @@ pub(crate) fn marked(prefix: &str) -> Vec<u32> {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid: &u32| {
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environ = environ(*pid);
             environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(mark.as_bytes()))
         })
         .collect()
+}
+
+/// The environment of a process, which the kernel does not show while the process becomes another program.
+fn environ(pid: u32) -> Vec<u8> {
+    loop {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<usize>().ok());
+        let in_place = number(27).is_some_and(|end_of_code| end_of_code != 0);
+        let whole =
+            in_place && number(51).zip(number(50)).is_some_and(|(to, from)| to - from == environ.len());
+        // A thread of the kernel, and a process that ended, have no executable.
+        if whole || std::fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return environ;
+        }
+        std::thread::yield_now();
+    }
 }
 
 pub(crate) fn pid(state: &ProcessState) -> u32 {
