@@ -31,5 +31,5 @@ pub use router::{GatewayRouter, RouterConfig};
 pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;
-pub use tenancy::{KubeTenancy, TenancyConfig};
+pub use tenancy::{Destination, KubeTenancy, TenancyConfig};
 pub use volume::{KubeVolumes, VolumesConfig};

@@ -20,6 +20,9 @@ use crate::error::failed;
 use crate::{Connection, label, list};
 use room::Room;
 
+pub use destination::Destination;
+
+mod destination;
 mod removal;
 mod room;
 #[cfg(test)]
@@ -53,6 +56,8 @@ pub struct TenancyConfig {
     /// Which release's idea of the `restricted` pod security standard holds: `v1.34`, which was tested. A later one may
     /// refuse what runs today.
     pub pod_security: String,
+    /// Where instances may connect to outside of their app: nowhere.
+    pub outside: Vec<Destination>,
 }
 
 impl Default for TenancyConfig {
@@ -70,12 +75,13 @@ impl Default for TenancyConfig {
             reserved_cpu: CpuQuantity { millis: 100 },
             reserved_memory: mib(128),
             pod_security: "v1.34".into(),
+            outside: Vec::new(),
         }
     }
 }
 
 /// Gives each environment of a tenant a namespace, in which pods are held to the `restricted` standard, no traffic flows
-/// unless a policy allows it (names can be looked up), a quota and limits bound what is used, and no pod is given a token
+/// unless a policy allows it (names can be looked up, and [`TenancyConfig::outside`] is reached), a quota and limits bound what is used, and no pod is given a token
 /// of the API server.
 ///
 /// What somebody changes in these objects is put back by the next `apply`. A namespace of such a name that is not marked

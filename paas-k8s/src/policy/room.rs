@@ -1,7 +1,7 @@
 //! What must be in a tenant's namespace.
 
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use paas_core::Result;
 use serde::de::DeserializeOwned;
@@ -91,7 +91,11 @@ fn network(policies: &[NetworkPolicy]) -> Vec<&'static str> {
     let denies_out = |spec: &&NetworkPolicySpec| everything(spec) && types(spec, "Egress") && no_egress(spec);
     let open = |spec: &&NetworkPolicySpec| {
         let ingress = spec.ingress.iter().flatten().any(|rule| rule.from.as_ref().is_none_or(Vec::is_empty));
-        let egress = spec.egress.iter().flatten().any(|rule| rule.to.as_ref().is_none_or(Vec::is_empty));
+        let egress = spec
+            .egress
+            .iter()
+            .flatten()
+            .any(|rule| rule.to.as_ref().is_none_or(|to| to.is_empty() || to.iter().any(is_everybody)));
         ingress || egress
     };
     broken([
@@ -100,6 +104,13 @@ fn network(policies: &[NetworkPolicy]) -> Vec<&'static str> {
         (!specs.iter().any(open), "a network policy allows traffic with everybody"),
         (specs.iter().any(|spec| finds_names(spec)), "pods cannot look up names"),
     ])
+}
+
+/// Whether these are all addresses there are, with those of other tenants' pods.
+fn is_everybody(peer: &NetworkPolicyPeer) -> bool {
+    peer.ip_block
+        .as_ref()
+        .is_some_and(|block| block.cidr.ends_with("/0") && block.except.as_ref().is_none_or(Vec::is_empty))
 }
 
 /// Whether all pods may ask the cluster's DNS, over both protocols.

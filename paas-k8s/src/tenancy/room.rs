@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use paas_core::model::{Environment, Tenant};
 
-use super::TenancyConfig;
+use super::{Destination, TenancyConfig};
 use crate::policy::{ACCOUNT, ENFORCE, ENFORCE_VERSION};
 use crate::{label, quantity};
 
@@ -41,7 +41,7 @@ impl Room {
         };
         Self {
             namespace: place.namespace(tenant, environment, config),
-            policies: [place.deny_all(), place.allow_names()],
+            policies: [place.deny_all(), place.allow_out(config)],
             quota: place.quota(config),
             limits: place.limits(config),
             // Whatever forgets to name an account gets the one that Kubernetes makes.
@@ -108,31 +108,18 @@ impl Place {
         NetworkPolicy { metadata: self.named("paas-deny-all"), spec: Some(spec) }
     }
 
-    /// Names are looked up in the cluster's DNS.
-    fn allow_names(&self) -> NetworkPolicy {
-        let system = LabelSelector {
-            match_labels: Some([("kubernetes.io/metadata.name".into(), "kube-system".into())].into()),
-            ..LabelSelector::default()
-        };
-        let port = |protocol: &str| NetworkPolicyPort {
-            port: Some(IntOrString::Int(53)),
-            protocol: Some(protocol.into()),
-            ..NetworkPolicyPort::default()
-        };
-        let rule = NetworkPolicyEgressRule {
-            to: Some(vec![NetworkPolicyPeer {
-                namespace_selector: Some(system),
-                ..NetworkPolicyPeer::default()
-            }]),
-            ports: Some(vec![port("UDP"), port("TCP")]),
-        };
+    /// Names are looked up in the cluster's DNS, and what the platform allows to all is reached.
+    fn allow_out(&self, config: &TenancyConfig) -> NetworkPolicy {
+        let to: Vec<_> = config.outside.iter().map(Destination::peer).collect();
+        // A rule without peers would be one for everybody.
+        let outside = (!to.is_empty()).then_some(NetworkPolicyEgressRule { to: Some(to), ports: None });
         let spec = NetworkPolicySpec {
             pod_selector: Some(LabelSelector::default()),
             policy_types: Some(vec!["Egress".into()]),
-            egress: Some(vec![rule]),
+            egress: Some([names()].into_iter().chain(outside).collect()),
             ingress: None,
         };
-        NetworkPolicy { metadata: self.named("paas-allow-dns"), spec: Some(spec) }
+        NetworkPolicy { metadata: self.named("paas-allow-out"), spec: Some(spec) }
     }
 
     fn quota(&self, config: &TenancyConfig) -> ResourceQuota {
@@ -174,6 +161,21 @@ impl Place {
             ..ServiceAccount::default()
         }
     }
+}
+
+/// The cluster's DNS.
+fn names() -> NetworkPolicyEgressRule {
+    let system = LabelSelector {
+        match_labels: Some([("kubernetes.io/metadata.name".into(), "kube-system".into())].into()),
+        ..LabelSelector::default()
+    };
+    let port = |protocol: &str| NetworkPolicyPort {
+        port: Some(IntOrString::Int(53)),
+        protocol: Some(protocol.into()),
+        ..NetworkPolicyPort::default()
+    };
+    let peer = NetworkPolicyPeer { namespace_selector: Some(system), ..NetworkPolicyPeer::default() };
+    NetworkPolicyEgressRule { to: Some(vec![peer]), ports: Some(vec![port("UDP"), port("TCP")]) }
 }
 
 fn amounts<const N: usize>(amounts: [(&str, Quantity); N]) -> BTreeMap<String, Quantity> {

@@ -9,15 +9,23 @@ use crate::golden;
 use crate::policy;
 
 fn room() -> Room {
+    room_of(&TenancyConfig::default())
+}
+
+fn room_of(config: &TenancyConfig) -> Room {
     let id = TenantId::new("t-00acme").unwrap();
     let tenant = Tenant::new(id.clone(), TenantName::new("acme").unwrap(), Timestamp(1));
     let staging = EnvironmentName::new("staging").unwrap();
     let environment = Environment::new(EnvironmentId::new("e-00staging").unwrap(), id, staging);
-    Room::new("paas", &tenant, &environment, &TenancyConfig::default())
+    Room::new("paas", &tenant, &environment, config)
 }
 
 fn objects() -> Vec<Value> {
-    let Room { namespace, policies, quota, limits, accounts } = room();
+    objects_of(room())
+}
+
+fn objects_of(room: Room) -> Vec<Value> {
+    let Room { namespace, policies, quota, limits, accounts } = room;
     let mut objects = vec![serde_json::to_value(namespace).unwrap()];
     objects.extend(policies.iter().map(|policy| serde_json::to_value(policy).unwrap()));
     objects.push(serde_json::to_value(quota).unwrap());
@@ -51,10 +59,10 @@ const GUARDS: &[(&str, &str, &str)] = &[
     ("paas-deny-all", "/spec/podSelector", "traffic from pods is not denied"),
     ("paas-deny-all", "/spec/policyTypes/0", "traffic to pods is not denied"),
     ("paas-deny-all", "/spec/policyTypes/1", "traffic from pods is not denied"),
-    ("paas-allow-dns", "", "cannot look up names"),
-    ("paas-allow-dns", "/spec/egress/0/to", "allows traffic with everybody"),
-    ("paas-allow-dns", "/spec/egress/0/ports/0", "cannot look up names"),
-    ("paas-allow-dns", "/spec/egress/0/ports/1", "cannot look up names"),
+    ("paas-allow-out", "", "cannot look up names"),
+    ("paas-allow-out", "/spec/egress/0/to", "allows traffic with everybody"),
+    ("paas-allow-out", "/spec/egress/0/ports/0", "cannot look up names"),
+    ("paas-allow-out", "/spec/egress/0/ports/1", "cannot look up names"),
     ("ResourceQuota", "", "no quota"),
     ("ResourceQuota", "/spec/hard/limits.cpu", "no quota"),
     ("ResourceQuota", "/spec/hard/limits.memory", "no quota"),
@@ -103,6 +111,25 @@ fn a_rule_that_opens_what_is_denied_is_seen() {
         assert!(findings.iter().any(|finding| finding.says.contains(says)), "{findings:?}");
         assert!(findings.iter().any(|finding| finding.says.contains("everybody")), "{findings:?}");
     }
+}
+
+#[test]
+fn instances_reach_what_the_platform_allows_and_never_everybody() {
+    let objects = |outside: Vec<Destination>| {
+        objects_of(room_of(&TenancyConfig { outside, ..TenancyConfig::default() }))
+    };
+    let internet = Destination::new("0.0.0.0/0").unwrap();
+    let but_own = internet.clone().except("10.0.0.0/8").unwrap();
+    let allowed = objects(vec![but_own, Destination::new("2001:db8::/32").unwrap()]);
+    let rule = serde_json::json!({ "to": [
+        { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"] } },
+        { "ipBlock": { "cidr": "2001:db8::/32" } },
+    ] });
+    let policy = allowed.iter().find(|object| object["metadata"]["name"] == "paas-allow-out").unwrap();
+    assert_eq!(policy["spec"]["egress"][1], rule);
+    assert_eq!(policy::check(&allowed).unwrap(), []);
+    let findings = policy::check(&objects(vec![internet])).unwrap();
+    assert!(findings.iter().any(|finding| finding.says.contains("everybody")), "{findings:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ async fn what_somebody_changed_is_put_back() -> Result<()> {
     let params = PatchParams::default();
     let open = Patch::Merge(json!({ "spec": { "ingress": [{}] } }));
     policies.patch("paas-deny-all", &params, &open).await.unwrap();
-    policies.delete("paas-allow-dns", &DeleteParams::default()).await.unwrap();
+    policies.delete("paas-allow-out", &DeleteParams::default()).await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), &stage.name);
     let token = Patch::Merge(json!({ "automountServiceAccountToken": true }));
     for name in ["default", "paas-app"] {
@@ -32,7 +32,7 @@ async fn what_somebody_changed_is_put_back() -> Result<()> {
     assert_eq!(stage.namespaces().get(&stage.name).await.unwrap().labels()[enforce], "restricted");
     let denied = policies.get("paas-deny-all").await.unwrap().spec.unwrap();
     assert_eq!(denied.ingress.unwrap_or_default(), []);
-    assert!(policies.get_opt("paas-allow-dns").await.unwrap().is_some());
+    assert!(policies.get_opt("paas-allow-out").await.unwrap().is_some());
     for name in ["default", "paas-app"] {
         let account = accounts.get(name).await.unwrap();
         assert_eq!(account.automount_service_account_token, Some(false), "{name}");
