@@ -181,7 +181,7 @@ impl Ring {
 fn joined(origin: &LogOrigin, at: &mut u64, lines: &[&(Timestamp, Bytes)]) -> LogBatch {
     let mut buffer = BytesMut::new();
     lines.iter().for_each(|(_, line)| buffer.extend_from_slice(line));
-    let position = LogPosition { incarnation: 0, sequence: *at };
+    let position = LogPosition::offset(0, *at);
     *at += buffer.len() as u64;
     let mut batch = LogBatch::new(origin.clone(), buffer.freeze(), Timestamp::default(), position);
     batch.times = lines.iter().map(|(time, _)| *time).collect();

@@ -16,6 +16,8 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// Both, where the source cannot tell which.
+    Combined,
 }
 
 /// Where lines were born; stamped by the scheduler, never taken from the lines.
@@ -63,14 +65,29 @@ impl LogOrigin {
     }
 }
 
-/// Where in an origin's output a line begins. Positions of one origin are ordered; a reader that kept the position
-/// after its last line goes on without a lost or doubled line.
+/// Where in an origin's output a line begins. Positions of one origin are ordered, and the same for every reader; one that
+/// kept the position after its last line goes on without a lost or doubled line.
+///
+/// Where a line begins is its offset, where somebody has counted the origin's bytes from the first on. Where nobody has,
+/// as on a cluster whose nodes throw old lines away by themselves, it is the moment that the line was stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// Counts the starts of whatever holds the lines: after one, sequences begin anew.
+    /// Counts how often sequences began anew: with the start of what holds the lines, or where the clock that stamps them
+    /// was set back.
     pub incarnation: u64,
-    /// The byte offset in the origin's output.
+    /// The byte offset in the origin's output; of stamped lines, the nanoseconds from 1970 to the stamp.
     pub sequence: u64,
+    /// How many lines with the same stamp come before it; 0 where sequences are offsets.
+    #[serde(default)]
+    pub index: u32,
+}
+
+impl LogPosition {
+    /// A position that is a byte offset.
+    #[must_use]
+    pub const fn offset(incarnation: u64, offset: u64) -> Self {
+        Self { incarnation, sequence: offset, index: 0 }
+    }
 }
 
 /// Consecutive lines of one origin in one buffer.
@@ -85,6 +102,8 @@ pub struct LogBatch {
     pub starts: Vec<u32>,
     /// When each line was read.
     pub times: Vec<Timestamp>,
+    /// Each line's stamp, in nanoseconds since 1970, where positions are stamps; empty where they are offsets.
+    pub stamps: Vec<u64>,
     /// The position of the first line.
     pub position: LogPosition,
 }
@@ -113,17 +132,41 @@ impl LogBatch {
             at = buffer[at..].iter().position(|b| *b == b'\n').map_or(buffer.len(), |end| at + end + 1);
         }
         let times = vec![time; starts.len()];
-        Self { origin, buffer, starts, times, position }
+        Self { origin, buffer, starts, times, stamps: Vec::new(), position }
+    }
+
+    /// Lines whose positions are stamps: each begins at one of `starts`, and none has an earlier stamp than the one before.
+    /// Both lists are as long, and `position` is the first line's.
+    #[must_use]
+    pub fn stamped(
+        origin: LogOrigin,
+        buffer: Bytes,
+        starts: Vec<u32>,
+        stamps: Vec<u64>,
+        position: LogPosition,
+    ) -> Self {
+        let times = stamps.iter().map(|stamp| Timestamp(stamp / 1_000_000)).collect();
+        Self { origin, buffer, starts, times, stamps, position }
     }
 
     /// Its lines in order.
     pub fn lines(&self) -> impl Iterator<Item = LogLine<'_>> {
-        self.starts.iter().zip(&self.times).enumerate().map(|(i, (start, time))| {
+        let mut after = self.position;
+        self.starts.iter().zip(&self.times).enumerate().map(move |(i, (start, time))| {
             let from = *start as usize;
             let to = self.starts.get(i + 1).map_or(self.buffer.len(), |next| *next as usize);
             let bytes = &self.buffer[from..to];
-            let position =
-                LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position };
+            let position = match self.stamps.get(i) {
+                Some(stamp) => {
+                    let index = if after.sequence == *stamp { after.index } else { 0 };
+                    let position = LogPosition { sequence: *stamp, index, ..self.position };
+                    after = LogPosition { index: index.saturating_add(1), ..position };
+                    position
+                }
+                None => {
+                    LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position }
+                }
+            };
             LogLine { bytes: bytes.strip_suffix(b"\n").unwrap_or(bytes), time: *time, position }
         })
     }
@@ -131,7 +174,16 @@ impl LogBatch {
     /// The position after its last line.
     #[must_use]
     pub fn end(&self) -> LogPosition {
-        LogPosition { sequence: self.position.sequence + self.buffer.len() as u64, ..self.position }
+        let Some(last) = self.stamps.last() else {
+            return LogPosition {
+                sequence: self.position.sequence + self.buffer.len() as u64,
+                ..self.position
+            };
+        };
+        let same = self.stamps.iter().rev().take_while(|stamp| *stamp == last).count();
+        let before = if *last == self.position.sequence { self.position.index } else { 0 };
+        let index = before.saturating_add(u32::try_from(same).unwrap_or(u32::MAX));
+        LogPosition { sequence: *last, index, ..self.position }
     }
 }
 
@@ -190,4 +242,32 @@ pub enum LogItem {
         /// What happened, for people.
         text: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamped_lines_are_told_apart_by_how_many_have_the_same_stamp() {
+        let service = Resource::Service(
+            TenantId::new("t-1").unwrap(),
+            EnvironmentId::new("e-1").unwrap(),
+            AppId::new("a-1").unwrap(),
+            ServiceId::new("s-1").unwrap(),
+        );
+        let instance = InstanceId::new("i-1").unwrap();
+        let origin = LogOrigin::new(&service, RevisionNumber(1), instance, LogStream::Combined).unwrap();
+        let at = |sequence, index| LogPosition { incarnation: 2, sequence, index };
+        let batch = |stamps: &[u64], first| {
+            let (buffer, starts) = (Bytes::from("a\n".repeat(stamps.len())), (0..).step_by(2));
+            let starts = starts.take(stamps.len()).collect();
+            LogBatch::stamped(origin.clone(), buffer, starts, stamps.to_vec(), first)
+        };
+        let all = batch(&[7_000_000, 7_000_000, 9_000_000], at(7_000_000, 3));
+        let positions: Vec<_> = all.lines().map(|line| line.position).collect();
+        assert_eq!(positions, [at(7_000_000, 3), at(7_000_000, 4), at(9_000_000, 0)]);
+        assert_eq!((all.end(), all.times[2]), (at(9_000_000, 1), Timestamp(9)));
+        assert_eq!(batch(&[7, 7], at(7, 3)).end(), at(7, 5));
+    }
 }

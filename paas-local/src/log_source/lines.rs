@@ -114,7 +114,7 @@ impl Open {
 /// so the sum grows with either.
 fn position(record: &SpoolRecord) -> LogPosition {
     let (life, sequence) = (record.position >> LIFE_SHIFT, record.position & ((1 << LIFE_SHIFT) - 1));
-    LogPosition { incarnation: record.incarnation + life, sequence }
+    LogPosition::offset(record.incarnation + life, sequence)
 }
 
 fn describe(ended: Option<Ended>) -> String {

@@ -99,7 +99,7 @@ impl Reader {
             return None;
         }
         // Sequences begin anew with each incarnation.
-        let begun = LogPosition { sequence: 0, ..batch.position };
+        let begun = LogPosition::offset(batch.position.incarnation, 0);
         let given = given.max(begun);
         if batch.position > given {
             let bytes = batch.position.sequence - given.sequence;

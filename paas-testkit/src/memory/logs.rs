@@ -28,7 +28,7 @@ impl Fixture for LogSources {
     type Capabilities = LogSourceTraits;
 
     fn capabilities(&self) -> LogSourceTraits {
-        LogSourceTraits { bounded: true }
+        LogSourceTraits { bounded: true, streams: true, offsets: true }
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Arc<dyn LogSource>>> {
