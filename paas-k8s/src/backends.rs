@@ -6,8 +6,8 @@ use paas_core::Result;
 use paas_core::platform::{Platform, PlatformBuilder};
 
 use crate::{
-    Connection, GatewayRouter, KubeScheduler, KubeSecretStore, KubeStateStore, KubeTenancy, KubeVolumes,
-    RouterConfig, SchedulerConfig, TenancyConfig, VolumesConfig,
+    Connection, GatewayRouter, KubeLogSource, KubeScheduler, KubeSecretStore, KubeStateStore, KubeTenancy,
+    KubeVolumes, LogsConfig, RouterConfig, SchedulerConfig, TenancyConfig, VolumesConfig,
 };
 
 /// What a company decides about the backends on its cluster.
@@ -16,6 +16,8 @@ use crate::{
 pub struct BackendsConfig {
     /// About pods.
     pub scheduler: SchedulerConfig,
+    /// About reading output.
+    pub logs: LogsConfig,
     /// About how services are published.
     pub router: RouterConfig,
     /// About how much a tenant may use.
@@ -28,6 +30,7 @@ pub struct BackendsConfig {
 #[derive(Clone, Debug)]
 pub struct KubeBackends {
     scheduler: Arc<KubeScheduler>,
+    logs: Arc<KubeLogSource>,
     router: Arc<GatewayRouter>,
     tenancy: Arc<KubeTenancy>,
     volumes: Arc<KubeVolumes>,
@@ -44,6 +47,7 @@ impl KubeBackends {
         let secrets = Arc::new(KubeSecretStore::new(connection.clone()));
         let scheduler = KubeScheduler::open(connection.clone(), secrets.clone(), config.scheduler).await?;
         Ok(Self {
+            logs: Arc::new(KubeLogSource::with_config(&scheduler, &config.logs)),
             scheduler: Arc::new(scheduler),
             router: Arc::new(GatewayRouter::open(connection.clone(), config.router).await?),
             tenancy: Arc::new(KubeTenancy::new(connection.clone()).with_config(config.tenancy)),
@@ -59,6 +63,7 @@ impl KubeBackends {
     pub fn builder(&self) -> PlatformBuilder {
         Platform::builder()
             .scheduler(self.scheduler.clone())
+            .logs(self.logs.clone())
             .router(self.router.clone())
             .tenancy(self.tenancy.clone())
             .volumes(self.volumes.clone())

@@ -14,12 +14,15 @@ use crate::follow::Follower;
 
 mod cache;
 mod manifest;
+mod output;
 mod owner;
 mod pod;
 mod secret;
 mod sync;
 mod warning;
 mod write;
+
+pub(crate) use output::{Output, Outputs, Writer};
 
 /// What a company decides about its pods.
 #[derive(Clone, Debug)]
@@ -68,6 +71,10 @@ impl KubeScheduler {
         let cache = Arc::new(cache::Cache::default());
         let followers = sync::follow(&connection, &cache).await?;
         Ok(Self { connection, secrets, config, cache, fence: Fence::default(), followers })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 }
 

@@ -163,9 +163,7 @@ impl LogBatch {
                     after = LogPosition { index: index.saturating_add(1), ..position };
                     position
                 }
-                None => {
-                    LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position }
-                }
+                None => LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position },
             };
             LogLine { bytes: bytes.strip_suffix(b"\n").unwrap_or(bytes), time: *time, position }
         })

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_core::backend::HintFeed;
 use paas_core::model::{
-    InstanceId, InstanceState, InstanceStatus, Resource, Timestamp, WorkloadKey, WorkloadStatus,
+    InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp, WorkloadKey,
+    WorkloadStatus,
 };
 
 use super::owner::{Kind, Owner};
@@ -137,6 +138,20 @@ impl Cache {
             .collect()
     }
 
+    /// The instances within a resource, each with the revision that it runs.
+    pub(super) fn with_revision(&self, within: &Resource) -> Vec<(Instance, RevisionNumber)> {
+        let state = self.state();
+        let all = state.workloads.iter().filter(|(key, _)| within.contains(&key.resource()));
+        let mut found = Vec::new();
+        for members in all.map(|(_, members)| members) {
+            let owner = state.owner(members);
+            for (own, ordinal) in members.instances.iter().filter_map(|uid| state.instances.get(uid)) {
+                found.push((own.clone(), instance(own, *ordinal, owner, None).revision));
+            }
+        }
+        found
+    }
+
     pub(super) fn list(&self, within: &Resource) -> Vec<WorkloadStatus> {
         let state = self.state();
         let all = state.workloads.iter().filter(|(key, _)| within.contains(&key.resource()));
@@ -263,9 +278,14 @@ impl State {
         Some(key)
     }
 
-    fn status(&self, key: &WorkloadKey, members: &Members) -> WorkloadStatus {
+    /// What runs a workload, unless it is on its way out.
+    fn owner(&self, members: &Members) -> Option<&Owner> {
         let mut owners = members.owners.iter().filter_map(|uid| self.owners.get(uid));
-        let owner = owners.find(|owner| !owner.ending);
+        owners.find(|owner| !owner.ending)
+    }
+
+    fn status(&self, key: &WorkloadKey, members: &Members) -> WorkloadStatus {
+        let owner = self.owner(members);
         let mut status = WorkloadStatus::new(key.clone(), owner.and_then(Owner::applied).cloned());
         status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(str::to_owned);
         let instances = members.instances.iter().filter_map(|uid| self.instances.get(uid));

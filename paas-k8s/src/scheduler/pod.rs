@@ -27,8 +27,21 @@ pub(super) struct Instance {
     pub(super) version: u64,
     /// The ordinal that the cluster gives; instances of a Deployment have none there.
     pub(super) index: Option<u32>,
+    /// What its container writes.
+    pub(super) output: Output,
     /// Its revision and ordinal are set by whoever knows the others.
     pub(super) status: InstanceStatus,
+}
+
+/// Whether a container writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Nothing was started so far.
+    None,
+    /// One runs, after so many that ended.
+    Open(u32),
+    /// As many have ended as were started: this one more than ended before.
+    Ended(u32),
 }
 
 impl Instance {
@@ -58,7 +71,8 @@ impl Instance {
         }
         describe(pod, &key, &mut status);
         let version = meta.resource_version.as_ref()?.parse().ok()?;
-        Some(Self { key, namespace: meta.namespace.clone()?, pod: name, uid, version, index, status })
+        let output = container(pod).map_or(Output::None, output);
+        Some(Self { key, namespace: meta.namespace.clone()?, pod: name, uid, version, index, output, status })
     }
 }
 
@@ -74,10 +88,29 @@ pub(super) fn at(time: &Time) -> Timestamp {
     Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 
+/// The container that runs the service.
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let containers = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
+    containers.iter().find(|container| container.name == CONTAINER)
+}
+
+/// While it waits for its next start, the last one's output is the newest there is.
+fn output(container: &ContainerStatus) -> Output {
+    let restarts = u32::try_from(container.restart_count).unwrap_or(0);
+    let ended = |state: &Option<ContainerState>| {
+        let ended = state.as_ref().and_then(|state| state.terminated.as_ref());
+        ended.is_some_and(|ended| ended.container_id.as_ref().is_some_and(|id| !id.is_empty()))
+    };
+    match &container.state {
+        Some(ContainerState { running: Some(_), .. }) => Output::Open(restarts),
+        state if ended(state) || ended(&container.last_state) => Output::Ended(restarts),
+        _ => Output::None,
+    }
+}
+
 fn describe(pod: &Pod, key: &WorkloadKey, instance: &mut InstanceStatus) {
     let status = pod.status.as_ref();
-    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    let container = containers.iter().find(|container| container.name == CONTAINER);
+    let container = container(pod);
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     instance.restarts = container.map_or(0, |container| u32::try_from(container.restart_count).unwrap_or(0));
     instance.last_exit = container.and_then(last_exit);

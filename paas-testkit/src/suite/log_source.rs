@@ -6,7 +6,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use paas_core::Result;
-use paas_core::model::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream, Resource};
+use paas_core::model::{
+    LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream, Resource,
+};
 use paas_core::port::LogSource;
 
 use crate::case::{Case, cases, suites};

@@ -3,19 +3,23 @@
 //!
 //! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` and `sleep`
 //!   (run and listen nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to
-//!   each of its outputs, then serves).
+//!   each of its outputs, then serves), `count` (serves, and writes `RATE` numbered lines a second, 100 unless said
+//!   otherwise, until it is asked to end: then `end` and how many there were).
 //! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500,
-//!   `/lookup/NAME` the addresses of a name, anything else a few facts as JSON.
+//!   `/lookup/NAME` the addresses of a name, `/out` and `/err` write what they are sent and a newline to one of its outputs,
+//!   anything else a few facts as JSON.
 //! - `DATA`: a folder that is its own: it adds a line with its pid and its name to the file `log`, and ends with 99 where
 //!   another process has the folder.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Its output is what some suites are about.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
@@ -52,6 +56,9 @@ fn main() -> io::Result<()> {
     let mode = variable("MODE");
     let _own = own_folder()?;
     let open = Arc::new(Open::default());
+    if mode == "count" {
+        return count(&open, variable("RATE").parse().unwrap_or(100));
+    }
     end_when_asked(mode == "stubborn", Arc::clone(&open))?;
     match mode.as_str() {
         "exit" => {
@@ -144,6 +151,28 @@ fn print(lines: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Each line is one write, so that the end cuts none.
+fn count(open: &Arc<Open>, rate: u32) -> io::Result<()> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, Arc::clone(&is_over))?;
+    let server = Arc::clone(open);
+    std::thread::spawn(move || serve(&server));
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        println!("line {number}");
+        number += 1;
+        std::thread::sleep(Duration::from_secs(1) / rate.max(1));
+    }
+    println!("end {number}");
+    Ok(())
+}
+
+/// Writes what it is sent to one of its outputs.
+fn write(path: &str, body: &[u8]) -> io::Result<()> {
+    let line = [body, b"\n"].concat();
+    if path == "/out" { io::stdout().lock().write_all(&line) } else { io::stderr().lock().write_all(&line) }
+}
+
 fn serve(open: &Arc<Open>) -> io::Result<()> {
     let port = variable("PORT").parse().unwrap_or(8080);
     let listener = TcpListener::bind(("0.0.0.0", port))?;
@@ -165,17 +194,26 @@ fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
+        let mut length = 0;
         let mut header = request.clone();
         while !header.trim().is_empty() {
             header.clear();
             if reader.read_line(&mut header)? == 0 {
                 break;
             }
+            if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            }
         }
+        let mut sent = Vec::new();
+        reader.by_ref().take(length).read_to_end(&mut sent)?;
         open.begin();
         let path = request.split(' ').nth(1).unwrap_or("/");
         if path.starts_with("/die") {
             exit(137);
+        }
+        if matches!(path, "/out" | "/err") {
+            write(path, &sent)?;
         }
         let status = if path.starts_with("/fail") { "500 Internal Server Error" } else { "200 OK" };
         let body = path.strip_prefix("/lookup/").map_or_else(|| facts(path), addresses);

@@ -87,6 +87,9 @@ fn kubelet(sandbox: &Sandbox, node: Node) -> serde_json::Value {
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "nodeStatusUpdateFrequency": "5s",
+        // So that a test which fills more than one file takes seconds.
+        "containerLogMaxSize": "1Mi",
+        "containerLogMonitorInterval": "3s",
     })
 }
 
