@@ -78,6 +78,8 @@ impl Cursor {
 
     /// One of them is read from now on.
     pub(super) fn begin(&mut self, is_newest: bool, opened: u64) {
+        // It was the last line of the output before this.
+        self.loses &= !self.is_found();
         let knows = self.at.is_some() && !(self.all_new && is_newest);
         self.looking = knows.then_some(0);
         (self.skipped, self.first, self.begun) = (false, true, opened);
@@ -93,9 +95,9 @@ impl Cursor {
                 self.skipped = true;
                 return Verdict::Skip;
             }
+            // What begins where it should is not missed, either.
+            self.loses &= !self.is_found() && (at.index > 0 || stamp != at.sequence);
             self.looking = None;
-            let is_found = passed == at.index && (passed > 0 || stamp == at.sequence);
-            self.loses &= !is_found;
         }
         if std::mem::take(&mut self.loses) {
             return Verdict::Gap(self.at);
@@ -141,9 +143,14 @@ impl Cursor {
         Verdict::Take(position)
     }
 
-    /// Whether the last line is looked for, and lines were passed over.
+    /// Whether all lines with the stamp of the last one that was given, as many as were given, have been passed over.
+    fn is_found(&self) -> bool {
+        self.looking.zip(self.at).is_some_and(|(passed, at)| passed > 0 && passed == at.index)
+    }
+
+    /// Whether the last line is looked for still, and other lines were passed over.
     pub(super) fn is_looking(&self) -> bool {
-        self.looking.is_some() && self.skipped
+        self.looking.is_some() && self.skipped && !self.is_found()
     }
 
     /// It is in none of what the newest container wrote so far: that is all new, then.

@@ -2,6 +2,7 @@ use paas_core::model::{
     AppId, Digest, EnvironmentId, InstanceId, RevisionNumber, Role, ServiceId, Slot, TenantId, Timestamp,
 };
 
+use super::super::pod::Output;
 use super::*;
 
 fn key() -> WorkloadKey {
@@ -37,7 +38,7 @@ fn pod(uid: &str, version: u64) -> Instance {
     let mut status = InstanceStatus::new(id, 0, RevisionNumber(0), digest, Timestamp(version));
     status.state = InstanceState::Ready;
     let (namespace, pod) = ("room".into(), uid.into());
-    Instance { key: key(), namespace, pod, uid: uid.into(), version, index: None, status }
+    Instance { key: key(), namespace, pod, uid: uid.into(), version, index: None, output: Output::None, status }
 }
 
 fn seen(cache: &Cache) -> Option<WorkloadStatus> {
