@@ -2,6 +2,7 @@
 
 mod client;
 mod drift;
+mod log;
 mod release;
 mod status;
 mod term;
@@ -40,16 +41,21 @@ use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [release::CASES, drift::CASES, status::CASES, term::CASES].concat().into_iter().map(|(name, case)| {
-        let proof: Proof = Box::new(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime
-                .block_on(async { tokio::time::timeout(LONGEST, case()).await })
-                .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
-        });
-        (format!("platform::{name}"), proof)
-    })
+    [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat().into_iter().map(
+        |(name, case)| {
+            let proof: Proof = Box::new(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime
+                    .block_on(async { tokio::time::timeout(LONGEST, case()).await })
+                    .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
+            });
+            (format!("platform::{name}"), proof)
+        },
+    )
 }
 
 /// A platform of one case alone, and somebody who may do everything on it.

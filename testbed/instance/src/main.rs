@@ -4,7 +4,7 @@
 //! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` and `sleep`
 //!   (run and listen nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to
 //!   each of its outputs, then serves), `count` (serves, and writes `RATE` numbered lines a second, 100 unless said
-//!   otherwise, until it is asked to end: then `end` and how many there were).
+//!   otherwise, with `PAD` more bytes each, until it is asked to end: then `end` and how many there were).
 //! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500,
 //!   `/lookup/NAME` the addresses of a name, `/out` and `/err` write what they are sent and a newline to one of its outputs,
 //!   anything else a few facts as JSON.
@@ -157,9 +157,10 @@ fn count(open: &Arc<Open>, rate: u32) -> io::Result<()> {
     signal_hook::flag::register(SIGTERM, Arc::clone(&is_over))?;
     let server = Arc::clone(open);
     std::thread::spawn(move || serve(&server));
+    let pad = ".".repeat(variable("PAD").parse().unwrap_or(0));
     let mut number = 0;
     while !is_over.load(Ordering::Relaxed) {
-        println!("line {number}");
+        println!("line {number}{pad}");
         number += 1;
         std::thread::sleep(Duration::from_secs(1) / rate.max(1));
     }

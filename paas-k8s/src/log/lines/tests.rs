@@ -132,9 +132,12 @@ fn what_has_no_stamp_is_no_line_and_is_remembered() {
 
 #[test]
 fn a_line_is_cut_only_where_it_is_too_long_and_always_at_the_same_places() {
-    for (length, pieces) in
-        [(LINE - 1, vec![LINE - 1]), (LINE, vec![LINE]), (LINE + 1, vec![LINE, 1]), (2 * LINE + 5, vec![LINE, LINE, 5])]
-    {
+    for (length, pieces) in [
+        (LINE - 1, vec![LINE - 1]),
+        (LINE, vec![LINE]),
+        (LINE + 1, vec![LINE, 1]),
+        (2 * LINE + 5, vec![LINE, LINE, 5]),
+    ] {
         let bytes = sent(&[(SECOND, vec![b'x'; length]), (SECOND, b"next".to_vec())]);
         for chunk in [bytes.len(), LINE, 65_536, 999] {
             let chunks: Vec<&[u8]> = bytes.chunks(chunk).collect();

@@ -38,7 +38,16 @@ fn pod(uid: &str, version: u64) -> Instance {
     let mut status = InstanceStatus::new(id, 0, RevisionNumber(0), digest, Timestamp(version));
     status.state = InstanceState::Ready;
     let (namespace, pod) = ("room".into(), uid.into());
-    Instance { key: key(), namespace, pod, uid: uid.into(), version, index: None, output: Output::None, status }
+    Instance {
+        key: key(),
+        namespace,
+        pod,
+        uid: uid.into(),
+        version,
+        index: None,
+        output: Output::None,
+        status,
+    }
 }
 
 fn seen(cache: &Cache) -> Option<WorkloadStatus> {
