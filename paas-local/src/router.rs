@@ -242,6 +242,8 @@ impl Router for LocalRouter {
         capabilities.sticky = true;
         capabilities.traffic = true;
         capabilities.fenced = true;
+        capabilities.immediate = true;
+        capabilities.drains = true;
         capabilities
     }
 

@@ -42,6 +42,8 @@ impl MemoryRouter {
         capabilities.sticky = true;
         capabilities.traffic = true;
         capabilities.fenced = true;
+        capabilities.immediate = true;
+        capabilities.drains = true;
         Self::with_capabilities(capabilities)
     }
 
@@ -230,7 +232,11 @@ impl Router for MemoryRouter {
     }
 
     async fn observe(&self, scope: &Scope, selector: &Selector) -> Result<Vec<RouteStatus>> {
-        Ok(self.read("observe", scope, |state| state.statuses(&selector.resource())))
+        let mut statuses = self.read("observe", scope, |state| state.statuses(&selector.resource()));
+        if !self.capabilities.drains {
+            statuses.iter_mut().for_each(|status| status.in_use.clear());
+        }
+        Ok(statuses)
     }
 
     async fn traffic(&self, scope: &Scope, service: &Resource) -> Result<Vec<SlotTraffic>> {

@@ -111,11 +111,13 @@ impl PlatformBuilder {
     /// Checks the backends and starts the engine.
     ///
     /// # Errors
-    /// `Invalid` naming a port without a backend; what a backend that cannot do its work says.
+    /// `Invalid` naming a port without a backend, or for a router and a scheduler of which neither knows when an
+    /// instance may be stopped; what a backend that cannot do its work says.
     pub async fn build(self) -> Result<Platform> {
         let guard = &self.guard;
         let scheduler: Arc<dyn Scheduler> = Arc::new(Self::guarded(guard, "scheduler", self.scheduler)?);
         let router: Arc<dyn Router> = Arc::new(Self::guarded(guard, "router", self.router)?);
+        drained(&*scheduler, &*router)?;
         let volumes: Arc<dyn VolumeStore> = Arc::new(Self::guarded(guard, "volumes", self.volumes)?);
         let state: Arc<dyn StateStore> = Arc::new(Self::guarded(guard, "state", self.state)?);
         let secrets: Arc<dyn SecretStore> = Arc::new(Self::guarded(guard, "secrets", self.secrets)?);
@@ -158,4 +160,15 @@ impl PlatformBuilder {
         }
         Ok(platform)
     }
+}
+
+/// Refuses a router that may call an instance drained too early, with a scheduler that stops it then and there.
+fn drained(scheduler: &dyn Scheduler, router: &dyn Router) -> Result<()> {
+    let can = router.capabilities();
+    if scheduler.capabilities().native_rolling || (can.immediate && can.drains) {
+        return Ok(());
+    }
+    let text =
+        "this router does not know when endpoints have drained: it needs a scheduler that drains by itself";
+    Err(Error::invalid(text).with("router", router.name()).with("scheduler", scheduler.name()))
 }

@@ -17,28 +17,51 @@ pub struct RouterCapabilities {
     pub headers: bool,
     /// Whether a cookie can keep a client on its slot.
     pub sticky: bool,
-    /// Whether it counts requests, errors and latency by slot.
+    /// Whether it counts requests, errors and latency by slot: of those that it passes on itself.
     pub traffic: bool,
     /// Whether it refuses writes of a leader whose term is over.
     pub fenced: bool,
+    /// Whether no new request follows the route before once [`Router::apply`] has returned. Where a route is told to
+    /// many who act on it each for themselves, new requests follow it soon after.
+    pub immediate: bool,
+    /// Whether it tells what endpoints have open, and so when one has drained. Without it nothing is ever
+    /// [`in_use`](RouteStatus::in_use), which then says nothing.
+    pub drains: bool,
 }
 
 impl RouterCapabilities {
     /// Those of a router that can do nothing more.
     #[must_use]
     pub fn none() -> Self {
-        Self { internal_weights: false, headers: false, sticky: false, traffic: false, fenced: false }
+        Self {
+            internal_weights: false,
+            headers: false,
+            sticky: false,
+            traffic: false,
+            fenced: false,
+            immediate: false,
+            drains: false,
+        }
     }
 }
 
 /// Holds the stable address and the domains of services, and spreads requests over their instances.
+///
+/// An endpoint that left a route may be stopped once it has drained. A router that is not
+/// [`immediate`](RouterCapabilities::immediate) or does not know what [`drains`](RouterCapabilities::drains) can say so
+/// too early. It goes together with a scheduler that lets what it stops serve on until nobody asks it any more: one that
+/// declares [`native_rolling`](super::SchedulerCapabilities::native_rolling).
+///
+/// A route names its endpoints, and the ready ones of a slot are named all. A router may find them by itself, by what
+/// the scheduler has marked them with; it then takes from a route which slots have any.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Router: Backend {
     /// What it can do. Always the same answer.
     fn capabilities(&self) -> RouterCapabilities;
 
-    /// Makes this the route of a service. `Ok` means that no new request follows the route before it. Idempotent.
+    /// Makes this the route of a service. `Ok` means that it is in force or, where the router is not
+    /// [`immediate`](RouterCapabilities::immediate), that it will be without any further call. Idempotent.
     ///
     /// The address is the same for a service as long as its route is not removed, whatever else changes.
     ///
@@ -47,7 +70,7 @@ pub trait Router: Backend {
     /// another service, or a leader of a later term has been seen; `Unsupported` for a header or cookie it cannot do.
     async fn apply(&self, scope: &Scope, route: &Route) -> Result<Address>;
 
-    /// The routes of the selection as they are now, with what is open. Idempotent.
+    /// The routes of the selection as they were applied and still stand, with what is open. Idempotent.
     ///
     /// # Errors
     /// Only those of the transport.
@@ -60,7 +83,8 @@ pub trait Router: Backend {
     /// `Unsupported` without the capability `traffic`.
     async fn traffic(&self, scope: &Scope, service: &Resource) -> Result<Vec<SlotTraffic>>;
 
-    /// Tells of endpoints that drained, from the moment of the call on. Hints may come late, twice, or for nothing.
+    /// Tells of endpoints that drained and of routes that somebody else has changed, from the moment of the call on.
+    /// Hints may come late, twice, or for nothing.
     ///
     /// # Errors
     /// `Unavailable` where nothing can be watched now.

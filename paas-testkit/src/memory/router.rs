@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use paas_core::Result;
 use paas_core::memory::{MemoryRouter, OpenRequest};
-use paas_core::model::{Endpoint, InstanceId, Resource, Slot};
+use paas_core::model::{Clock, Endpoint, IdSource, InstanceId, Resource, Role, WorkloadKey};
 use paas_core::port::{Router, RouterCapabilities};
+use paas_core::{Error, Result};
 
 use crate::Fixture;
 use crate::suite::router::{Answer, Held, RouterFixture, Target};
@@ -29,6 +29,8 @@ impl Default for Routers {
         capabilities.sticky = true;
         capabilities.traffic = true;
         capabilities.fenced = true;
+        capabilities.immediate = true;
+        capabilities.drains = true;
         Self { backend, capabilities }
     }
 }
@@ -72,9 +74,17 @@ impl Fixture for Routers {
 }
 
 impl RouterFixture for Routers {
-    fn endpoint(&self, instance: InstanceId, slot: Slot) -> BoxFuture<'_, Result<Endpoint>> {
-        let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        Box::pin(async move { Ok(Endpoint { instance, slot, address }) })
+    fn endpoints<'a>(&'a self, key: &'a WorkloadKey, count: u32) -> BoxFuture<'a, Result<Vec<Endpoint>>> {
+        let Role::Slot(slot) = key.role else {
+            return Box::pin(async { Err(Error::invalid("a task has no endpoints")) });
+        };
+        let ids = IdSource::random(Clock::system());
+        let endpoint = |port| {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            Endpoint { instance: InstanceId::generate(&ids), slot, address }
+        };
+        let endpoints = (1..).take(count as usize).map(endpoint).collect();
+        Box::pin(async { Ok(endpoints) })
     }
 
     fn request<'a>(
@@ -94,7 +104,7 @@ impl RouterFixture for Routers {
     fn hold<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Held>> {
         let request = self.begin(target, &[]);
         Box::pin(async move {
-            let (_, request) = request.ok_or_else(|| paas_core::Error::unavailable("nobody can answer"))?;
+            let (_, request) = request.ok_or_else(|| Error::unavailable("nobody can answer"))?;
             Ok(Held::new(request.endpoint().instance.clone(), request))
         })
     }

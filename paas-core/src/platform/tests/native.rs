@@ -1,12 +1,16 @@
 //! On a scheduler that rolls by itself.
 
 use super::*;
+use crate::port::RouterCapabilities;
 
-async fn native() -> World {
-    let clock = Clock::runtime(Timestamp(1_000_000));
+fn rolling(clock: &Clock) -> MemoryScheduler {
     let mut capabilities = MemoryScheduler::new(clock.clone()).capabilities();
     capabilities.native_rolling = true;
-    let scheduler = MemoryScheduler::with_capabilities(clock, capabilities);
+    MemoryScheduler::with_capabilities(clock.clone(), capabilities)
+}
+
+async fn native() -> World {
+    let scheduler = rolling(&Clock::runtime(Timestamp(1_000_000)));
     World::on(&scheduler, Arc::new(scheduler.clone())).await
 }
 
@@ -95,4 +99,19 @@ async fn a_volume_keeps_its_one_writer() {
     world.deploy(&one(&spec("2"))).await.unwrap();
     assert_eq!(world.ready(), BTreeMap::from([("2".into(), 3)]));
     assert_eq!(world.scheduler.volume_conflicts(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_knows_nothing_of_draining_needs_a_scheduler_that_drains() {
+    let clock = Clock::runtime(Timestamp(1_000_000));
+    let built = async |scheduler: MemoryScheduler| {
+        let router = MemoryRouter::with_capabilities(RouterCapabilities::none());
+        let builder = compose(&clock).scheduler(Arc::new(scheduler)).router(Arc::new(router));
+        let builder = builder.volumes(Arc::new(MemoryVolumeStore::new()));
+        builder.state(Arc::new(MemoryStateStore::new())).build().await
+    };
+    let error = built(MemoryScheduler::new(clock.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("drain"), "{error}");
+    built(rolling(&clock)).await.unwrap().shutdown().await;
 }

@@ -4,7 +4,9 @@ use paas_core::model::{InstanceId, Role, Slot};
 use paas_core::port::Selector;
 use paas_core::{ErrorKind, Result};
 
-use super::{Bed, RouterFixture, answered_by, apply, at, domain, endpoints, route, status};
+use super::{
+    Bed, RouterFixture, Target, answers, apply, apply_in, at, domain, endpoints, named, route, status,
+};
 use crate::bench::refused;
 use crate::case::{Case, cases};
 
@@ -46,7 +48,7 @@ async fn it_declares_what_the_backend_reports(bed: Bed) -> Result<()> {
 
 async fn what_is_not_declared_is_refused(bed: Bed) -> Result<()> {
     let capabilities = bed.port.capabilities();
-    let plain = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let plain = named(&bed, &[(Slot::Blue, 1)])?;
     if !capabilities.headers {
         let mut route = plain.clone();
         let header = paas_core::model::HeaderMatch { name: "x-canary".into(), value: "yes".into() };
@@ -67,7 +69,7 @@ async fn what_is_not_declared_is_refused(bed: Bed) -> Result<()> {
 }
 
 async fn applying_the_same_route_twice_changes_nothing(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
     let address = apply(&bed, &route).await?;
     let before = status(&bed, &route).await?;
     assert_eq!(apply(&bed, &route).await?, address);
@@ -78,17 +80,16 @@ async fn applying_the_same_route_twice_changes_nothing(bed: Bed) -> Result<()> {
 async fn a_route_without_endpoints_holds_the_address(bed: Bed) -> Result<()> {
     let mut route = bed.world.route();
     let address = apply(&bed, &route).await?;
-    assert_eq!(answered_by(&bed, &at(&address)).await?, None);
-    route.slots = vec![bed.world.slot(Slot::Blue, 1, endpoints(&bed, Slot::Blue, 1).await?)];
+    answers(&bed, &at(&address), None).await?;
+    route.slots = vec![bed.world.slot(Slot::Blue, 1, endpoints(&bed, &route, Slot::Blue, 1).await?)];
     assert_eq!(apply(&bed, &route).await?, address);
-    assert!(answered_by(&bed, &at(&address)).await?.is_some());
-    Ok(())
+    answers(&bed, &at(&address), Some(&route.slots[0].endpoints[0])).await
 }
 
 async fn an_address_outlives_slots_endpoints_and_domains(bed: Bed) -> Result<()> {
-    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let mut route = named(&bed, &[(Slot::Blue, 1)])?;
     let address = apply(&bed, &route).await?;
-    route.slots = vec![bed.world.slot(Slot::Green, 7, endpoints(&bed, Slot::Green, 2).await?)];
+    route.slots = named(&bed, &[(Slot::Green, 7)])?.slots;
     assert_eq!(apply(&bed, &route).await?, address);
     route.hosts.clear();
     assert_eq!(apply(&bed, &route).await?, address);
@@ -106,14 +107,14 @@ async fn each_service_has_an_address_of_its_own(bed: Bed) -> Result<()> {
 }
 
 async fn two_slots_of_one_name_are_invalid(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1), (Slot::Blue, 1)]).await?;
+    let route = named(&bed, &[(Slot::Blue, 1), (Slot::Blue, 1)])?;
     refused(apply(&bed, &route).await, ErrorKind::Invalid);
     assert_eq!(status(&bed, &route).await?, None);
     Ok(())
 }
 
 async fn an_endpoint_that_comes_twice_is_invalid(bed: Bed) -> Result<()> {
-    let mut within = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let mut within = named(&bed, &[(Slot::Blue, 1)])?;
     let endpoint = within.slots[0].endpoints[0].clone();
     within.slots[0].endpoints.push(endpoint.clone());
     refused(apply(&bed, &within).await, ErrorKind::Invalid);
@@ -125,7 +126,7 @@ async fn an_endpoint_that_comes_twice_is_invalid(bed: Bed) -> Result<()> {
 }
 
 async fn an_invalid_route_changes_nothing(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
     apply(&bed, &route).await?;
     let before = status(&bed, &route).await?;
     let mut invalid = route.clone();
@@ -141,14 +142,12 @@ async fn a_domain_of_another_service_conflicts_and_changes_nothing(bed: Bed) -> 
     for world in [bed.world.clone(), bed.world.of_other()] {
         let mut second = world.route();
         second.hosts.clone_from(&first.hosts);
-        refused(bed.port.apply(&world.scope(), &second).await, ErrorKind::Conflict);
+        refused(apply_in(&bed, &world.scope(), &second).await, ErrorKind::Conflict);
         assert_eq!(bed.port.observe(&bed.world.platform(), &world.selector()).await?.len(), {
             usize::from(world.app == bed.world.app)
         });
     }
-    let own = first.slots[0].endpoints[0].instance.clone();
-    assert_eq!(answered_by(&bed, &domain(&bed, "/")).await?, Some(own));
-    Ok(())
+    answers(&bed, &domain(&bed, "/"), Some(&first.slots[0].endpoints[0])).await
 }
 
 async fn paths_of_one_host_may_belong_to_several_services(bed: Bed) -> Result<()> {
@@ -157,9 +156,6 @@ async fn paths_of_one_host_may_belong_to_several_services(bed: Bed) -> Result<()
     part.hosts = vec![format!("{}/api", bed.world.host()).parse()?];
     apply(&bed, &whole).await?;
     apply(&bed, &part).await?;
-    let instance = |route: &paas_core::model::Route| -> Option<InstanceId> {
-        Some(route.slots[0].endpoints[0].instance.clone())
-    };
     for (path, expected) in [
         ("/", &whole),
         ("/apis", &whole),
@@ -168,7 +164,7 @@ async fn paths_of_one_host_may_belong_to_several_services(bed: Bed) -> Result<()
         ("/api/", &part),
         ("/api/v1/items", &part),
     ] {
-        assert_eq!(answered_by(&bed, &domain(&bed, path)).await?, instance(expected), "{path}");
+        answers(&bed, &domain(&bed, path), Some(&expected.slots[0].endpoints[0])).await?;
     }
     Ok(())
 }
@@ -176,35 +172,36 @@ async fn paths_of_one_host_may_belong_to_several_services(bed: Bed) -> Result<()
 async fn a_domain_that_was_given_up_is_free(bed: Bed) -> Result<()> {
     let mut first = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &first).await?;
+    answers(&bed, &domain(&bed, "/"), Some(&first.slots[0].endpoints[0])).await?;
     first.hosts.clear();
     apply(&bed, &first).await?;
-    assert_eq!(answered_by(&bed, &domain(&bed, "/")).await?, None);
-    let second = route(&bed, &[(Slot::Blue, 1)]).await?;
-    apply(&bed, &second).await.map(drop)
+    answers(&bed, &domain(&bed, "/"), None).await?;
+    apply(&bed, &named(&bed, &[(Slot::Blue, 1)])?).await.map(drop)
 }
 
 async fn a_domain_of_a_removed_route_is_free(bed: Bed) -> Result<()> {
-    let first = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let first = named(&bed, &[(Slot::Blue, 1)])?;
     apply(&bed, &first).await?;
     bed.port.remove(&bed.world.scope(), &first.resource()).await?;
     let second = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &second).await?;
-    let own = second.slots[0].endpoints[0].instance.clone();
-    assert_eq!(answered_by(&bed, &domain(&bed, "/")).await?, Some(own));
-    Ok(())
+    answers(&bed, &domain(&bed, "/"), Some(&second.slots[0].endpoints[0])).await
 }
 
 async fn a_route_may_repeat_its_own_domains(bed: Bed) -> Result<()> {
     let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &route).await?;
-    route.hosts.push(format!("www.{}", bed.world.host()).parse()?);
+    let second = format!("www.{}", bed.world.host());
+    route.hosts.push(second.parse()?);
     apply(&bed, &route).await?;
-    assert!(answered_by(&bed, &domain(&bed, "/")).await?.is_some());
+    for target in [domain(&bed, "/"), Target::Domain(second, "/".into())] {
+        answers(&bed, &target, Some(&route.slots[0].endpoints[0])).await?;
+    }
     Ok(())
 }
 
 async fn observe_repeats_the_digest_and_names_the_endpoints(bed: Bed) -> Result<()> {
-    let mut route = route(&bed, &[(Slot::Blue, 0), (Slot::Green, 1)]).await?;
+    let mut route = named(&bed, &[(Slot::Blue, 0), (Slot::Green, 1)])?;
     for _ in 0..2 {
         let address = apply(&bed, &route).await?;
         let Some(status) = status(&bed, &route).await? else { panic!("the route is not observed") };
@@ -226,7 +223,7 @@ async fn observe_of_an_app_shows_nothing_of_others(bed: Bed) -> Result<()> {
     let own = bed.world.route();
     apply(&bed, &own).await?;
     for world in [bed.world.another_app(), bed.world.of_other()] {
-        bed.port.apply(&world.scope(), &world.route()).await?;
+        apply_in(&bed, &world.scope(), &world.route()).await?;
     }
     let observed = bed.port.observe(&bed.world.scope(), &bed.world.selector()).await?;
     assert_eq!(observed.into_iter().map(|status| status.service).collect::<Vec<_>>(), [own.service]);
@@ -237,7 +234,7 @@ async fn observe_of_everything_shows_all(bed: Bed) -> Result<()> {
     let mut services = Vec::new();
     for world in [bed.world.another_app(), bed.world.of_other()] {
         let route = world.route();
-        bed.port.apply(&world.scope(), &route).await?;
+        apply_in(&bed, &world.scope(), &route).await?;
         services.push(route.service);
     }
     let observed = bed.port.observe(&bed.world.platform(), &Selector::All).await?;
@@ -248,10 +245,15 @@ async fn observe_of_everything_shows_all(bed: Bed) -> Result<()> {
 async fn a_removed_route_is_observed_no_more(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     let address = apply(&bed, &route).await?;
+    let ways = [domain(&bed, "/"), at(&address)];
+    for target in &ways {
+        answers(&bed, target, Some(&route.slots[0].endpoints[0])).await?;
+    }
     bed.port.remove(&bed.world.scope(), &route.resource()).await?;
     assert_eq!(status(&bed, &route).await?, None);
-    assert_eq!(answered_by(&bed, &domain(&bed, "/")).await?, None);
-    assert_eq!(answered_by(&bed, &at(&address)).await?, None);
+    for target in &ways {
+        answers(&bed, target, None).await?;
+    }
     Ok(())
 }
 
@@ -272,50 +274,50 @@ async fn removing_one_route_leaves_others_alone(bed: Bed) -> Result<()> {
     let removed = bed.world.route();
     apply(&bed, &removed).await?;
     bed.port.remove(&bed.world.scope(), &removed.resource()).await?;
-    assert!(answered_by(&bed, &domain(&bed, "/")).await?.is_some());
-    Ok(())
+    answers(&bed, &domain(&bed, "/"), Some(&kept.slots[0].endpoints[0])).await
 }
 
 async fn an_apply_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
-    bed.port.apply(&bed.world.in_term(2), &route).await?;
-    refused(bed.port.apply(&bed.world.in_term(1), &route).await, ErrorKind::Conflict);
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    apply_in(&bed, &bed.world.in_term(2), &route).await?;
+    refused(apply_in(&bed, &bed.world.in_term(1), &route).await, ErrorKind::Conflict);
     Ok(())
 }
 
 async fn a_removal_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
-    bed.port.apply(&bed.world.in_term(2), &route).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    apply_in(&bed, &bed.world.in_term(2), &route).await?;
+    let before = status(&bed, &route).await?;
     refused(bed.port.remove(&bed.world.in_term(1), &route.resource()).await, ErrorKind::Conflict);
-    assert!(answered_by(&bed, &domain(&bed, "/")).await?.is_some());
+    assert_eq!(status(&bed, &route).await?, before);
     Ok(())
 }
 
 async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
-    bed.port.apply(&bed.world.in_term(1), &route).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    apply_in(&bed, &bed.world.in_term(1), &route).await?;
     bed.port.observe(&bed.world.in_term(2), &bed.world.selector()).await?;
-    refused(bed.port.apply(&bed.world.in_term(1), &route).await, ErrorKind::Conflict);
+    refused(apply_in(&bed, &bed.world.in_term(1), &route).await, ErrorKind::Conflict);
     drop(bed.port.watch(&bed.world.in_term(3)).await?);
-    refused(bed.port.apply(&bed.world.in_term(2), &route).await, ErrorKind::Conflict);
+    refused(apply_in(&bed, &bed.world.in_term(2), &route).await, ErrorKind::Conflict);
     Ok(())
 }
 
 async fn a_refused_apply_changes_nothing(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
-    bed.port.apply(&bed.world.in_term(2), &route).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    apply_in(&bed, &bed.world.in_term(2), &route).await?;
     let before = status(&bed, &route).await?;
     let mut stale = route.clone();
     stale.slots.clear();
-    refused(bed.port.apply(&bed.world.in_term(1), &stale).await, ErrorKind::Conflict);
+    refused(apply_in(&bed, &bed.world.in_term(1), &stale).await, ErrorKind::Conflict);
     assert_eq!(status(&bed, &route).await?, before);
     Ok(())
 }
 
 async fn the_same_term_may_write_again(bed: Bed) -> Result<()> {
-    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
+    let route = named(&bed, &[(Slot::Blue, 1)])?;
     for term in [1, 1, 2, 2] {
-        bed.port.apply(&bed.world.in_term(term), &route).await?;
+        apply_in(&bed, &bed.world.in_term(term), &route).await?;
     }
     bed.port.remove(&bed.world.in_term(2), &route.resource()).await
 }

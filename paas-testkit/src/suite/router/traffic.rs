@@ -1,9 +1,11 @@
 //! What is counted.
 
+use std::collections::BTreeMap;
+
 use paas_core::Result;
 use paas_core::model::{RevisionNumber, Route, Slot, SlotTraffic};
 
-use super::{Bed, RouterFixture, Target, apply, domain, route, shares};
+use super::{Bed, RouterFixture, Target, answers, apply, domain, route, slot_of};
 use crate::case::{Case, cases};
 
 pub(super) fn cases() -> Vec<Case<dyn RouterFixture>> {
@@ -32,11 +34,19 @@ async fn counted(bed: &Bed, route: &Route, slot: Slot, requests: u64) -> Result<
     .await
 }
 
-async fn send(bed: &Bed, path: &str, count: usize) -> Result<()> {
+/// Sends requests until so many were answered, and tells by whom: by all of them, where the router is immediate.
+async fn send(bed: &Bed, route: &Route, target: &Target, count: u32) -> Result<BTreeMap<Slot, u64>> {
+    let mut answered = BTreeMap::new();
     for _ in 0..count {
-        bed.fixture.request(&domain(bed, path), &[]).await?;
+        let slot = bed.eventually("an answer", || async {
+            let answer = bed.fixture.request(target, &[]).await?;
+            let slot = answer.instance.as_ref().and_then(|instance| slot_of(route, instance));
+            assert!(slot.is_some() || !bed.port.capabilities().immediate, "{answer:?} is of nobody");
+            Ok(slot)
+        });
+        *answered.entry(slot.await?).or_default() += 1;
     }
-    Ok(())
+    Ok(answered)
 }
 
 async fn a_service_without_a_route_has_no_traffic(bed: Bed) -> Result<()> {
@@ -47,9 +57,9 @@ async fn a_service_without_a_route_has_no_traffic(bed: Bed) -> Result<()> {
 async fn requests_are_counted_by_slot_and_revision(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 3), (Slot::Green, 1)]).await?;
     apply(&bed, &route).await?;
-    let sent = shares(&bed, &route, &domain(&bed, "/"), &[], 40).await?;
-    let blue = counted(&bed, &route, Slot::Blue, sent[&Slot::Blue].into()).await?;
-    let green = counted(&bed, &route, Slot::Green, sent[&Slot::Green].into()).await?;
+    let sent = send(&bed, &route, &domain(&bed, "/"), 40).await?;
+    let blue = counted(&bed, &route, Slot::Blue, sent[&Slot::Blue]).await?;
+    let green = counted(&bed, &route, Slot::Green, sent[&Slot::Green]).await?;
     assert_eq!((blue.revision, blue.errors), (RevisionNumber(1), 0));
     assert_eq!((green.revision, green.errors), (RevisionNumber(2), 0));
     Ok(())
@@ -58,8 +68,8 @@ async fn requests_are_counted_by_slot_and_revision(bed: Bed) -> Result<()> {
 async fn failed_requests_are_counted_as_errors(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &route).await?;
-    send(&bed, "/fail", 3).await?;
-    send(&bed, "/", 2).await?;
+    send(&bed, &route, &domain(&bed, "/fail"), 3).await?;
+    send(&bed, &route, &domain(&bed, "/"), 2).await?;
     assert_eq!(counted(&bed, &route, Slot::Blue, 5).await?.errors, 3);
     Ok(())
 }
@@ -68,7 +78,7 @@ async fn every_request_has_a_latency(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &route).await?;
     assert!(traffic(&bed, &route).await?.iter().all(|own| own.latency.quantile(1.0).is_none()));
-    send(&bed, "/", 5).await?;
+    send(&bed, &route, &domain(&bed, "/"), 5).await?;
     let counters = counted(&bed, &route, Slot::Blue, 5).await?;
     assert!(counters.latency.quantile(0.5).is_some());
     Ok(())
@@ -79,7 +89,13 @@ async fn the_newest_revision_comes_first(bed: Bed) -> Result<()> {
     for revision in [2, 10, 9] {
         route.slots[0].revision = RevisionNumber(revision);
         apply(&bed, &route).await?;
-        send(&bed, "/", 1).await?;
+        send(&bed, &route, &domain(&bed, "/"), 1).await?;
+        // What was not counted yet could be taken for the next one's.
+        bed.eventually("it is counted", || async {
+            let counters = traffic(&bed, &route).await?;
+            Ok(counters.into_iter().find(|own| own.revision.0 == revision && own.requests == 1))
+        })
+        .await?;
     }
     let revisions = bed
         .eventually("all three are counted", || async {
@@ -96,7 +112,7 @@ async fn the_newest_revision_comes_first(bed: Bed) -> Result<()> {
 async fn counters_outlive_a_change_of_the_route(bed: Bed) -> Result<()> {
     let mut route = route(&bed, &[(Slot::Blue, 1), (Slot::Green, 0)]).await?;
     apply(&bed, &route).await?;
-    send(&bed, "/", 4).await?;
+    send(&bed, &route, &domain(&bed, "/"), 4).await?;
     let before = counted(&bed, &route, Slot::Blue, 4).await?;
     route.slots[1].weight = 1;
     apply(&bed, &route).await?;
@@ -107,12 +123,13 @@ async fn counters_outlive_a_change_of_the_route(bed: Bed) -> Result<()> {
 async fn counters_begin_anew_with_a_new_route(bed: Bed) -> Result<()> {
     let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &route).await?;
-    send(&bed, "/", 4).await?;
+    send(&bed, &route, &domain(&bed, "/"), 4).await?;
     let before = counted(&bed, &route, Slot::Blue, 4).await?;
     bed.port.remove(&bed.world.scope(), &route.resource()).await?;
     assert_eq!(traffic(&bed, &route).await?, []);
+    answers(&bed, &domain(&bed, "/"), None).await?;
     apply(&bed, &route).await?;
-    send(&bed, "/", 1).await?;
+    send(&bed, &route, &domain(&bed, "/"), 1).await?;
     let after = counted(&bed, &route, Slot::Blue, 1).await?;
     assert_ne!(after.since, before.since);
     assert_eq!(after.after(Some(&before)).requests, 1);
@@ -126,7 +143,7 @@ async fn requests_of_one_service_are_not_counted_for_another(bed: Bed) -> Result
     other.hosts = vec![format!("other.{}", bed.world.host()).parse()?];
     apply(&bed, &other).await?;
     let target = Target::Domain(format!("other.{}", bed.world.host()), "/".into());
-    bed.fixture.request(&target, &[]).await?;
+    send(&bed, &other, &target, 1).await?;
     counted(&bed, &other, Slot::Blue, 1).await?;
     assert!(traffic(&bed, &own).await?.iter().all(|counters| counters.requests == 0));
     Ok(())
