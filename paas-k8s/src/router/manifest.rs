@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{ApiResource, GroupVersionKind};
-use paas_core::model::{Address, Digest, Protocol, Route, ServiceId, Slot};
+use paas_core::model::{Address, Digest, Protocol, Route, RouteSlot, ServiceId, Slot};
 use paas_core::{Error, Result};
 use serde_json::{Value, json};
 
@@ -109,13 +109,23 @@ pub(super) fn address_of(name: &str, namespace: &str, protocol: Protocol) -> Add
     Address::new(format!("{name}.{namespace}.svc"), PORT, protocol)
 }
 
+/// The slots that share the requests: where one of them has nobody, the other has all. A gateway would refuse the
+/// share of an empty one.
+fn sharing(route: &Route) -> Vec<&RouteSlot> {
+    let weighted: Vec<&RouteSlot> = route.slots.iter().filter(|slot| slot.weight > 0).collect();
+    let manned: Vec<&RouteSlot> =
+        weighted.iter().copied().filter(|slot| !slot.endpoints.is_empty()).collect();
+    if manned.is_empty() { weighted } else { manned }
+}
+
 /// The slot that calls to the service's own address go to. While nobody is ready that is where they went before.
 fn main_slot(route: &Route, before: Option<Slot>) -> Slot {
-    let main = route.slots.iter().max_by_key(|slot| (slot.weight, std::cmp::Reverse(slot.slot)));
+    let main = sharing(route).into_iter().max_by_key(|slot| (slot.weight, std::cmp::Reverse(slot.slot)));
+    let main = main.or(route.slots.iter().min_by_key(|slot| slot.slot));
     main.map(|slot| slot.slot).or(before).unwrap_or(Slot::Blue)
 }
 
-/// All objects of a route. Its endpoints are not among what they are made from.
+/// All objects of a route. Of its endpoints, they are made from nothing but whether a slot has any.
 pub(super) fn render(
     platform: &str,
     gateway: Option<&(String, String)>,
@@ -236,12 +246,8 @@ fn http_route(
             "backendRefs": [backend(*slot, 1)],
         }));
     }
-    let weighted: Vec<Value> = route
-        .slots
-        .iter()
-        .filter(|slot| slot.weight > 0)
-        .map(|slot| backend(slot.slot, slot.weight))
-        .collect();
+    let weighted: Vec<Value> =
+        sharing(route).into_iter().map(|slot| backend(slot.slot, slot.weight)).collect();
     // Nobody can answer yet: whoever asks is told so by the gateway, and not that there is no such host.
     let backends = if weighted.is_empty() { vec![backend(main, 1)] } else { weighted };
     rules.push(json!({ "matches": [{ "path": path }], "backendRefs": backends }));

@@ -264,18 +264,14 @@ impl Table {
     }
 
     pub(super) fn hold(&self, route: &Route, wanted: &[Rendered], address: Address) {
-        let open = route.slots.iter().filter(|slot| {
-            slot.weight > 0 || route.header.as_ref().is_some_and(|(_, header)| *header == slot.slot)
-        });
-        let routed =
-            open.flat_map(|slot| &slot.endpoints).map(|endpoint| endpoint.instance.clone()).collect();
+        let named = route.slots.iter().flat_map(|slot| &slot.endpoints);
         let object = |it: &Rendered| ((it.kind, it.namespace.clone(), it.name.clone()), it.digest.clone());
         let held = Held {
             resource: route.resource(),
             app: route.app.clone(),
             applied: route.digest(),
             address,
-            routed,
+            routed: named.map(|endpoint| endpoint.instance.clone()).collect(),
             objects: wanted.iter().map(object).collect(),
         };
         self.state().held.insert(route.service.clone(), held);

@@ -1,4 +1,4 @@
-use paas_core::model::{AppId, Endpoint, EnvironmentId, InstanceId, RevisionNumber, RouteSlot, TenantId};
+use paas_core::model::{AppId, Endpoint, EnvironmentId, InstanceId, RevisionNumber, TenantId};
 
 use super::*;
 use crate::golden;
@@ -62,6 +62,19 @@ fn calls_to_the_service_itself_follow_the_greater_weight() {
     assert_eq!(selects(&[(Slot::Green, 10_000)]), "green");
     // While nobody is ready, nothing moves.
     assert_eq!(main_slot(&route(&[]), Some(Slot::Green)), Slot::Green);
+}
+
+#[test]
+fn a_slot_without_endpoints_leaves_its_share_to_the_other() {
+    let mut route = route(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]);
+    route.slots[0].endpoints.clear();
+    let objects = rendered(&route);
+    let published = objects.iter().find(|it| it.kind == Kind::HttpRoute).unwrap();
+    let backends = published.object["spec"]["rules"][0]["backendRefs"].as_array().unwrap();
+    assert_eq!(backends.iter().map(|it| &it["name"]).collect::<Vec<_>>(), ["s-1-green"]);
+    assert_eq!(main_slot(&route, Some(Slot::Blue)), Slot::Green);
+    route.slots[1].endpoints.clear();
+    assert_eq!(main_slot(&route, None), Slot::Blue);
 }
 
 #[test]
