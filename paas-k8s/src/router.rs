@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ObjectMeta;
 use paas_core::backend::Fence;
-use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, SlotTraffic};
+use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, ServiceId, Slot, SlotTraffic};
 use paas_core::port::{Backend, Hints, Router, RouterCapabilities, Selector};
 use paas_core::{Error, Result};
 
@@ -17,9 +17,13 @@ use crate::follow::Follower;
 use crate::watch::Metadata;
 use manifest::{Kind, Rendered};
 use table::{Object, Table};
+use traffic::Traffic;
 
+mod exposition;
 mod manifest;
+mod metrics;
 mod table;
+mod traffic;
 
 /// How services are published.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,12 @@ pub struct RouterConfig {
     /// attach, and what answers for it runs in its namespace: nothing else may reach instances from outside their app.
     /// Without one, a service with a domain is refused.
     pub gateway: Option<(String, String)>,
+    /// Where a gateway that is a Traefik tells its metrics, like `traefik-metrics.traefik.svc:9100`: plain HTTP, at
+    /// `/metrics`, labelled by service (`--metrics.prometheus.addServicesLabels`, which is its default). A name must
+    /// stand for all of its replicas, as that of a headless Service does: each counts for itself. With it, requests that
+    /// come through the gateway are counted by slot. Latencies are as fine as the buckets that it was given
+    /// (`--metrics.prometheus.buckets`; finest for us are 0.001, 0.002, 0.004, …), and count as the lower bound of theirs.
+    pub metrics: Option<String>,
 }
 
 impl RouterConfig {
@@ -38,18 +48,32 @@ impl RouterConfig {
         self.gateway = Some((namespace.into(), name.into()));
         self
     }
+
+    /// Counts requests by what the Traefik behind the Gateway tells here: a host and a port.
+    #[must_use]
+    pub fn metrics(mut self, address: impl Into<String>) -> Self {
+        self.metrics = Some(address.into());
+        self
+    }
 }
 
 /// A router of Services, and of HTTPRoutes of the Gateway API for domains.
 ///
 /// Each service has a Service that is its address for ever, and one for each slot. Which pods stand behind them follows
 /// from their labels and their readiness, so it goes on while the platform is away: a route that differs in its endpoints
-/// only costs no call. Calls to a service's own address follow the slot with the greater weight.
+/// only costs no call, unless a slot has none any more or has the first. Calls to a service's own address follow the slot
+/// with the greater weight.
+///
+/// What is applied is told to the gateway and to every node by the cluster: requests follow it within moments, not at
+/// once, and nothing tells how many an endpoint has open. Where the gateway is a Traefik, it can tell how many requests of
+/// domains each slot has answered ([`RouterConfig::metrics`]). A cookie that keeps a client on its slot is no part of the
+/// Gateway API's standard channel, so there is none.
 #[derive(Debug)]
 pub struct GatewayRouter {
     connection: Connection,
     config: RouterConfig,
     table: Arc<Table>,
+    traffic: Option<Traffic>,
     fence: Fence,
     followers: Vec<Follower>,
 }
@@ -59,8 +83,11 @@ impl GatewayRouter {
     ///
     /// # Errors
     /// `Unavailable` where the API server cannot be reached or, with a Gateway, does not know the Gateway API; `Denied`
-    /// where it does not let us list and watch.
+    /// where it does not let us list and watch; `Invalid` for metrics without a Gateway.
     pub async fn open(connection: Connection, config: RouterConfig) -> Result<Self> {
+        if config.metrics.is_some() && config.gateway.is_none() {
+            return Err(Error::invalid("metrics are those of a gateway: name it, too"));
+        }
         let table = Arc::new(Table::default());
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
         let services = Metadata(connection.cluster::<Service>());
@@ -74,7 +101,8 @@ impl GatewayRouter {
             let shelf = table::Shelf::new(&table, Kind::NetworkPolicy);
             followers.push(Follower::start(policies, shelf, &selector).await?);
         }
-        Ok(Self { connection, config, table, fence: Fence::default(), followers })
+        let traffic = config.metrics.clone().map(Traffic::new);
+        Ok(Self { connection, config, table, traffic, fence: Fence::default(), followers })
     }
 
     async fn write(&self, rendered: &Rendered, known: Option<Object>, epoch: Option<Epoch>) -> Result<()> {
@@ -98,6 +126,7 @@ impl GatewayRouter {
 fn capabilities(config: &RouterConfig) -> RouterCapabilities {
     let mut capabilities = RouterCapabilities::none();
     capabilities.headers = config.gateway.is_some();
+    capabilities.traffic = config.metrics.is_some();
     capabilities.fenced = true;
     capabilities
 }
@@ -126,6 +155,12 @@ impl Router for GatewayRouter {
         self.table.admit(route)?;
         let before = self.table.main_slot(&route.service);
         let platform = self.connection.platform();
+        if let Some(traffic) = &self.traffic {
+            let names = Slot::BOTH.map(|slot| (slot, manifest::slot_name(&route.service, slot)));
+            traffic.begin(route, &manifest::namespace(platform, route), &names).await;
+            // Others were asked in between: somebody else may lead by now.
+            self.fence.admit(scope)?;
+        }
         let wanted = manifest::render(platform, self.config.gateway.as_ref(), route, before);
         for rendered in &wanted {
             let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
@@ -147,9 +182,10 @@ impl Router for GatewayRouter {
         Ok(self.table.list(&selector.resource()))
     }
 
-    async fn traffic(&self, scope: &Scope, _: &Resource) -> Result<Vec<SlotTraffic>> {
+    async fn traffic(&self, scope: &Scope, service: &Resource) -> Result<Vec<SlotTraffic>> {
         self.fence.see(scope);
-        Err(Error::unsupported("count requests"))
+        let traffic = self.traffic.as_ref().ok_or_else(|| Error::unsupported("count requests"))?;
+        traffic.of(service_of(service)?).await
     }
 
     async fn watch(&self, scope: &Scope) -> Result<Hints> {
@@ -159,13 +195,21 @@ impl Router for GatewayRouter {
 
     async fn remove(&self, scope: &Scope, service: &Resource) -> Result<()> {
         self.fence.admit(scope)?;
-        let Resource::Service(.., service) = service else {
-            return Err(Error::invalid("a route belongs to a service"));
-        };
+        let service = service_of(service)?;
         for object in self.table.others(service, &[]) {
             self.delete(object, scope.epoch()).await?;
         }
         self.table.release(service);
+        if let Some(traffic) = &self.traffic {
+            traffic.forget(service);
+        }
         Ok(())
+    }
+}
+
+fn service_of(resource: &Resource) -> Result<&ServiceId> {
+    match resource {
+        Resource::Service(.., service) => Ok(service),
+        _ => Err(Error::invalid("a route belongs to a service")),
     }
 }

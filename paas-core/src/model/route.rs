@@ -185,6 +185,13 @@ impl LatencyHistogram {
         })
     }
 
+    /// Adds what another histogram has counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.saturating_add(more);
+        }
+    }
+
     /// The counts since `earlier`, which is a reading of the same counters.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -92,11 +92,11 @@ fn service_name(service: &ServiceId) -> String {
 /// The slot's Service has six characters more, and 63 are a name in DNS.
 const LONGEST: usize = 57;
 
-fn slot_name(service: &ServiceId, slot: Slot) -> String {
+pub(super) fn slot_name(service: &ServiceId, slot: Slot) -> String {
     format!("{}-{slot}", service_name(service))
 }
 
-fn namespace(platform: &str, route: &Route) -> String {
+pub(super) fn namespace(platform: &str, route: &Route) -> String {
     label::namespace(platform, &route.tenant, &route.environment)
 }
 

@@ -26,6 +26,7 @@ use paas_k8s::{BackendsConfig, Connection, ConnectionConfig, KubeBackends};
 use paas_testkit::Proof;
 
 use crate::fixture::rooms::{broken, client};
+use crate::fixture::router::metrics;
 
 type Case = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
 
@@ -91,7 +92,7 @@ fn app(service: &ServiceSpec) -> AppSpec {
 async fn open(name: &str) -> Result<Platform> {
     let connection = Connection::connect(ConnectionConfig::default().platform(name)).await?;
     let mut config = BackendsConfig::default();
-    config.router = config.router.gateway("default", "testbed");
+    config.router = config.router.gateway("default", "testbed").metrics(metrics().await?);
     let backends = KubeBackends::open(&connection, config).await?;
     let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await

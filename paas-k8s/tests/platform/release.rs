@@ -10,6 +10,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     services_start_after_what_they_need,
     a_rolling_release_loses_no_request,
     a_canary_through_the_gateway_loses_no_request,
+    a_canary_whose_requests_fail_is_taken_back,
     a_release_that_crashes_tells_the_last_words_and_goes_back,
     a_task_runs_before_the_release,
     volumes_outlive_a_release,
@@ -96,6 +97,30 @@ async fn a_canary_through_the_gateway_loses_no_request() -> Result<()> {
     all_answer(&target, "2").await?;
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} failed, {answered:?} answered: {:?}", failed.len(), &failed[..1]);
+    world.end().await
+}
+
+async fn a_canary_whose_requests_fail_is_taken_back() -> Result<()> {
+    let world = World::new().await?;
+    let host = format!("{}.example.com", world.name);
+    let release = |version: &str, mode: &str| {
+        let mut service = serving(version, 1);
+        service.domain.push(host.parse().unwrap());
+        service.env.insert("MODE".into(), mode.into());
+        let release = r#"{ "canary": ["20%"], "approve": true, "abort_if": [{ "errors": "> 1%" }] }"#;
+        service.release = Some(serde_json::from_str(release).unwrap());
+        service
+    };
+    world.deploy(&app(&release("1", "serve"))).await?;
+    let target = Target { ip: "172.30.0.1".into(), port: 80, host: host.clone(), keeps: true };
+    until("the first answer", || async { Ok(request(&target).await.ok()) }).await?;
+    let load = Load::start(&target, 2);
+    let error = world.deploy(&app(&release("2", "failing"))).await.unwrap_err();
+    let (answered, failed) = load.end().await;
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert!(error.to_string().contains("requests failed, more than 1%"), "{error:?}");
+    assert!(answered["1"] > 0 && !failed.is_empty(), "{answered:?}, {} failed", failed.len());
+    all_answer(&target, "1").await?;
     world.end().await
 }
 

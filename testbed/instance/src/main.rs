@@ -1,10 +1,11 @@
 //! What the live suites run as pods: a program that behaves as its environment says. Linked statically, so that its image
 //! holds nothing else.
 //!
-//! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `never-ready` and `sleep`
-//!   (run and listen nowhere), `exit` (writes `last words` and ends with `CODE`), `print` (writes `LINES` numbered lines to
-//!   each of its outputs, then serves), `count` (serves, and writes `RATE` numbered lines a second, 100 unless said
-//!   otherwise, with `PAD` more bytes each, until it is asked to end: then `end` and how many there were).
+//! - `MODE`: `serve` (unless said otherwise), `stubborn` (serves, and ignores the request to end), `failing` (answers 500 to
+//!   whatever is asked), `never-ready` and `sleep` (run and listen nowhere), `exit` (writes `last words` and ends with
+//!   `CODE`), `print` (writes `LINES` numbered lines to each of its outputs, then serves), `count` (serves, and writes `RATE`
+//!   numbered lines a second, 100 unless said otherwise, with `PAD` more bytes each, until it is asked to end: then `end` and
+//!   how many there were).
 //! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500,
 //!   `/lookup/NAME` the addresses of a name, `/out` and `/err` write what they are sent and a newline to one of its outputs,
 //!   anything else a few facts as JSON.
@@ -216,7 +217,8 @@ fn answer(stream: &TcpStream, open: &Open) -> io::Result<()> {
         if matches!(path, "/out" | "/err") {
             write(path, &sent)?;
         }
-        let status = if path.starts_with("/fail") { "500 Internal Server Error" } else { "200 OK" };
+        let fails = path.starts_with("/fail") || variable("MODE") == "failing";
+        let status = if fails { "500 Internal Server Error" } else { "200 OK" };
         let body = path.strip_prefix("/lookup/").map_or_else(|| facts(path), addresses);
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -58,6 +58,7 @@ fn flags() -> Vec<String> {
         "--metrics.prometheus.entrypoint=metrics".into(),
         "--metrics.prometheus.addrouterslabels=true".into(),
         "--metrics.prometheus.addserviceslabels=true".into(),
+        "--metrics.prometheus.buckets=0.001,0.002,0.004,0.008,0.016,0.032,0.064,0.128,0.256,0.512,1.024,2.048,4.096".into(),
         "--log.nocolor=true".into(),
         "--global.checknewversion=false".into(),
         "--global.sendanonymoususage=false".into(),
