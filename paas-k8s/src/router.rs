@@ -33,6 +33,9 @@ pub struct RouterConfig {
     /// attach, and what answers for it runs in its namespace: nothing else may reach instances from outside their app.
     /// Without one, a service with a domain is refused.
     pub gateway: Option<(String, String)>,
+    /// The listeners of the Gateway that domains are published on, like its one for HTTPS, whose certificate is the
+    /// company's. Without any, on all of its listeners that let them.
+    pub listeners: Vec<String>,
     /// Where a gateway that is a Traefik tells its metrics, like `traefik-metrics.traefik.svc:9100`: plain HTTP, at
     /// `/metrics`, labelled by service (`--metrics.prometheus.addServicesLabels`, which is its default). A name must
     /// stand for all of its replicas, as that of a headless Service does: each counts for itself. With it, requests that
@@ -46,6 +49,13 @@ impl RouterConfig {
     #[must_use]
     pub fn gateway(mut self, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         self.gateway = Some((namespace.into(), name.into()));
+        self
+    }
+
+    /// Publishes domains on this listener of the Gateway, and on others that are named so.
+    #[must_use]
+    pub fn listener(mut self, name: impl Into<String>) -> Self {
+        self.listeners.push(name.into());
         self
     }
 
@@ -161,7 +171,7 @@ impl Router for GatewayRouter {
             // Others were asked in between: somebody else may lead by now.
             self.fence.admit(scope)?;
         }
-        let wanted = manifest::render(platform, self.config.gateway.as_ref(), route, before);
+        let wanted = manifest::render(platform, &self.config, route, before);
         for rendered in &wanted {
             let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
             let is_there = known.as_ref().is_some_and(|known| known.is(&rendered.digest));

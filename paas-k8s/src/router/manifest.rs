@@ -7,6 +7,7 @@ use paas_core::model::{Address, Digest, Protocol, Route, RouteSlot, ServiceId, S
 use paas_core::{Error, Result};
 use serde_json::{Value, json};
 
+use super::RouterConfig;
 use crate::label;
 
 /// Marks what a route is made of.
@@ -128,7 +129,7 @@ fn main_slot(route: &Route, before: Option<Slot>) -> Slot {
 /// All objects of a route. Of its endpoints, they are made from nothing but whether a slot has any.
 pub(super) fn render(
     platform: &str,
-    gateway: Option<&(String, String)>,
+    config: &RouterConfig,
     route: &Route,
     before: Option<Slot>,
 ) -> Vec<Rendered> {
@@ -168,7 +169,8 @@ pub(super) fn render(
     own.object["metadata"]["annotations"][PROTOCOL] = json!(route.protocol);
     own.object["metadata"]["annotations"][MAIN] = json!(main);
     objects.push(own);
-    if let Some(gateway) = gateway.filter(|_| !route.hosts.is_empty()) {
+    if let Some(gateway) = config.gateway.as_ref().filter(|_| !route.hosts.is_empty()) {
+        let parents = parents(gateway, &config.listeners);
         let policy = admission(route, &gateway.0);
         objects.push(object(Kind::NetworkPolicy, service_name(&route.service), &[], policy));
         for (path, hosts) in by_path(route) {
@@ -182,7 +184,7 @@ pub(super) fn render(
                 Kind::HttpRoute,
                 name,
                 &pairs,
-                http_route(route, main, gateway, &hosts, &path),
+                http_route(route, main, &parents, &hosts, &path),
             ));
         }
     }
@@ -229,13 +231,21 @@ fn by_path(route: &Route) -> Vec<(String, Vec<String>)> {
     paths.into_iter().flat_map(parts).collect()
 }
 
-fn http_route(
-    route: &Route,
-    main: Slot,
-    (namespace, gateway): &(String, String),
-    hosts: &[String],
-    path: &str,
-) -> Value {
+/// What a route attaches to: these listeners of a Gateway, or all that let it.
+fn parents((namespace, name): &(String, String), listeners: &[String]) -> Value {
+    let whole = json!({ "namespace": namespace, "name": name });
+    if listeners.is_empty() {
+        return json!([whole]);
+    }
+    let one = |listener: &String| {
+        let mut one = whole.clone();
+        one["sectionName"] = json!(listener);
+        one
+    };
+    listeners.iter().map(one).collect()
+}
+
+fn http_route(route: &Route, main: Slot, parents: &Value, hosts: &[String], path: &str) -> Value {
     let backend = |slot: Slot, weight: u32| json!({ "name": slot_name(&route.service, slot), "port": PORT, "weight": weight });
     let path = json!({ "type": "PathPrefix", "value": path });
     let mut rules = Vec::new();
@@ -252,7 +262,7 @@ fn http_route(
     let backends = if weighted.is_empty() { vec![backend(main, 1)] } else { weighted };
     rules.push(json!({ "matches": [{ "path": path }], "backendRefs": backends }));
     json!({
-        "parentRefs": [{ "namespace": namespace, "name": gateway }],
+        "parentRefs": parents,
         "hostnames": hosts,
         "rules": rules,
     })

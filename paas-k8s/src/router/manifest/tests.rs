@@ -22,12 +22,12 @@ fn route(weights: &[(Slot, u32)]) -> Route {
     route
 }
 
-fn gateway() -> (String, String) {
-    ("edge".into(), "public".into())
+fn config() -> RouterConfig {
+    RouterConfig::default().gateway("edge", "public")
 }
 
 fn rendered(route: &Route) -> Vec<Rendered> {
-    render("paas", Some(&gateway()), route, None)
+    render("paas", &config(), route, None)
 }
 
 /// All that a route comes to, compared as a whole.
@@ -89,6 +89,23 @@ fn what_this_router_cannot_do_is_refused() {
     assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
     route.slots[1].slot = Slot::Green;
     assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+}
+
+#[test]
+fn a_route_attaches_to_the_listeners_that_are_named() {
+    let parents = |config: &RouterConfig| {
+        let objects = render("paas", config, &route(&[(Slot::Blue, 10_000)]), None);
+        let own = objects.into_iter().find(|it| it.kind == Kind::HttpRoute).unwrap();
+        own.object["spec"]["parentRefs"].clone()
+    };
+    assert_eq!(parents(&config()), json!([{ "namespace": "edge", "name": "public" }]));
+    assert_eq!(
+        parents(&config().listener("http").listener("https")),
+        json!([
+            { "namespace": "edge", "name": "public", "sectionName": "http" },
+            { "namespace": "edge", "name": "public", "sectionName": "https" },
+        ])
+    );
 }
 
 #[test]
