@@ -1,0 +1,106 @@
+//! Whole platforms on a real cluster, with trouble between the two.
+
+mod server;
+mod watch;
+
+use std::io::Write;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use paas_core::model::{AppSpec, Operation, OperationState};
+use paas_core::platform::OperationHandle;
+use paas_core::{Error, ErrorKind, Result};
+use paas_testkit::Proof;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::fixture::rooms::{broken, client};
+use crate::platform::{SOON, World, named};
+use crate::proxy::Proxy;
+
+pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
+    named("fault", [server::CASES, watch::CASES].concat())
+}
+
+/// Between two times that somebody asks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A kubeconfig that leads to a proxy.
+fn kubeconfig(proxy: &Proxy) -> tempfile::NamedTempFile {
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "proxy", "cluster": { "server": proxy.url() } }],
+        "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "nobody" } }],
+        "users": [{ "name": "nobody", "user": {} }],
+        "current-context": "proxy",
+    });
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(config.to_string().as_bytes()).unwrap();
+    file
+}
+
+/// A platform behind a proxy.
+struct Stage {
+    proxy: Proxy,
+    world: World,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let proxy = Proxy::start(client().await?).await;
+        let world = World::by(Some(kubeconfig(&proxy).path())).await?;
+        Ok(Self { proxy, world })
+    }
+
+    /// Begins a deploy, as somebody does who tries again where the platform could not be reached.
+    async fn begin(&self, app: &AppSpec) -> Result<OperationHandle> {
+        patiently(async || self.world.platform.deploy(&self.world.user, app).await).await
+    }
+
+    /// Deploys, and waits until it has succeeded.
+    async fn deploy(&self, app: &AppSpec) -> Result<Operation> {
+        let operation = self.begin(app).await?;
+        finish(&operation).await
+    }
+
+    /// Nothing is there twice: what runs the only service, and what leads to it.
+    async fn expect_nothing_doubled(&self, replicas: i32) -> Result<()> {
+        let (deployment, _) = self.world.only::<Deployment>().await?;
+        let status = deployment.status.unwrap_or_default();
+        assert_eq!((status.replicas, status.ready_replicas), (Some(replicas), Some(replicas)));
+        let sets: Api<ReplicaSet> = Api::all(self.world.client.clone());
+        let sets = sets.list(&self.world.labels()).await.map_err(broken)?.items;
+        let running = sets.iter().filter(|set| set.spec.as_ref().is_some_and(|spec| spec.replicas != Some(0)));
+        assert_eq!(running.count(), 1);
+        let services: Api<Service> = Api::all(self.world.client.clone());
+        assert_eq!(services.list(&self.world.labels()).await.map_err(broken)?.items.len(), 3);
+        Ok(())
+    }
+
+    async fn end(self) -> Result<()> {
+        self.proxy.set([]);
+        self.world.end().await
+    }
+}
+
+/// Asks again while the platform cannot be reached: what fails for good is told at once.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let until = Instant::now() + SOON;
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() && Instant::now() < until => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn finish(operation: &OperationHandle) -> Result<Operation> {
+    let ended = patiently(async || operation.finished_within(SOON).await).await?;
+    if ended.state == OperationState::Succeeded {
+        return Ok(ended);
+    }
+    Err(Error::new(ErrorKind::Failed, "it has not succeeded").with("state", format!("{:?}", ended.state)))
+}
