@@ -15,6 +15,7 @@ mod golden;
 mod label;
 mod list;
 mod log;
+mod patience;
 pub mod policy;
 mod quantity;
 mod router;

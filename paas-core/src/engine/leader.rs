@@ -162,7 +162,7 @@ impl Leader {
             Ok(Next::Acted(calls)) if self.acted.get(&item.1) == Some(&calls) => {
                 // The backend took them and does not show it: asking on and on would only keep both busy.
                 tracing::warn!(tenant = %item.0, app = %item.1, "the same calls again");
-                self.queue.failed(item, Instant::now());
+                self.queue.failed(item, None, Instant::now());
             }
             Ok(next) => {
                 self.acted.remove(&item.1);
@@ -184,7 +184,7 @@ impl Leader {
                 } else {
                     tracing::warn!(%tenant, %app, ?error, "a pass failed");
                 }
-                self.queue.failed(item, Instant::now());
+                self.queue.failed(item, error.retry_after(), Instant::now());
             }
         }
         Ok(())

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::model::{AppId, TenantId};
 
+/// The longest pause that a backend may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
+
 /// Names an app to look at.
 pub(crate) type Item = (TenantId, AppId);
 
@@ -97,10 +100,12 @@ impl Queue {
         self.finish(item);
     }
 
-    /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s.
-    pub(crate) fn failed(&mut self, item: &Item, now: Instant) {
+    /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s, and is as long as was
+    /// asked for, up to [`LONGEST_ASKED`].
+    pub(crate) fn failed(&mut self, item: &Item, asked: Option<Duration>, now: Instant) {
         let failures = self.failures.entry(item.clone()).or_default();
         let pause = Duration::from_millis(100 << (*failures).min(9)).min(Duration::from_secs(30));
+        let pause = pause.max(asked.unwrap_or_default().min(LONGEST_ASKED));
         *failures += 1;
         // What asks in between must not get around the pause.
         self.again.remove(item);
@@ -155,11 +160,17 @@ mod tests {
         queue.put(item("t", 0));
         for pause in [100, 200, 400] {
             let taken = queue.take(Instant::now()).unwrap();
-            queue.failed(&taken, Instant::now());
+            queue.failed(&taken, None, Instant::now());
             queue.put(item("t", 0));
             assert_eq!(queue.take(Instant::now()), None);
             tokio::time::advance(Duration::from_millis(pause)).await;
         }
+        let taken = queue.take(Instant::now()).unwrap();
+        // As long as the backend asks for, where that is longer.
+        queue.failed(&taken, Some(Duration::from_secs(5)), Instant::now());
+        tokio::time::advance(Duration::from_millis(4_999)).await;
+        assert_eq!(queue.take(Instant::now()), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert!(queue.take(Instant::now()).is_some());
     }
 }

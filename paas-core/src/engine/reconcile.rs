@@ -105,7 +105,12 @@ impl Reconciler {
         }
         let acted = (!due.is_empty()).then(|| fingerprint(&due));
         for action in due {
-            self.act(&scope, action).await?;
+            if let Err(error) = self.act(&scope, action.clone()).await {
+                if let Err(unsaid) = self.report(&app, &action, &error).await {
+                    tracing::debug!(app = %app.name, ?unsaid, "cannot note why it does not go on");
+                }
+                return Err(error);
+            }
         }
         Ok(match acted {
             _ if changed => Next::Again,

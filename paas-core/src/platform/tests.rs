@@ -17,6 +17,7 @@ use crate::model::{
 mod change;
 mod forgetful;
 mod native;
+mod refusal;
 mod replica;
 mod rig;
 mod task;

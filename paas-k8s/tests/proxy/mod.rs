@@ -213,17 +213,18 @@ impl Shared {
     }
 }
 
-/// A refusal in the API server's own words.
+/// A refusal as the API server gives it: in plain text where it has too much to do, else as an object.
 fn refusal(status: u16, after: Option<u32>, message: &str) -> Response<Body> {
-    let mut body = serde_json::json!({
+    let object = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "code": status,
     });
-    if let Some(seconds) = after {
-        body["details"] = serde_json::json!({ "retryAfterSeconds": seconds });
-    }
-    let mut answer = Response::new(whole(body.to_string()));
+    let (kind, body) = match after {
+        Some(_) => ("text/plain; charset=utf-8", message.to_owned()),
+        None => ("application/json", object.to_string()),
+    };
+    let mut answer = Response::new(whole(body));
     *answer.status_mut() = hyper::StatusCode::from_u16(status).unwrap();
-    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     if let Some(seconds) = after {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
