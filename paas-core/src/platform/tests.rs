@@ -18,6 +18,7 @@ mod change;
 mod forgetful;
 mod native;
 mod refusal;
+mod removal;
 mod replica;
 mod rig;
 mod task;
