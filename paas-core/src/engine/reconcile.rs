@@ -69,12 +69,20 @@ impl RevisionCache {
 pub(crate) enum Next {
     /// Something was decided: look again at once.
     Again,
-    /// Calls were made, and this stands for them: look again at once, unless they are made for nothing.
-    Acted(u64),
+    /// Calls were made: look again at once, unless they are made for nothing.
+    Acted(Acted),
     /// A leader of a later term has written the record: this one's term is over.
     Deposed,
     /// Look again at this time, or when something happens.
     At(Option<Timestamp>),
+}
+
+/// Stands for the calls of a pass, to tell whether they are made for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acted {
+    pub(crate) calls: u64,
+    /// What they were to change.
+    pub(crate) found: u64,
 }
 
 impl Reconciler {
@@ -105,7 +113,8 @@ impl Reconciler {
         if due.is_empty() && !changed && app.desired == Desired::Removed && app.operation.is_none() {
             return self.forget(&app, version).await;
         }
-        let acted = (!due.is_empty()).then(|| fingerprint(&due));
+        let acted = Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) };
+        let acted = (!due.is_empty()).then_some(acted);
         for action in due {
             if let Err(error) = self.act(&scope, action.clone()).await {
                 if let Err(unsaid) = self.report(&app, &action, &error).await {
@@ -116,7 +125,7 @@ impl Reconciler {
         }
         Ok(match acted {
             _ if changed => Next::Again,
-            Some(calls) => Next::Acted(calls),
+            Some(acted) => Next::Acted(acted),
             None => Next::At(wake),
         })
     }
@@ -221,9 +230,9 @@ impl Reconciler {
 }
 
 /// Equal for equal calls.
-fn fingerprint(actions: &[Action]) -> u64 {
+fn fingerprint(what: &impl std::fmt::Debug) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    format!("{actions:?}").hash(&mut hasher);
+    format!("{what:?}").hash(&mut hasher);
     hasher.finish()
 }
 
