@@ -131,7 +131,9 @@ impl Connection {
     /// # Errors
     /// `Unavailable`, `Timeout` or `Denied`.
     pub async fn check(&self) -> Result<()> {
-        let version = async { self.client.apiserver_version().await.map_err(|cause| failed(cause, "ask for the version")) };
+        let version = async {
+            self.client.apiserver_version().await.map_err(|cause| failed(cause, "ask for the version"))
+        };
         in_time(version).await.map(drop)
     }
 

@@ -1,9 +1,10 @@
 //! Whole platforms on a real cluster, with trouble between the two.
 
+mod death;
+mod refusal;
 mod server;
 mod watch;
 
-use std::io::Write;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -13,7 +14,6 @@ use paas_core::model::{AppSpec, Operation, OperationState};
 use paas_core::platform::OperationHandle;
 use paas_core::{Error, ErrorKind, Result};
 use paas_testkit::Proof;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::fixture::rooms::{broken, client};
@@ -21,26 +21,14 @@ use crate::platform::{SOON, World, named};
 use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    named("fault", [server::CASES, watch::CASES].concat())
+    let long = if std::env::var_os(FULL).is_some() { watch::LONG_CASES } else { &[] };
+    named("fault", [death::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat())
 }
 
+/// With this in the environment, everything is tried that takes long.
+const FULL: &str = "PAAS_FULL";
 /// Between two times that somebody asks.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A kubeconfig that leads to a proxy.
-fn kubeconfig(proxy: &Proxy) -> tempfile::NamedTempFile {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{ "name": "proxy", "cluster": { "server": proxy.url() } }],
-        "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "nobody" } }],
-        "users": [{ "name": "nobody", "user": {} }],
-        "current-context": "proxy",
-    });
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(config.to_string().as_bytes()).unwrap();
-    file
-}
 
 /// A platform behind a proxy.
 struct Stage {
@@ -51,7 +39,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Result<Self> {
         let proxy = Proxy::start(client().await?).await;
-        let world = World::by(Some(kubeconfig(&proxy).path())).await?;
+        let world = World::by(Some(proxy.kubeconfig().path())).await?;
         Ok(Self { proxy, world })
     }
 
@@ -73,7 +61,8 @@ impl Stage {
         assert_eq!((status.replicas, status.ready_replicas), (Some(replicas), Some(replicas)));
         let sets: Api<ReplicaSet> = Api::all(self.world.client.clone());
         let sets = sets.list(&self.world.labels()).await.map_err(broken)?.items;
-        let running = sets.iter().filter(|set| set.spec.as_ref().is_some_and(|spec| spec.replicas != Some(0)));
+        let running =
+            sets.iter().filter(|set| set.spec.as_ref().is_some_and(|spec| spec.replicas != Some(0)));
         assert_eq!(running.count(), 1);
         let services: Api<Service> = Api::all(self.world.client.clone());
         assert_eq!(services.list(&self.world.labels()).await.map_err(broken)?.items.len(), 3);

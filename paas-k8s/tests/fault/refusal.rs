@@ -5,11 +5,13 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret as Object};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use paas_core::model::{AppSpec, Principal, ServiceSpec};
+use paas_core::model::{AppSpec, Resource, Scope, Secret, SecretName, ServiceSpec};
+use paas_core::port::Tenancy;
 use paas_core::{ErrorKind, Result};
+use paas_k8s::{Connection, ConnectionConfig, KubeTenancy};
 use serde_json::json;
 
 use super::{Stage, finish};
@@ -105,9 +107,8 @@ async fn an_object_without_room_in_the_quota_is_told_and_made_once_there_is() ->
         Ok(quota.status.and_then(|status| status.used))
     })
     .await?;
-    let tenant = stage.world.user.tenant().cloned().unwrap();
-    let name = "TOKEN".parse()?;
-    stage.world.platform.set_secret(&stage.world.user, &tenant, &name, "s3cret".into()).await?;
+    let (tenant, name) = (stage.world.user.tenant().cloned().unwrap(), SecretName::new("TOKEN")?);
+    stage.world.platform.put_secret(&stage.world.user, &tenant, &name, Secret::new("s3cret")?).await?;
     let mut service = hurried("2");
     service.secrets.push(name);
     expect_refusal(&stage, &app(&service), "exceeded quota: tight").await?;
@@ -123,17 +124,25 @@ async fn a_tenant_whose_namespace_is_stuck_is_reported_and_goes_once_it_is_free(
     let namespaces: Api<Namespace> = Api::all(stage.world.client.clone());
     let own = namespaces.list(&stage.world.labels()).await.map_err(broken)?.items;
     let own = own.iter().find(|own| own.labels().contains_key("paas-sdk.dev/tenant")).unwrap().name_any();
-    let secrets: Api<Secret> = Api::namespaced(stage.world.client.clone(), &own);
+    let secrets: Api<Object> = Api::namespaced(stage.world.client.clone(), &own);
     let held = json!({ "metadata": { "name": "held", "finalizers": ["paas-sdk.dev/conformance"] } });
     secrets.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.map_err(broken)?;
     let removal = stage.world.shop().await?.remove().await?;
     finish(&removal).await?;
-    let (operator, tenant) = (Principal::operator("ops"), stage.world.user.tenant().cloned().unwrap());
-    let remove = async || stage.world.platform.remove_tenant(&operator, &tenant).await;
+    let tenant = stage.world.user.tenant().cloned().unwrap();
+    let mut config = ConnectionConfig::default().platform(&stage.world.name);
+    let file = stage.proxy.kubeconfig();
+    config.kubeconfig = Some(file.path().to_owned());
+    let tenancy = KubeTenancy::new(Connection::connect(config).await?);
+    let scope = Scope::testing(Resource::Platform);
+    let remove = || tenancy.remove(&scope, &tenant);
     // What the app's instances leave behind goes first.
     let (refusal, _) = until("it says what keeps it", || async {
         let refusal = remove().await.unwrap_err();
-        Ok(refusal.context("because").is_some_and(|because| because.contains("finalizers")).then_some(refusal))
+        Ok(refusal
+            .context("because")
+            .is_some_and(|because| because.contains("finalizers"))
+            .then_some(refusal))
     })
     .await?;
     assert_eq!((refusal.kind(), refusal.context("namespace")), (ErrorKind::Unavailable, Some(own.as_str())));

@@ -3,11 +3,29 @@
 use paas_core::Result;
 
 use super::Stage;
-use crate::platform::{Case, app, cases, serving};
+use crate::platform::{Case, app, cases, serving, until};
 use crate::proxy::{Fault, Rule, WATCHES};
 
 pub(super) const CASES: &[(&str, Case)] =
     cases![watches_that_are_cut_miss_nothing, watches_that_cannot_resume_list_again_and_miss_nothing];
+
+/// What takes minutes, because it waits for a server's silence.
+pub(super) const LONG_CASES: &[(&str, Case)] = cases![a_watch_that_says_nothing_any_more_is_opened_again];
+
+async fn a_watch_that_says_nothing_any_more_is_opened_again() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.deploy(&app(&serving("1", 1))).await?;
+    stage.proxy.set([Rule::new(WATCHES, Fault::Hang)]);
+    stage.proxy.cut();
+    until("all watches hang", || async {
+        Ok(stage.proxy.take_calls().iter().any(|call| call.resource == "pods").then_some(()))
+    })
+    .await?;
+    stage.proxy.set([]);
+    stage.deploy(&app(&serving("2", 1))).await?;
+    stage.expect_nothing_doubled(1).await?;
+    stage.end().await
+}
 
 /// The releases of a case: after each, what was told of must be what there is.
 async fn release_thrice(stage: &Stage) -> Result<()> {

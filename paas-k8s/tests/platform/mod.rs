@@ -42,7 +42,10 @@ pub(crate) use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    named("platform", [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat())
+    named(
+        "platform",
+        [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat(),
+    )
 }
 
 /// Cases as trials, each with a runtime and a deadline of its own.
@@ -100,13 +103,26 @@ async fn open(name: &str) -> Result<Platform> {
     open_by(name, None).await
 }
 
+/// How platforms are configured here.
+pub(crate) fn config() -> BackendsConfig {
+    let mut config = BackendsConfig::default();
+    config.router = config.router.gateway("default", "testbed");
+    config
+}
+
 /// A platform that reaches the cluster by this kubeconfig, or by the one of the environment.
 pub(crate) async fn open_by(name: &str, kubeconfig: Option<&Path>) -> Result<Platform> {
+    open_with(name, kubeconfig, config()).await
+}
+
+pub(crate) async fn open_with(
+    name: &str,
+    kubeconfig: Option<&Path>,
+    config: BackendsConfig,
+) -> Result<Platform> {
     let mut connection = ConnectionConfig::default().platform(name);
     connection.kubeconfig = kubeconfig.map(Path::to_owned);
     let connection = Connection::connect(connection).await?;
-    let mut config = BackendsConfig::default();
-    config.router = config.router.gateway("default", "testbed");
     let backends = KubeBackends::open(&connection, config).await?;
     let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
@@ -119,7 +135,10 @@ impl World {
 
     /// One that reaches the cluster by this kubeconfig; who looks at the cluster goes straight to it.
     pub(crate) async fn by(kubeconfig: Option<&Path>) -> Result<Self> {
-        let name = unique_name();
+        Self::named(unique_name(), kubeconfig).await
+    }
+
+    pub(crate) async fn named(name: String, kubeconfig: Option<&Path>) -> Result<Self> {
         let platform = open_by(&name, kubeconfig).await?;
         let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
         Ok(Self { name, platform, user: Principal::user("ann", tenant.id), client: client().await? })

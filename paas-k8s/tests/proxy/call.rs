@@ -32,7 +32,9 @@ impl Call {
         };
         let (namespace, rest) = match *rest {
             // A namespace itself is an object of the cluster.
-            ["namespaces", namespace, resource, ref rest @ ..] if !matches!(resource, "status" | "finalize") => {
+            ["namespaces", namespace, resource, ref rest @ ..]
+                if !matches!(resource, "status" | "finalize") =>
+            {
                 (namespace, [&[resource], rest].concat())
             }
             _ => ("", rest.to_vec()),

@@ -6,7 +6,7 @@ mod call;
 mod rule;
 mod stream;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,8 +72,19 @@ impl Proxy {
         Self { address, shared, server: Mutex::new(Some(server)) }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// A kubeconfig that leads to it.
+    pub(crate) fn kubeconfig(&self) -> tempfile::NamedTempFile {
+        let config = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "proxy", "cluster": { "server": format!("http://{}", self.address) } }],
+            "contexts": [{ "name": "proxy", "context": { "cluster": "proxy", "user": "nobody" } }],
+            "users": [{ "name": "nobody", "user": {} }],
+            "current-context": "proxy",
+        });
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.to_string().as_bytes()).unwrap();
+        file
     }
 
     /// From now on these rules hold, and no others; of several that cover a call, the first.
