@@ -1,5 +1,6 @@
 //! A whole platform on a cluster.
 
+mod access;
 pub(crate) mod client;
 mod drift;
 mod log;
@@ -44,7 +45,7 @@ const LONGEST: Duration = Duration::from_secs(240);
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     named(
         "platform",
-        [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat(),
+        [access::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat(),
     )
 }
 
