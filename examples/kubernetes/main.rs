@@ -5,6 +5,8 @@
 //! Run again with another image, it releases it; `-- --remove` removes the app. What it made is in namespaces that carry the
 //! label `paas-sdk.dev/platform=example`, and in the namespace `example`.
 //!
+//! `-- --rbac` prints what the platform must be allowed to do there, for `kubectl apply -f -`.
+//!
 //! A domain needs a Gateway that lets routes of all namespaces attach: `PAAS_GATEWAY=NAMESPACE/NAME`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command talks.
@@ -12,14 +14,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use paas::kubernetes::{BackendsConfig, Connection, ConnectionConfig, KubeBackends};
+use paas::kubernetes::{BackendsConfig, Connection, ConnectionConfig, KubeBackends, Rbac};
 use paas::memory::{MemoryAuditLog, MemoryAuthorizer};
 use paas::model::{AppName, AppSpec, Principal, ServiceSpec, TenantName};
 use paas::platform::Platform;
 use paas::{Error, Result};
 
 const USAGE: &str =
-    "usage: cargo run --example kubernetes --features kubernetes -- IMAGE PORT [DOMAIN] | --remove";
+    "usage: cargo run --example kubernetes --features kubernetes -- IMAGE PORT [DOMAIN] | --remove | --rbac";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -37,22 +39,34 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The cluster's backends, and what a company brings itself: here an audit log that forgets and an authoriser that allows
-/// everything.
-async fn compose() -> Result<Platform> {
-    let connection = Connection::connect(ConnectionConfig::default().platform("example")).await?;
+fn connection() -> ConnectionConfig {
+    ConnectionConfig::default().platform("example")
+}
+
+fn backends() -> BackendsConfig {
     let mut config = BackendsConfig::default();
     if let Some((namespace, name)) =
         std::env::var("PAAS_GATEWAY").ok().as_deref().and_then(|it| it.split_once('/'))
     {
         config.router = config.router.gateway(namespace, name);
     }
-    let backends = KubeBackends::open(&connection, config).await?;
+    config
+}
+
+/// The cluster's backends, and what a company brings itself: here an audit log that forgets and an authoriser that allows
+/// everything.
+async fn compose() -> Result<Platform> {
+    let connection = Connection::connect(connection()).await?;
+    let backends = KubeBackends::open(&connection, backends()).await?;
     let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
 }
 
 async fn run(arguments: &[String]) -> Result<()> {
+    if arguments == ["--rbac"] {
+        print!("{}", Rbac::new(&connection(), &backends())?.to_yaml()?);
+        return Ok(());
+    }
     let platform = compose().await?;
     let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
     let user = Principal::user("ann", tenant.id);

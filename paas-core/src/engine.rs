@@ -18,6 +18,7 @@ pub(crate) mod ports;
 pub(crate) mod queue;
 pub(crate) mod reconcile;
 pub(crate) mod record;
+mod report;
 pub(crate) mod rollout;
 pub(crate) mod run;
 pub(crate) mod stage;

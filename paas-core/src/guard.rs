@@ -76,7 +76,7 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The pause after the first failure; it doubles each time.
     pub first: Duration,
-    /// The longest pause; also bounds what a backend may ask for with `retry_after`.
+    /// The longest pause. A backend that asks for more with `retry_after` is not asked again here: the caller is told.
     pub longest: Duration,
 }
 
@@ -93,9 +93,11 @@ impl RetryPolicy {
         Self { attempts: 1, ..Self::standard() }
     }
 
-    fn pause(&self, attempt: u32, error: &Error) -> Duration {
+    /// `None` where it would be longer than anybody should wait here.
+    fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
         let doubled = self.first.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1)));
-        error.retry_after().unwrap_or(doubled).min(self.longest)
+        let doubled = doubled.min(self.longest);
+        error.retry_after().map_or(Some(doubled), |asked| (asked <= self.longest).then_some(asked))
     }
 }
 
@@ -198,10 +200,11 @@ impl Guard {
             for interceptor in &*self.interceptors {
                 interceptor.failed(call, number, &error);
             }
-            if number >= attempts || !error.is_retryable() {
+            let pause = self.retry.pause(number, &error);
+            let Some(pause) = pause.filter(|_| number < attempts && error.is_retryable()) else {
                 return Err(error);
-            }
-            tokio::time::sleep(self.retry.pause(number, &error)).await;
+            };
+            tokio::time::sleep(pause).await;
             number += 1;
         }
     }
@@ -310,6 +313,10 @@ mod tests {
         assert_eq!(attempts(false, || Error::unavailable("x")).await.0, 1);
         assert_eq!(attempts(true, || Error::invalid("x")).await.0, 1);
         assert_eq!(attempts(true, || Error::unavailable("x").permanent()).await.0, 1);
+        let asks = |seconds| move || Error::unavailable("x").with_retry_after(Duration::from_secs(seconds));
+        assert_eq!(attempts(true, asks(2)).await.0, 3);
+        // Longer than a caller should hang: it is told, and nobody asks too early.
+        assert_eq!(attempts(true, asks(3)).await.0, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::error::failed;
 use crate::{Connection, label};
 
+mod foreign;
+
+pub(crate) use foreign::{REPLICAS, changed_by};
+
 /// The term of the leader that wrote an object last.
 pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";
 
@@ -26,17 +30,6 @@ pub(crate) trait Known: Sized {
 /// The term that an object was written in.
 pub(crate) fn epoch(meta: &ObjectMeta) -> Option<Epoch> {
     meta.annotations.as_ref()?.get(EPOCH)?.parse().ok().map(Epoch)
-}
-
-/// Who else holds fields of the spec: the cluster's own controllers hold the status and annotations, and an autoscaler
-/// goes through a sub-resource.
-pub(crate) fn changed_by(meta: &ObjectMeta) -> Option<String> {
-    meta.managed_fields.iter().flatten().find_map(|entry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
-        let of_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some());
-        let direct = entry.subresource.as_deref().unwrap_or_default().is_empty();
-        (of_spec && direct && manager != label::MANAGER).then(|| manager.to_owned())
-    })
 }
 
 /// One object, by its name.
@@ -60,7 +53,7 @@ impl Place {
     }
 
     /// Makes it what `render` gives for what is known of it, and gives what `read` makes of the result. Fields that
-    /// somebody else has changed are put back, and told of.
+    /// somebody else has changed are put back, those that somebody else has added go, and both is told of.
     pub(crate) async fn apply<K: Known>(
         &self,
         mut known: Option<K>,
@@ -85,12 +78,12 @@ impl Place {
                 object["metadata"]["annotations"][EPOCH] = json!(term.0.to_string());
             }
             match self.patch(&object, force, known.is_some()).await {
-                Ok(meta) => return read(&meta),
+                Ok(meta) => return read(&self.without_additions(meta).await?),
                 Err(Refused::Held(fields)) => {
                     tracing::warn!(
                         name = self.name,
                         fields,
-                        "somebody else has changed what the platform decides; it is put back"
+                        "drift: somebody else has changed what the platform decides; it is put back"
                     );
                     force = true;
                 }
@@ -99,6 +92,26 @@ impl Place {
             }
         }
         Err(self.contended())
+    }
+
+    /// Takes away what somebody else has added to it.
+    async fn without_additions(&self, meta: ObjectMeta) -> Result<ObjectMeta> {
+        let Some(by) = changed_by(&meta) else { return Ok(meta) };
+        let found = self.api.get_opt(&self.name).await;
+        let found = found.map_err(|cause| failed(cause, "read").with("name", &self.name))?;
+        let Some(found) = found.filter(|found| found.metadata.uid == meta.uid) else { return Ok(meta) };
+        let spec = foreign::removal(&found.metadata, &found.data["spec"]);
+        let Some(spec) = spec else { return Ok(found.metadata) };
+        tracing::warn!(name = self.name, by, %spec, "drift: somebody else has added to what the platform decides; it is removed");
+        let version = &found.metadata.resource_version;
+        let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
+        let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
+        match self.api.patch_metadata(&self.name, &params, &Patch::Merge(patch)).await {
+            Ok(written) => Ok(written.metadata),
+            // Somebody is at it just now: whoever looks again finds it changed.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(found.metadata),
+            Err(cause) => Err(failed(cause, "remove additions").with("name", &self.name)),
+        }
     }
 
     /// Deletes it, as long as it is the one that is known. What is missing is deleted.

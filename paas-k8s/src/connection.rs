@@ -1,21 +1,26 @@
 //! The way to a cluster.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
-use paas_core::{Error, Result};
+use paas_core::{Error, ErrorKind, Result};
 
 use crate::error::failed;
 use crate::label;
+use crate::patience::Patience;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take that nobody else waits for with a deadline.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Which cluster, and what of it is the platform's.
 #[derive(Clone, Debug)]
@@ -81,6 +86,14 @@ pub struct Connection {
     config: Arc<ConnectionConfig>,
 }
 
+/// A server may take a connection, and never say a word.
+async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
+        let late = Error::new(ErrorKind::Timeout, "the API server gives no answer in time");
+        Err(late.with("seconds", ANSWER.as_secs()))
+    })
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("config", &self.config).finish_non_exhaustive()
@@ -92,11 +105,11 @@ impl Connection {
     ///
     /// # Errors
     /// `Invalid` where the configuration cannot be used, `Unavailable` where the API server cannot be reached,
-    /// `Denied` where it does not let us.
+    /// `Timeout` where it does not answer, `Denied` where it does not let us.
     pub async fn connect(config: ConnectionConfig) -> Result<Self> {
-        let client = Client::try_from(config.config().await?)
+        let client = ClientBuilder::try_from(config.config().await?)
             .map_err(|cause| failed(cause, "connect").with("platform", &config.platform))?;
-        Self::from_client(client, config).await
+        Self::from_client(client.with_layer(&Patience).build(), config).await
     }
 
     /// As [`Connection::connect`], over a client that the caller has set up. Its retries should be switched off: the
@@ -109,16 +122,19 @@ impl Connection {
             label::check_dns_label(what, word)?;
         }
         let connection = Self { client, config: Arc::new(config) };
-        connection.ensure_namespace().await?;
+        in_time(connection.ensure_namespace()).await?;
         Ok(connection)
     }
 
     /// Whether the API server answers.
     ///
     /// # Errors
-    /// `Unavailable` or `Denied`.
+    /// `Unavailable`, `Timeout` or `Denied`.
     pub async fn check(&self) -> Result<()> {
-        self.client.apiserver_version().await.map(drop).map_err(|cause| failed(cause, "ask for the version"))
+        let version = async {
+            self.client.apiserver_version().await.map_err(|cause| failed(cause, "ask for the version"))
+        };
+        in_time(version).await.map(drop)
     }
 
     async fn ensure_namespace(&self) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::follow::Follower;
 mod cache;
 mod manifest;
 mod output;
-mod owner;
+mod part;
 mod pod;
 mod secret;
 mod sync;
@@ -109,6 +109,7 @@ impl Scheduler for KubeScheduler {
     async fn apply(&self, scope: &Scope, workload: &Workload) -> Result<Digest> {
         self.fence.admit(scope)?;
         capabilities().admit(workload)?;
+        self.write_companions(workload, scope.epoch()).await?;
         let secret = self.write_secret(scope, workload).await?;
         let own = self.cache.instances(&workload.key).into_iter();
         self.retire(own.filter(|instance| workload.retire.contains(&instance.status.id))).await?;

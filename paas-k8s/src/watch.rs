@@ -16,8 +16,8 @@ use crate::error::failed;
 
 /// The server ends a watch after so long, which costs one request and nothing else.
 const LENGTH: Duration = Duration::from_secs(240);
-/// A watch that says nothing for so long, not even a bookmark, hangs.
-const SILENCE: Duration = Duration::from_secs(260);
+/// A watch that says nothing for so long, not even a bookmark, hangs: the server sends one at least every 75 seconds.
+const SILENCE: Duration = Duration::from_secs(100);
 /// How many objects one answer of a list brings.
 const PAGE: u32 = 250;
 /// How long an answer may take to begin.
@@ -258,3 +258,6 @@ impl<S: Source> Watch<S> {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)] // Helpers and cases of a test binary are not inside `#[test]`.
 
 mod cluster;
+mod fault;
 mod fixture;
 mod platform;
+mod proxy;
 
 use std::process::ExitCode;
 
@@ -11,6 +13,7 @@ fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
         .with_cases_on(fixture::PEER, platform::trials())
         .with_cases_on(fixture::PEER, cluster::trials())
+        .with_cases_on(fixture::PEER, fault::trials())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::gc::Collector;
 use super::lease::not_leading;
 use super::queue::{Item, Queue};
-use super::reconcile::{Next, Reconciler, is_race};
+use super::reconcile::{Acted, Next, Reconciler, is_race};
 use super::record::AppRecord;
 use super::run::Engine;
 use super::store::{APP, Store};
@@ -41,7 +41,7 @@ pub(super) struct Leader {
     collector: Option<Collector>,
     deaf: bool,
     /// The calls that the last look at an app has made.
-    acted: BTreeMap<AppId, u64>,
+    acted: BTreeMap<AppId, Acted>,
 }
 
 impl Leader {
@@ -159,18 +159,24 @@ impl Leader {
     pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Result<()> {
         match outcome {
             Ok(Next::Deposed) => return Err(not_leading()),
-            Ok(Next::Acted(calls)) if self.acted.get(&item.1) == Some(&calls) => {
-                // The backend took them and does not show it: asking on and on would only keep both busy.
+            Ok(Next::Acted(acted))
+                if self.acted.get(&item.1).is_some_and(|last| last.calls == acted.calls) =>
+            {
                 tracing::warn!(tenant = %item.0, app = %item.1, "the same calls again");
-                self.queue.failed(item, Instant::now());
+                if self.acted.insert(item.1.clone(), acted) == Some(acted) {
+                    // The backend took them and does not show it: asking on and on would only keep both busy.
+                    self.queue.failed(item, None, Instant::now());
+                } else {
+                    self.queue.undone(item, Instant::now());
+                }
             }
             Ok(next) => {
                 self.acted.remove(&item.1);
                 self.queue.done(item);
                 match next {
                     Next::Again => self.queue.put(item.clone()),
-                    Next::Acted(calls) => {
-                        self.acted.insert(item.1.clone(), calls);
+                    Next::Acted(acted) => {
+                        self.acted.insert(item.1.clone(), acted);
                         self.queue.put(item.clone());
                     }
                     Next::At(Some(at)) => self.queue.put_at(item.clone(), self.instant(at)),
@@ -184,7 +190,7 @@ impl Leader {
                 } else {
                     tracing::warn!(%tenant, %app, ?error, "a pass failed");
                 }
-                self.queue.failed(item, Instant::now());
+                self.queue.failed(item, error.retry_after(), Instant::now());
             }
         }
         Ok(())

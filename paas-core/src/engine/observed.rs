@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    InstanceState, InstanceStatus, Role, RouteStatus, ServiceId, Slot, SlotTraffic, WorkloadStatus,
+    Digest, InstanceState, InstanceStatus, Role, RouteStatus, ServiceId, Slot, SlotTraffic, WorkloadStatus,
 };
 
 /// Statuses of one app's workloads and routes.
@@ -27,6 +27,11 @@ impl Observed {
 
     pub(crate) fn workload(&self, service: &ServiceId, role: Role) -> Option<&WorkloadStatus> {
         self.workloads.get(&(service.clone(), role))
+    }
+
+    /// The digests of what the workloads are now.
+    pub(crate) fn applied(&self) -> Vec<Option<&Digest>> {
+        self.workloads.values().map(|status| status.applied.as_ref()).collect()
     }
 
     /// The instances of a slot, those that are stopping included.

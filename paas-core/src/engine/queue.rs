@@ -7,6 +7,13 @@ use tokio::time::Instant;
 
 use crate::model::{AppId, TenantId};
 
+/// The longest pause that a backend may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
+/// The longest pause after a failure.
+const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pause where somebody keeps undoing what was done: it is to be put back soon, and without a race of two.
+const LONGEST_UNDONE: Duration = Duration::from_secs(1);
+
 /// Names an app to look at.
 pub(crate) type Item = (TenantId, AppId);
 
@@ -97,18 +104,34 @@ impl Queue {
         self.finish(item);
     }
 
-    /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s.
-    pub(crate) fn failed(&mut self, item: &Item, now: Instant) {
+    /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s, and is as long as was
+    /// asked for, up to [`LONGEST_ASKED`].
+    pub(crate) fn failed(&mut self, item: &Item, asked: Option<Duration>, now: Instant) {
+        let pause = self.pause(item).min(LONGEST).max(asked.unwrap_or_default().min(LONGEST_ASKED));
+        self.rest(item, now + pause);
+    }
+
+    /// Says that somebody has undone what was done for it: it is done again, after a pause that doubles from 100 ms to 1 s.
+    pub(crate) fn undone(&mut self, item: &Item, now: Instant) {
+        let pause = self.pause(item).min(LONGEST_UNDONE);
+        self.rest(item, now + pause);
+    }
+
+    fn pause(&mut self, item: &Item) -> Duration {
         let failures = self.failures.entry(item.clone()).or_default();
-        let pause = Duration::from_millis(100 << (*failures).min(9)).min(Duration::from_secs(30));
+        let pause = Duration::from_millis(100 << (*failures).min(9));
         *failures += 1;
+        pause
+    }
+
+    fn rest(&mut self, item: &Item, until: Instant) {
         // What asks in between must not get around the pause.
         self.again.remove(item);
         self.finish(item);
         if let Some(earlier) = self.due.remove(item) {
             self.later.remove(&(earlier, item.clone()));
         }
-        self.put_at(item.clone(), now + pause);
+        self.put_at(item.clone(), until);
         self.resting.insert(item.clone());
     }
 
@@ -155,10 +178,31 @@ mod tests {
         queue.put(item("t", 0));
         for pause in [100, 200, 400] {
             let taken = queue.take(Instant::now()).unwrap();
-            queue.failed(&taken, Instant::now());
+            queue.failed(&taken, None, Instant::now());
             queue.put(item("t", 0));
             assert_eq!(queue.take(Instant::now()), None);
             tokio::time::advance(Duration::from_millis(pause)).await;
+        }
+        let taken = queue.take(Instant::now()).unwrap();
+        // As long as the backend asks for, where that is longer.
+        queue.failed(&taken, Some(Duration::from_secs(5)), Instant::now());
+        tokio::time::advance(Duration::from_millis(4_999)).await;
+        assert_eq!(queue.take(Instant::now()), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(queue.take(Instant::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_keeps_undoing_is_done_again_within_a_second() {
+        let mut queue = Queue::default();
+        queue.put(item("t", 0));
+        for pause in [100, 200, 400, 800, 1_000, 1_000] {
+            let taken = queue.take(Instant::now()).unwrap();
+            queue.undone(&taken, Instant::now());
+            queue.put(item("t", 0));
+            tokio::time::advance(Duration::from_millis(pause - 1)).await;
+            assert_eq!(queue.take(Instant::now()), None);
+            tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(queue.take(Instant::now()).is_some());
     }

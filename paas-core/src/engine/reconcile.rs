@@ -13,7 +13,9 @@ use super::record::{AppRecord, Desired};
 use super::rollout::{Course, Situation};
 use super::store::{DomainClaim, Store, Versioned, app_key, app_name_key, domain_key, revision_key};
 use super::template::Revisions;
-use crate::model::{AppId, Clock, Digest, Epoch, Principal, Resource, Revision, Scope, TenantId, Timestamp};
+use crate::model::{
+    AppId, Clock, Digest, Epoch, Principal, Resource, Revision, Scope, TenantId, Timestamp, Version,
+};
 use crate::port::{Expected, Selector};
 use crate::{ErrorKind, Result};
 
@@ -67,12 +69,20 @@ impl RevisionCache {
 pub(crate) enum Next {
     /// Something was decided: look again at once.
     Again,
-    /// Calls were made, and this stands for them: look again at once, unless they are made for nothing.
-    Acted(u64),
+    /// Calls were made: look again at once, unless they are made for nothing.
+    Acted(Acted),
     /// A leader of a later term has written the record: this one's term is over.
     Deposed,
     /// Look again at this time, or when something happens.
     At(Option<Timestamp>),
+}
+
+/// Stands for the calls of a pass, to tell whether they are made for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acted {
+    pub(crate) calls: u64,
+    /// What they were to change.
+    pub(crate) found: u64,
 }
 
 impl Reconciler {
@@ -91,7 +101,7 @@ impl Reconciler {
         let observed = self.observe(&scope, &stored.value, &revisions).await?;
         let now = self.clock.now();
         let Decision { app, wake } = decide(&stored.value, &revisions, &observed, now, self.epoch);
-        let changed = app != stored.value;
+        let (changed, version) = (app != stored.value, stored.version);
         if defect::has(Defect::IntentStoredLate) {
             for action in actions(Situation { app: &app, revisions: &revisions, observed: &observed, now }) {
                 self.act(&scope, action).await?;
@@ -101,15 +111,21 @@ impl Reconciler {
         let revisions = if changed { self.revisions.load(&self.store, &app).await? } else { revisions };
         let due = actions(Situation { app: &app, revisions: &revisions, observed: &observed, now });
         if due.is_empty() && !changed && app.desired == Desired::Removed && app.operation.is_none() {
-            return self.forget(&app).await;
+            return self.forget(&app, version).await;
         }
-        let acted = (!due.is_empty()).then(|| fingerprint(&due));
+        let acted = Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) };
+        let acted = (!due.is_empty()).then_some(acted);
         for action in due {
-            self.act(&scope, action).await?;
+            if let Err(error) = self.act(&scope, action.clone()).await {
+                if let Err(unsaid) = self.report(&app, &action, &error).await {
+                    tracing::debug!(app = %app.name, ?unsaid, "cannot note why it does not go on");
+                }
+                return Err(error);
+            }
         }
         Ok(match acted {
             _ if changed => Next::Again,
-            Some(calls) => Next::Acted(calls),
+            Some(acted) => Next::Acted(acted),
             None => Next::At(wake),
         })
     }
@@ -183,15 +199,16 @@ impl Reconciler {
     }
 
     /// Forgets a removed app of which nothing runs. Its record goes before its revisions: what a crash leaves behind is
-    /// referred to by nothing, and is collected. A name or domain that has a new owner meanwhile stays with it.
-    async fn forget(&self, app: &AppRecord) -> Result<Next> {
+    /// referred to by nothing, and is collected. A name or domain that has a new owner meanwhile stays with it, and so does
+    /// a record that somebody has written to meanwhile: what they asked for is acknowledged.
+    async fn forget(&self, app: &AppRecord, version: Version) -> Result<Next> {
         for domain in app.revisions.iter().flat_map(|known| &known.domains) {
             let claimed = |claim: &DomainClaim| claim.app == app.id;
             self.store.delete_where(&domain_key(domain)?, claimed).await?;
         }
         let own = |id: &AppId| *id == app.id;
         self.store.delete_where(&app_name_key(&app.tenant, &app.environment, &app.name)?, own).await?;
-        self.store.delete(&app_key(&app.tenant, &app.id)?).await?;
+        self.store.delete_version(&app_key(&app.tenant, &app.id)?, version).await?;
         for known in &app.revisions {
             self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
         }
@@ -213,9 +230,9 @@ impl Reconciler {
 }
 
 /// Equal for equal calls.
-fn fingerprint(actions: &[Action]) -> u64 {
+fn fingerprint(what: &impl std::fmt::Debug) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    format!("{actions:?}").hash(&mut hasher);
+    format!("{what:?}").hash(&mut hasher);
     hasher.finish()
 }
 

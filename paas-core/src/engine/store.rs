@@ -122,6 +122,11 @@ impl Store {
         }
     }
 
+    /// Deletes a record as long as it has this version.
+    pub(crate) async fn delete_version(&self, key: &Key, version: Version) -> Result<()> {
+        self.state.delete(&self.scope, key, version).await
+    }
+
     /// Deletes a record if its value is as told.
     pub(crate) async fn delete_where<T: DeserializeOwned>(
         &self,

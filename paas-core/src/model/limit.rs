@@ -44,3 +44,5 @@ pub const SECRET: usize = 64 * 1024;
 pub const REVISIONS: usize = 20;
 /// Most events kept in an operation's record; the oldest in the middle go first.
 pub const OPERATION_EVENTS: usize = 200;
+/// Longest text of an event that repeats what a backend said, in characters.
+pub const OPERATION_EVENT: usize = 1_000;

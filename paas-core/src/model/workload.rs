@@ -409,7 +409,9 @@ pub struct WorkloadStatus {
     /// Which one.
     pub key: WorkloadKey,
     /// The digest of the workload that was applied last; `None` once it was removed and its instances are on their
-    /// way out, and where the scheduler found instances after a restart and nothing has been applied since.
+    /// way out, and where the scheduler found instances after a restart and nothing has been applied since. Of one that
+    /// is not as it was applied, as somebody has changed or removed a part of it, a digest that no workload has: a
+    /// new one after each such change, where the scheduler can tell.
     pub applied: Option<Digest>,
     /// Its instances, those that are stopping included, by ordinal.
     pub instances: Vec<InstanceStatus>,

@@ -17,6 +17,8 @@ use crate::model::{
 mod change;
 mod forgetful;
 mod native;
+mod refusal;
+mod removal;
 mod replica;
 mod rig;
 mod task;

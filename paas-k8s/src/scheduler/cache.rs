@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_core::backend::HintFeed;
 use paas_core::model::{
-    InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp, WorkloadKey,
+    Digest, InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp, WorkloadKey,
     WorkloadStatus,
 };
 
-use super::owner::{Kind, Owner};
+use super::part::{Kind, Part};
 use super::pod::Instance;
 use super::warning::{Subject, Warning};
 use crate::follow::Dead;
@@ -25,12 +25,12 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct State {
-    owners: HashMap<String, Owner>,
+    parts: HashMap<String, Part>,
     /// With the ordinal each has as long as it lives.
     instances: HashMap<String, (Instance, u32)>,
     /// The uids by workload, so that one app costs only its own.
     workloads: BTreeMap<WorkloadKey, Members>,
-    /// The uids of owners by their namespace and name.
+    /// The uids of parts by their namespace and name.
     places: HashMap<(String, String), String>,
     /// What was warned of last, by the uid of whom it is about.
     warnings: HashMap<String, (Timestamp, String)>,
@@ -41,7 +41,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Members {
-    owners: HashSet<String>,
+    parts: HashSet<String>,
     instances: HashSet<String>,
 }
 
@@ -60,10 +60,10 @@ impl Cache {
         self.feed.tell(key.resource(), &key.app);
     }
 
-    /// An owner was made or changed. What is older than what is known is passed over.
-    pub(super) fn put_owner(&self, owner: Owner) {
-        let key = owner.key.clone();
-        if self.state().put_owner(owner) {
+    /// A workload's object was made or changed. What is older than what is known is passed over.
+    pub(super) fn put_part(&self, part: Part) {
+        let key = part.key.clone();
+        if self.state().put_part(part) {
             self.tell(&key);
         }
     }
@@ -91,24 +91,23 @@ impl Cache {
         }
     }
 
-    /// We have deleted an owner: whatever is still told of it is from before.
+    /// We have deleted one of a workload's objects: whatever is still told of it is from before.
     pub(super) fn ending(&self, uid: &str) {
         let mut state = self.state();
         // Its deletion may have been told already.
-        let Some(owner) = state.owners.get_mut(uid) else { return };
-        owner.ending = true;
-        let key = owner.key.clone();
+        let Some(part) = state.parts.get_mut(uid) else { return };
+        part.ending = true;
+        let key = part.key.clone();
         state.gone.insert(uid.to_owned());
         drop(state);
         self.tell(&key);
     }
 
     /// A list is complete: of this kind there is nothing but these, and what is newer than the list.
-    pub(super) fn keep_owners(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
+    pub(super) fn keep_parts(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
         let mut state = self.state();
-        let lost =
-            |owner: &&Owner| owner.kind == kind && owner.version <= version && !uids.contains(&owner.uid);
-        let lost: Vec<String> = state.owners.values().filter(lost).map(|owner| owner.uid.clone()).collect();
+        let lost = |part: &&Part| part.kind == kind && part.version <= version && !uids.contains(&part.uid);
+        let lost: Vec<String> = state.parts.values().filter(lost).map(|part| part.uid.clone()).collect();
         lost.iter().for_each(|uid| drop(state.remove(uid)));
     }
 
@@ -120,11 +119,11 @@ impl Cache {
         lost.iter().for_each(|uid| drop(state.remove(uid)));
     }
 
-    /// What runs a workload, of each kind.
-    pub(super) fn owners(&self, key: &WorkloadKey) -> Vec<Owner> {
+    /// The objects that a workload is made of, those that are on their way out not.
+    pub(super) fn parts(&self, key: &WorkloadKey) -> Vec<Part> {
         let state = self.state();
         let Some(members) = state.workloads.get(key) else { return Vec::new() };
-        members.owners.iter().filter_map(|uid| state.owners.get(uid)).cloned().collect()
+        state.there(members).cloned().collect()
     }
 
     pub(super) fn instances(&self, key: &WorkloadKey) -> Vec<Instance> {
@@ -161,22 +160,24 @@ impl Cache {
 
 impl State {
     /// Tells whether anything is new.
-    fn put_owner(&mut self, mut owner: Owner) -> bool {
-        if self.dead.has(&owner.uid) {
+    fn put_part(&mut self, mut part: Part) -> bool {
+        if self.dead.has(&part.uid) {
             return false;
         }
-        owner.ending |= self.gone.contains(&owner.uid);
-        if let Some(known) = self.owners.get_mut(&owner.uid) {
-            if known.version >= owner.version {
+        part.ending |= self.gone.contains(&part.uid);
+        if let Some(known) = self.parts.get_mut(&part.uid) {
+            if known.version >= part.version {
                 return false;
             }
-            let silent = Owner { version: owner.version, ..known.clone() } == owner;
-            *known = owner;
+            let silent = Part { version: part.version, ..known.clone() } == part;
+            *known = part;
             return !silent;
         }
-        self.workloads.entry(owner.key.clone()).or_default().owners.insert(owner.uid.clone());
-        self.places.insert((owner.namespace.clone(), owner.name()), owner.uid.clone());
-        self.owners.insert(owner.uid.clone(), owner);
+        self.workloads.entry(part.key.clone()).or_default().parts.insert(part.uid.clone());
+        if part.kind.runs() {
+            self.places.insert((part.namespace.clone(), part.name()), part.uid.clone());
+        }
+        self.parts.insert(part.uid.clone(), part);
         true
     }
 
@@ -205,7 +206,7 @@ impl State {
     /// One could be made: what was said before against that is over.
     fn relieve(&mut self, instance: &Instance) {
         let Some(members) = self.workloads.get(&instance.key) else { return };
-        for uid in &members.owners {
+        for uid in &members.parts {
             if self.warnings.get(uid).is_some_and(|(at, _)| *at <= instance.status.started) {
                 self.warnings.remove(uid);
             }
@@ -223,7 +224,7 @@ impl State {
             }
             Subject::Owner { namespace, name } => {
                 let uid = self.places.get(&(namespace, name))?.clone();
-                let key = self.owners.get(&uid)?.key.clone();
+                let key = self.parts.get(&uid)?.key.clone();
                 let members = &self.workloads.get(&key)?.instances;
                 let mut made = members.iter().filter_map(|uid| self.instances.get(uid));
                 if made.any(|(instance, _)| instance.status.started > at) {
@@ -256,37 +257,58 @@ impl State {
     }
 
     fn remove(&mut self, uid: &str) -> Option<WorkloadKey> {
-        self.gone.remove(uid);
+        let is_ours = self.gone.remove(uid);
         self.dead.add(uid);
         self.warnings.remove(uid);
-        let owner = self.owners.remove(uid).map(|owner| {
-            let place = (owner.namespace.clone(), owner.name());
+        let part = self.parts.remove(uid).map(|part| {
+            if !is_ours && !part.ending {
+                tracing::info!(name = part.name(), kind = ?part.kind, "drift: somebody else has deleted it");
+            }
+            let place = (part.namespace.clone(), part.name());
             // Another of its name may have come already.
             if self.places.get(&place).is_some_and(|other| other == uid) {
                 self.places.remove(&place);
             }
-            owner.key
+            part.key
         });
-        let key = owner.or_else(|| self.instances.remove(uid).map(|(instance, _)| instance.key))?;
+        let key = part.or_else(|| self.instances.remove(uid).map(|(instance, _)| instance.key))?;
         if let Some(members) = self.workloads.get_mut(&key) {
-            members.owners.remove(uid);
+            members.parts.remove(uid);
             members.instances.remove(uid);
-            if members.owners.is_empty() && members.instances.is_empty() {
+            if members.parts.is_empty() && members.instances.is_empty() {
                 self.workloads.remove(&key);
             }
         }
         Some(key)
     }
 
+    /// The objects of a workload that are not on their way out.
+    fn there(&self, members: &Members) -> impl Iterator<Item = &Part> {
+        members.parts.iter().filter_map(|uid| self.parts.get(uid)).filter(|part| !part.ending)
+    }
+
     /// What runs a workload, unless it is on its way out.
-    fn owner(&self, members: &Members) -> Option<&Owner> {
-        let mut owners = members.owners.iter().filter_map(|uid| self.owners.get(uid));
-        owners.find(|owner| !owner.ending)
+    fn owner(&self, members: &Members) -> Option<&Part> {
+        self.there(members).find(|part| part.kind.runs())
+    }
+
+    /// The digest of the workload that was applied, where all of it is there and as it was applied; else, as long as
+    /// anything is left of it, one of no workload, and another one after each change.
+    fn applied(&self, members: &Members) -> Option<Digest> {
+        let whole = self.owner(members).filter(|owner| {
+            let is_there =
+                |kind: &Kind| self.there(members).any(|part| part.kind == *kind && part.applied().is_some());
+            owner.kind.companions().iter().all(is_there)
+        });
+        let applied = whole.and_then(Part::applied).cloned();
+        let mut versions: Vec<u64> = self.there(members).map(|part| part.version).collect();
+        versions.sort_unstable();
+        applied.or_else(|| (!versions.is_empty()).then(|| Digest::of(&versions)))
     }
 
     fn status(&self, key: &WorkloadKey, members: &Members) -> WorkloadStatus {
         let owner = self.owner(members);
-        let mut status = WorkloadStatus::new(key.clone(), owner.and_then(Owner::applied).cloned());
+        let mut status = WorkloadStatus::new(key.clone(), self.applied(members));
         status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(str::to_owned);
         let instances = members.instances.iter().filter_map(|uid| self.instances.get(uid));
         let instances =
@@ -301,7 +323,7 @@ impl State {
 }
 
 /// The instance of a task that has ended, where its pod is gone.
-fn lost(owner: &Owner) -> Option<InstanceStatus> {
+fn lost(owner: &Part) -> Option<InstanceStatus> {
     let exit = owner.ended.clone()?;
     let (template, revision) = owner.revisions.last()?.clone();
     let id = InstanceId::new(owner.name()).ok()?;
@@ -313,7 +335,7 @@ fn lost(owner: &Owner) -> Option<InstanceStatus> {
 }
 
 /// An instance, with what only its owner knows, and what is warned of where it says nothing itself.
-fn instance(own: &Instance, ordinal: u32, owner: Option<&Owner>, warning: Option<&str>) -> InstanceStatus {
+fn instance(own: &Instance, ordinal: u32, owner: Option<&Part>, warning: Option<&str>) -> InstanceStatus {
     let mut status = own.status.clone();
     status.ordinal = ordinal;
     let is_unwell =

@@ -10,9 +10,15 @@ use paas_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::SchedulerConfig;
-use super::owner::{Kind, Owner};
+use super::part::{Kind, Part};
+use crate::apply::REPLICAS;
 use crate::label;
 use crate::policy::ACCOUNT;
+use companion::selector;
+
+mod companion;
+
+pub(super) use companion::companion;
 
 /// The digest of the workload that was applied last.
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
@@ -51,14 +57,14 @@ pub(super) struct Context<'a> {
     /// The object that holds the values of its secrets.
     pub(super) secret: Option<&'a str>,
     /// What runs it already.
-    pub(super) known: Option<&'a Owner>,
+    pub(super) known: Option<&'a Part>,
 }
 
 /// The object that runs a workload.
 pub(super) fn owner(workload: &Workload, context: &Context<'_>) -> Result<Value> {
     let labels = label::of_workload(context.platform, &workload.key);
     let name = kind(workload).name(&workload.key);
-    let selector = json!({ "matchLabels": selector(workload) });
+    let selector = json!({ "matchLabels": selector(&workload.key) });
     let pod = pod(workload, &labels, context)?;
     let mut spec = Map::new();
     let mut set = |key: &str, value: Value| spec.insert(key.to_owned(), value);
@@ -87,13 +93,12 @@ pub(super) fn owner(workload: &Workload, context: &Context<'_>) -> Result<Value>
             );
             set("volumeClaimTemplates", claims(workload, &labels));
         }
-        Kind::Job => {
+        _ => {
             set("backoffLimit", json!(0));
             set("podReplacementPolicy", json!("Failed"));
         }
     }
-    // Left out, the count belongs to somebody else.
-    if let (Some(replicas), true) = (workload.replicas, kind(workload) != Kind::Job) {
+    if let Some(replicas) = replicas(workload) {
         set("replicas", json!(replicas));
     }
     let metadata = json!({
@@ -116,68 +121,25 @@ fn namespace(workload: &Workload, platform: &str) -> String {
     label::namespace(platform, &workload.key.tenant, &workload.key.environment)
 }
 
-/// What tells a workload's pods from all others of its namespace; it can't be changed later.
-fn selector(workload: &Workload) -> BTreeMap<&'static str, String> {
-    let role = workload.key.role.to_string();
-    [(label::SERVICE, workload.key.service.to_string()), (label::SLOT, role)].into()
-}
-
-/// What stands beside the object that runs a workload, and follows from its key alone.
-pub(super) fn companions(workload: &Workload, platform: &str) -> Vec<Value> {
-    let traffic = traffic(workload, platform);
-    if kind(workload) == Kind::Job { vec![traffic] } else { vec![budget(workload, platform), traffic] }
-}
-
-/// Lets the instances of one app reach each other where nothing else may.
-fn traffic(workload: &Workload, platform: &str) -> Value {
-    let key = &workload.key;
-    let own = json!({ "matchLabels": { label::APP: key.app.to_string() } });
-    let mut labels = label::of_environment(platform, &key.tenant, &key.environment);
-    labels.insert(label::APP.into(), key.app.to_string());
-    json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": { "name": key.app, "namespace": namespace(workload, platform), "labels": labels },
-        "spec": {
-            "podSelector": own,
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{ "from": [{ "podSelector": own }] }],
-            "egress": [{ "to": [{ "podSelector": own }] }],
-        },
-    })
-}
-
-/// Keeps a drained node from taking more than one instance at a time.
-fn budget(workload: &Workload, platform: &str) -> Value {
-    json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {
-            "name": label::owner(&workload.key),
-            "namespace": namespace(workload, platform),
-            "labels": label::of_workload(platform, &workload.key),
-        },
-        "spec": {
-            "maxUnavailable": 1,
-            "selector": { "matchLabels": selector(workload) },
-            // What crashes anyway must not keep a node from being drained.
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        },
-    })
-}
-
 fn annotations(workload: &Workload, context: &Context<'_>) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+    let mut notes = BTreeMap::from([
         (APPLIED, workload.digest().to_string()),
         (REVISIONS, revisions(workload, context.known).to_string()),
         (VOLUMES, volumes(workload)),
         ("paas-sdk.dev/app-name", workload.labels.app.to_string()),
         ("paas-sdk.dev/service-name", workload.labels.service.to_string()),
-    ])
+    ]);
+    notes.extend(replicas(workload).map(|count| (REPLICAS, count.to_string())));
+    notes
+}
+
+/// Left out, the count belongs to somebody else.
+fn replicas(workload: &Workload) -> Option<u32> {
+    workload.replicas.filter(|_| kind(workload) != Kind::Job)
 }
 
 /// Pods tell their template only: the revision is a label of it, and a new number alone must not replace them.
-fn revisions(workload: &Workload, known: Option<&Owner>) -> Value {
+fn revisions(workload: &Workload, known: Option<&Part>) -> Value {
     let own = workload.template.digest();
     let mut all: Vec<(Digest, RevisionNumber)> =
         known.map(|known| known.revisions.clone()).unwrap_or_default();
@@ -213,7 +175,7 @@ fn pod(workload: &Workload, labels: &BTreeMap<String, String>, context: &Context
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": { "matchLabels": selector(workload) },
+            "labelSelector": { "matchLabels": selector(&workload.key) },
         }]);
     }
     let annotations = json!({ TEMPLATE: template.digest() });

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::PartialObjectMeta;
 use paas_core::Result;
 
 use super::cache::Cache;
-use super::owner::{Kind, Owner};
+use super::part::{Kind, Part};
 use super::pod::Instance;
 use super::warning::{Warnings, Words};
 use crate::Connection;
@@ -18,7 +20,7 @@ use crate::follow::{Follower, Shelf};
 use crate::watch::{Metadata, Objects};
 
 struct Instances(Arc<Cache>);
-struct Owners(Arc<Cache>, Kind);
+struct Parts(Arc<Cache>, Kind);
 struct Tasks(Arc<Cache>);
 
 impl Shelf<Pod> for Instances {
@@ -43,10 +45,10 @@ impl Shelf<Pod> for Instances {
     }
 }
 
-impl<K> Shelf<PartialObjectMeta<K>> for Owners {
+impl<K> Shelf<PartialObjectMeta<K>> for Parts {
     fn put(&self, object: PartialObjectMeta<K>) {
-        if let Some(owner) = Owner::of(self.1, &object.metadata) {
-            self.0.put_owner(owner);
+        if let Some(part) = Part::of(self.1, &object.metadata) {
+            self.0.put_part(part);
         }
     }
 
@@ -55,7 +57,7 @@ impl<K> Shelf<PartialObjectMeta<K>> for Owners {
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {
-        self.0.keep_owners(self.1, uids, version);
+        self.0.keep_parts(self.1, uids, version);
     }
 
     fn reset(&self) {
@@ -65,8 +67,8 @@ impl<K> Shelf<PartialObjectMeta<K>> for Owners {
 
 impl Shelf<Job> for Tasks {
     fn put(&self, job: Job) {
-        if let Some(owner) = Owner::of_task(&job) {
-            self.0.put_owner(owner);
+        if let Some(part) = Part::of_task(&job) {
+            self.0.put_part(part);
         }
     }
 
@@ -75,7 +77,7 @@ impl Shelf<Job> for Tasks {
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {
-        self.0.keep_owners(Kind::Job, uids, version);
+        self.0.keep_parts(Kind::Job, uids, version);
     }
 
     fn reset(&self) {
@@ -83,18 +85,22 @@ impl Shelf<Job> for Tasks {
     }
 }
 
-/// Follows all that runs workloads. Instances come after what owns them: without an owner they count as stopping.
+/// Follows all that workloads are made of. Instances come after what owns them: without an owner they count as stopping.
 /// What is warned of comes last: it is kept only where it is about something known.
 pub(super) async fn follow(connection: &Connection, cache: &Arc<Cache>) -> Result<Vec<Follower>> {
     let selector = connection.selector();
-    let owners = |kind| Owners(Arc::clone(cache), kind);
+    let parts = |kind| Parts(Arc::clone(cache), kind);
     let deployments = Metadata(connection.cluster::<Deployment>());
     let sets = Metadata(connection.cluster::<StatefulSet>());
+    let budgets = Metadata(connection.cluster::<PodDisruptionBudget>());
+    let traffic = Metadata(connection.cluster::<NetworkPolicy>());
     let jobs = Objects(connection.cluster::<Job>());
     let pods = Objects(connection.cluster::<Pod>());
     Ok(vec![
-        Follower::start(deployments, owners(Kind::Deployment), &selector).await?,
-        Follower::start(sets, owners(Kind::StatefulSet), &selector).await?,
+        Follower::start(budgets, parts(Kind::Budget), &selector).await?,
+        Follower::start(traffic, parts(Kind::Traffic), &selector).await?,
+        Follower::start(deployments, parts(Kind::Deployment), &selector).await?,
+        Follower::start(sets, parts(Kind::StatefulSet), &selector).await?,
         Follower::start(jobs, Tasks(Arc::clone(cache)), &selector).await?,
         Follower::start(pods, Instances(Arc::clone(cache)), &selector).await?,
         Follower::start(Warnings(connection.cluster()), Words(Arc::clone(cache)), "").await?,

@@ -1,20 +1,36 @@
 //! Calls that change the cluster.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use paas_core::model::{Epoch, Workload, WorkloadKey};
 use paas_core::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::KubeScheduler;
 use super::manifest::{self, Context};
-use super::owner::{Kind, Owner};
+use super::part::{Kind, Part};
 use super::pod::Instance;
 use crate::apply::{self, Place, gone};
 use crate::error::failed;
 use crate::label;
 
 impl KubeScheduler {
+    /// Brings what stands beside a workload to what it should be: before everything else, so that whatever comes is found
+    /// with it, and goes with it.
+    pub(super) async fn write_companions(&self, workload: &Workload, epoch: Option<Epoch>) -> Result<()> {
+        let parts = self.cache.parts(&workload.key);
+        for kind in manifest::kind(workload).companions() {
+            let platform = self.connection.platform();
+            let (object, digest) = manifest::companion(*kind, &workload.key, platform);
+            let known = parts.iter().find(|part| part.kind == *kind).cloned();
+            let is_whole = |known: &Part| known.applied() == Some(&digest) && known.epoch >= epoch;
+            if !known.as_ref().is_some_and(is_whole) {
+                self.put(*kind, workload, known, epoch, |_| Ok(object.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the object that runs a workload to what it asks for.
     pub(super) async fn write(
         &self,
@@ -24,13 +40,13 @@ impl KubeScheduler {
     ) -> Result<()> {
         let kind = manifest::kind(workload);
         let mut known = None;
-        for owner in self.cache.owners(&workload.key).into_iter().filter(|owner| !owner.ending) {
-            let volumes = kind == Kind::StatefulSet && owner.volumes != manifest::volumes(workload);
-            if owner.kind == kind && !volumes {
-                known = Some(owner);
+        for part in self.cache.parts(&workload.key).into_iter().filter(|part| part.kind.runs()) {
+            let volumes = kind == Kind::StatefulSet && part.volumes != manifest::volumes(workload);
+            if part.kind == kind && !volumes {
+                known = Some(part);
             } else {
                 // It has other volumes now, or has none any more.
-                self.delete_owner(owner, epoch).await?;
+                self.delete_part(part, epoch).await?;
             }
         }
         let digest = workload.digest();
@@ -41,16 +57,26 @@ impl KubeScheduler {
                 apply::admit(epoch, Some(&known))?;
                 return self.mark(known, workload).await;
             }
-            None => self.write_companions(workload).await?,
             _ => {}
         }
-        let render = |known: Option<&Owner>| {
-            let platform = self.connection.platform();
+        let platform = self.connection.platform();
+        let render = |known: Option<&Part>| {
             manifest::owner(workload, &Context { platform, config: &self.config, secret, known })
         };
-        let read = |meta: &ObjectMeta| Owner::of(kind, meta);
-        let owner = self.place(kind, &workload.key).apply(known, epoch, read, render).await;
-        self.cache.put_owner(owner.map_err(|error| error.with("service", &workload.labels.service))?);
+        self.put(kind, workload, known, epoch, render).await
+    }
+
+    async fn put(
+        &self,
+        kind: Kind,
+        workload: &Workload,
+        known: Option<Part>,
+        epoch: Option<Epoch>,
+        render: impl Fn(Option<&Part>) -> Result<Value>,
+    ) -> Result<()> {
+        let read = |meta: &ObjectMeta| Part::of(kind, meta);
+        let part = self.place(kind, &workload.key).apply(known, epoch, read, render).await;
+        self.cache.put_part(part.map_err(|error| error.with("service", &workload.labels.service))?);
         Ok(())
     }
 
@@ -63,7 +89,7 @@ impl KubeScheduler {
     }
 
     /// Notes on a task that has been started what was applied last.
-    async fn mark(&self, known: Owner, workload: &Workload) -> Result<()> {
+    async fn mark(&self, known: Part, workload: &Workload) -> Result<()> {
         let api = self.connection.dynamic(&known.kind.resource(), &self.namespace(&known.key));
         let mark = json!({ "metadata": {
             "annotations": { manifest::APPLIED: workload.digest() },
@@ -72,24 +98,9 @@ impl KubeScheduler {
         let name = label::owner(&known.key);
         let marked = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(mark)).await;
         let marked = marked.map_err(|cause| failed(cause, "mark a task").with("name", &name))?;
-        let owner = Owner::of(known.kind, &marked.metadata);
-        self.cache.put_owner(
-            owner.ok_or_else(|| Error::internal("a task has lost its labels").with("name", name))?,
-        );
-        Ok(())
-    }
-
-    async fn write_companions(&self, workload: &Workload) -> Result<()> {
-        for object in manifest::companions(workload, self.connection.platform()) {
-            let resource = if object["kind"] == "NetworkPolicy" { policies() } else { budgets() };
-            let api = self.connection.dynamic(&resource, &self.namespace(&workload.key));
-            let apply = PatchParams::apply(label::MANAGER).force().validation_strict();
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let written = api.patch(name, &apply, &Patch::Apply(&object)).await;
-            written.map_err(|cause| {
-                failed(cause, "apply what stands beside a workload").with("service", &workload.labels.service)
-            })?;
-        }
+        let part = Part::of(known.kind, &marked.metadata);
+        self.cache
+            .put_part(part.ok_or_else(|| Error::internal("a task has lost its labels").with("name", name))?);
         Ok(())
     }
 
@@ -104,36 +115,29 @@ impl KubeScheduler {
         Ok(())
     }
 
-    /// Deletes all that runs a workload.
+    /// Deletes all that a workload is made of: what runs it first, and last what is watched, so that a removal which is cut
+    /// short is seen to be left.
     pub(super) async fn delete(&self, key: &WorkloadKey, epoch: Option<Epoch>) -> Result<()> {
-        let (mut gone_now, owners) = (false, self.cache.owners(key));
-        for owner in owners.into_iter().filter(|owner| !owner.ending) {
-            self.delete_owner(owner, epoch).await?;
-            gone_now = true;
-        }
-        // What stands beside it goes after it, and only by the hand that was let to remove it.
-        if !gone_now {
+        let (runners, companions): (Vec<Part>, Vec<Part>) =
+            self.cache.parts(key).into_iter().partition(|part| part.kind.runs());
+        if runners.is_empty() && companions.is_empty() {
             return Ok(());
         }
-        let namespace = self.namespace(key);
-        let budgets = self.connection.dynamic(&budgets(), &namespace);
-        let deleted = budgets.delete(&label::owner(key), &DeleteParams::background()).await;
-        gone(deleted, "delete a disruption budget")?;
-        self.delete_secrets(key, &namespace).await
+        for part in runners {
+            self.delete_part(part, epoch).await?;
+        }
+        companions.iter().try_for_each(|part| apply::admit(epoch, Some(part)))?;
+        self.delete_secrets(key, &self.namespace(key)).await?;
+        for part in companions {
+            self.delete_part(part, epoch).await?;
+        }
+        Ok(())
     }
 
-    async fn delete_owner(&self, owner: Owner, epoch: Option<Epoch>) -> Result<()> {
-        let (kind, uid) = (owner.kind, owner.uid.clone());
-        self.place(kind, &owner.key).delete(owner, epoch, |meta| Owner::of(kind, meta)).await?;
+    async fn delete_part(&self, part: Part, epoch: Option<Epoch>) -> Result<()> {
+        let (kind, uid) = (part.kind, part.uid.clone());
+        self.place(kind, &part.key).delete(part, epoch, |meta| Part::of(kind, meta)).await?;
         self.cache.ending(&uid);
         Ok(())
     }
-}
-
-fn policies() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&())
-}
-
-fn budgets() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(&())
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use paas_core::Result;
@@ -15,7 +17,11 @@ use crate::fixture::rooms::broken;
 pub(super) const CASES: &[(&str, Case)] = cases![
     a_deployment_that_was_deleted_is_back,
     a_deployment_that_was_edited_is_put_back,
-    a_service_that_was_deleted_is_back
+    a_deployment_that_was_scaled_by_hand_is_put_back,
+    what_somebody_added_to_a_deployment_goes,
+    what_stands_beside_a_workload_is_put_back,
+    a_service_that_was_deleted_is_back,
+    fifty_edits_are_put_back,
 ];
 
 /// How soon it is mended, on a machine that does other things as well.
@@ -39,15 +45,112 @@ async fn a_deployment_that_was_edited_is_put_back() -> Result<()> {
     let world = World::new().await?;
     world.deploy(&app(&serving("1", 1))).await?;
     let (before, deployments) = world.only::<Deployment>().await?;
-    let by_hand = PatchParams { field_manager: Some("kubectl-edit".into()), ..PatchParams::default() };
     let edit = json!({ "spec": { "replicas": 3 } });
-    deployments.patch(&before.name_any(), &by_hand, &Patch::Merge(edit)).await.map_err(broken)?;
+    deployments.patch(&before.name_any(), &by_hand(), &Patch::Merge(edit)).await.map_err(broken)?;
     let (_, took) = until("it is as it was", || async {
         let found = deployments.get(&before.name_any()).await.map_err(broken)?;
         Ok((found.spec.and_then(|spec| spec.replicas) == Some(1)).then_some(()))
     })
     .await?;
     assert!(took < MENDED, "{took:?}");
+    world.end().await
+}
+
+/// As if by `kubectl edit`.
+fn by_hand() -> PatchParams {
+    PatchParams { field_manager: Some("kubectl-edit".into()), ..PatchParams::default() }
+}
+
+async fn a_deployment_that_was_scaled_by_hand_is_put_back() -> Result<()> {
+    let world = World::new().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    let (before, deployments) = world.only::<Deployment>().await?;
+    let scale = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
+    deployments.patch_scale(&before.name_any(), &by_hand(), &scale).await.map_err(broken)?;
+    let (_, took) = until("it is as it was", || async {
+        let found = deployments.get(&before.name_any()).await.map_err(broken)?;
+        Ok((found.spec.and_then(|spec| spec.replicas) == Some(1)).then_some(()))
+    })
+    .await?;
+    assert!(took < MENDED, "{took:?}");
+    world.end().await
+}
+
+async fn what_somebody_added_to_a_deployment_goes() -> Result<()> {
+    let world = World::new().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    let (before, deployments) = world.only::<Deployment>().await?;
+    let added = json!({ "spec": {
+        "minReadySeconds": 7,
+        "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "now" } } },
+    } });
+    deployments.patch(&before.name_any(), &by_hand(), &Patch::Merge(added)).await.map_err(broken)?;
+    let (after, took) = until("it is as it was", || async {
+        let found = deployments.get(&before.name_any()).await.map_err(broken)?;
+        Ok((found.spec == before.spec).then_some(found))
+    })
+    .await?;
+    assert!(took < MENDED, "{took:?}");
+    // Nothing of it is anybody's any more, so nothing is left to do.
+    let holds =
+        |manager: &str| after.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some(manager));
+    assert!(!holds("kubectl-edit"), "{:?}", after.managed_fields());
+    world.end().await
+}
+
+async fn what_stands_beside_a_workload_is_put_back() -> Result<()> {
+    let world = World::new().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    let (deployment, deployments) = world.only::<Deployment>().await?;
+    let (budget, budgets) = world.only::<PodDisruptionBudget>().await?;
+    let policies: Api<NetworkPolicy> =
+        Api::namespaced(world.client.clone(), &deployment.namespace().unwrap());
+    let policy = policies.get(&deployment.name_any()).await.map_err(broken)?;
+    budgets.delete(&budget.name_any(), &DeleteParams::default()).await.map_err(broken)?;
+    let open = json!({ "spec": { "ingress": [{}] } });
+    policies.patch(&policy.name_any(), &by_hand(), &Patch::Merge(open)).await.map_err(broken)?;
+    let (_, took) = until("both are as they were", || async {
+        let found = budgets.get_opt(&budget.name_any()).await.map_err(broken)?;
+        let closed = policies.get(&policy.name_any()).await.map_err(broken)?.spec == policy.spec;
+        Ok((closed && found.is_some_and(|found| found.spec == budget.spec)).then_some(()))
+    })
+    .await?;
+    assert!(took < MENDED, "{took:?}");
+    let after = deployments.get(&deployment.name_any()).await.map_err(broken)?;
+    assert_eq!(after.metadata.generation, deployment.metadata.generation, "what runs was left alone");
+    world.end().await
+}
+
+/// One edit after the other, each as soon as the one before was put back. Prints how long it took: the figures of a loaded
+/// machine are no ground to fail.
+#[allow(clippy::print_stdout)] // Figures are for people.
+async fn fifty_edits_are_put_back() -> Result<()> {
+    let world = World::new().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    let (before, deployments) = world.only::<Deployment>().await?;
+    let mut took = Vec::new();
+    for number in 0..50 {
+        let edit = if number % 2 == 0 {
+            json!({ "spec": { "replicas": 2 } })
+        } else {
+            json!({ "spec": { "minReadySeconds": 7 } })
+        };
+        deployments.patch(&before.name_any(), &by_hand(), &Patch::Merge(edit)).await.map_err(broken)?;
+        let mended = until("it is as it was", || async {
+            let found = deployments.get(&before.name_any()).await.map_err(broken)?;
+            Ok((found.spec == before.spec).then_some(()))
+        });
+        took.push(mended.await?.1);
+    }
+    took.sort();
+    // The 99th of a hundred is the 50th of fifty, the slowest.
+    println!(
+        "drift put back: p50 {:?}, p99 {:?} of {}",
+        took[took.len() / 2],
+        took[took.len() - 1],
+        took.len()
+    );
+    assert!(took.iter().all(|took| *took < MENDED), "{took:?}");
     world.end().await
 }
 

@@ -1,6 +1,7 @@
 //! A whole platform on a cluster.
 
-mod client;
+mod access;
+pub(crate) mod client;
 mod drift;
 mod log;
 mod release;
@@ -8,6 +9,7 @@ mod status;
 mod term;
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use paas_testkit::Proof;
 use crate::fixture::rooms::{broken, client};
 use crate::fixture::router::metrics;
 
-type Case = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
+pub(crate) type Case = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// The list of a module's cases.
 macro_rules! cases {
@@ -36,46 +38,56 @@ macro_rules! cases {
         &[$((stringify!($name), || Box::pin($name()))),*]
     };
 }
-use cases;
+pub(crate) use cases;
 
 /// The longest time of one case.
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat().into_iter().map(
-        |(name, case)| {
-            let proof: Proof = Box::new(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime
-                    .block_on(async { tokio::time::timeout(LONGEST, case()).await })
-                    .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
-            });
-            (format!("platform::{name}"), proof)
-        },
+    named(
+        "platform",
+        [access::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat(),
     )
 }
 
+/// Cases as trials, each with a runtime and a deadline of its own.
+pub(crate) fn named(
+    group: &'static str,
+    cases: Vec<(&'static str, Case)>,
+) -> impl Iterator<Item = (String, Proof)> {
+    cases.into_iter().map(move |(name, case)| {
+        let proof: Proof = Box::new(move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime
+                .block_on(async { tokio::time::timeout(LONGEST, case()).await })
+                .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
+        });
+        (format!("{group}::{name}"), proof)
+    })
+}
+
 /// A platform of one case alone, and somebody who may do everything on it.
-struct World {
-    name: String,
-    platform: Platform,
-    user: Principal,
-    client: Client,
+pub(crate) struct World {
+    pub(crate) name: String,
+    pub(crate) platform: Platform,
+    pub(crate) user: Principal,
+    pub(crate) client: Client,
+}
+
+pub(crate) fn unique_name() -> String {
+    format!("e2e-{}", IdSource::random(Clock::system()).next())
 }
 
 /// How long anything may take.
-const SOON: Duration = Duration::from_secs(90);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
-fn web() -> ServiceName {
+pub(crate) fn web() -> ServiceName {
     ServiceName::new("web").unwrap()
 }
 
 /// A service that serves, and says of which version it is.
-fn serving(version: &str, replicas: u32) -> ServiceSpec {
+pub(crate) fn serving(version: &str, replicas: u32) -> ServiceSpec {
     let mut service = ServiceSpec::image("testbed.local/instance:1");
     service.env.insert("VERSION".into(), version.into());
     service.port = Some(8080);
@@ -85,42 +97,70 @@ fn serving(version: &str, replicas: u32) -> ServiceSpec {
     service
 }
 
-fn app(service: &ServiceSpec) -> AppSpec {
+pub(crate) fn app(service: &ServiceSpec) -> AppSpec {
     AppSpec::new("shop").unwrap().with_service("web", service).unwrap()
 }
 
 async fn open(name: &str) -> Result<Platform> {
-    let connection = Connection::connect(ConnectionConfig::default().platform(name)).await?;
+    open_by(name, None).await
+}
+
+/// How platforms are configured here.
+pub(crate) async fn config() -> Result<BackendsConfig> {
     let mut config = BackendsConfig::default();
     config.router = config.router.gateway("default", "testbed").metrics(metrics().await?);
+    Ok(config)
+}
+
+/// A platform that reaches the cluster by this kubeconfig, or by the one of the environment.
+pub(crate) async fn open_by(name: &str, kubeconfig: Option<&Path>) -> Result<Platform> {
+    open_with(name, kubeconfig, config().await?).await
+}
+
+pub(crate) async fn open_with(
+    name: &str,
+    kubeconfig: Option<&Path>,
+    config: BackendsConfig,
+) -> Result<Platform> {
+    let mut connection = ConnectionConfig::default().platform(name);
+    connection.kubeconfig = kubeconfig.map(Path::to_owned);
+    let connection = Connection::connect(connection).await?;
     let backends = KubeBackends::open(&connection, config).await?;
     let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
 }
 
 impl World {
-    async fn new() -> Result<Self> {
-        let name = format!("e2e-{}", IdSource::random(Clock::system()).next());
-        let platform = open(&name).await?;
+    pub(crate) async fn new() -> Result<Self> {
+        Self::by(None).await
+    }
+
+    /// One that reaches the cluster by this kubeconfig; who looks at the cluster goes straight to it.
+    pub(crate) async fn by(kubeconfig: Option<&Path>) -> Result<Self> {
+        Self::named(unique_name(), kubeconfig).await
+    }
+
+    pub(crate) async fn named(name: String, kubeconfig: Option<&Path>) -> Result<Self> {
+        let platform = open_by(&name, kubeconfig).await?;
         let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
         Ok(Self { name, platform, user: Principal::user("ann", tenant.id), client: client().await? })
     }
 
     /// Deploys, and waits until it is over.
-    async fn deploy(&self, app: &AppSpec) -> Result<Operation> {
+    pub(crate) async fn deploy(&self, app: &AppSpec) -> Result<Operation> {
         self.platform.deploy(&self.user, app).await?.finished_within(SOON).await
     }
 
-    async fn shop(&self) -> Result<AppHandle> {
+    pub(crate) async fn shop(&self) -> Result<AppHandle> {
         self.platform.production(&self.user).await?.app(&AppName::new("shop")?).await
     }
 
-    fn labels(&self) -> ListParams {
+    pub(crate) fn labels(&self) -> ListParams {
         ListParams::default().labels(&format!("paas-sdk.dev/platform={}", self.name))
     }
 
     /// The only object of a kind that the platform has, and its namespace.
-    async fn only<K>(&self) -> Result<(K, Api<K>)>
+    pub(crate) async fn only<K>(&self) -> Result<(K, Api<K>)>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
             + Clone
@@ -136,7 +176,7 @@ impl World {
     }
 
     /// Where a service is reached from within the cluster's network.
-    async fn address(&self) -> Result<(String, u16)> {
+    pub(crate) async fn address(&self) -> Result<(String, u16)> {
         let services: Api<Service> = Api::all(self.client.clone());
         let found = services.list(&self.labels()).await.map_err(broken)?;
         // The service's own has no slot in its name.
@@ -148,7 +188,7 @@ impl World {
         Ok((ip, 80))
     }
 
-    async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         self.platform.shutdown().await;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         for namespace in namespaces.list(&self.labels()).await.map_err(broken)? {
@@ -160,7 +200,7 @@ impl World {
 }
 
 /// Asks again and again until it is so; how long that took.
-async fn until<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<(T, Duration)>
+pub(crate) async fn until<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<(T, Duration)>
 where
     F: Future<Output = Result<Option<T>>>,
 {

@@ -4,6 +4,7 @@ use super::Look;
 use crate::engine::defect::{self, Defect};
 use crate::engine::desire::DRAIN;
 use crate::engine::record::{AppRecord, Build, Direction, Rollout};
+use crate::engine::report;
 use crate::engine::template::{self, same};
 use crate::model::{
     Command, Failure, OperationKind, OperationState, RevisionNumber, ServiceName, ServiceSpec,
@@ -159,8 +160,13 @@ impl Look<'_> {
     }
 
     /// Turns an operation around: everything goes back to what was promoted last.
-    pub(super) fn fail(&self, app: &mut AppRecord, failure: Failure) {
+    pub(super) fn fail(&self, app: &mut AppRecord, mut failure: Failure) {
         let service = failure.service.clone();
+        let told = app.operation.as_ref().and_then(|operation| report::refusal(operation, service.as_ref()));
+        if let Some(told) = told.filter(|_| failure.instance.is_none()) {
+            // No instance shows why: what the backend said does.
+            failure.reason = format!("{}: {told}", failure.reason);
+        }
         self.note(app, service.as_ref(), format!("failed: {}", failure.reason));
         if let Some(operation) = &mut app.operation {
             operation.state = OperationState::RollingBack;

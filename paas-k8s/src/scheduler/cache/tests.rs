@@ -15,8 +15,8 @@ fn key() -> WorkloadKey {
     )
 }
 
-fn owner(uid: &str, version: u64) -> Owner {
-    Owner {
+fn owner(uid: &str, version: u64) -> Part {
+    Part {
         kind: Kind::Deployment,
         key: key(),
         namespace: "room".into(),
@@ -30,6 +30,17 @@ fn owner(uid: &str, version: u64) -> Owner {
         ending: false,
         ended: None,
     }
+}
+
+fn beside(kind: Kind) -> Part {
+    Part { kind, ..owner(if kind == Kind::Budget { "b-1" } else { "t-1" }, 1) }
+}
+
+/// Knows what stands beside the workload.
+fn cache() -> Cache {
+    let cache = Cache::default();
+    Kind::Deployment.companions().iter().for_each(|kind| cache.put_part(beside(*kind)));
+    cache
 }
 
 fn pod(uid: &str, version: u64) -> Instance {
@@ -56,16 +67,39 @@ fn seen(cache: &Cache) -> Option<WorkloadStatus> {
 
 #[test]
 fn what_is_older_than_what_is_known_changes_nothing() {
-    let cache = Cache::default();
-    cache.put_owner(owner("d-1", 7));
-    cache.put_owner(owner("d-1", 6));
+    let cache = cache();
+    cache.put_part(owner("d-1", 7));
+    cache.put_part(owner("d-1", 6));
     assert_eq!(seen(&cache).unwrap().applied, Some(Digest::of(&7_u64)));
+}
+
+#[test]
+fn a_workload_without_what_stands_beside_it_is_not_as_it_was_applied() {
+    let cache = cache();
+    cache.put_part(owner("d-1", 7));
+    let applied = || seen(&cache).map(|status| status.applied);
+    assert_eq!(applied(), Some(Some(Digest::of(&7_u64))));
+    let change = |version| {
+        cache.put_part(Part { changed_by: Some("somebody".into()), version, ..beside(Kind::Budget) });
+        applied()
+    };
+    let changed = [change(2), change(3)];
+    assert!(changed.iter().all(|digest| *digest != Some(Some(Digest::of(&7_u64)))));
+    assert_ne!(changed[0], changed[1], "each change shows");
+    cache.remove("d-1");
+    cache.remove("b-1");
+    // What is left of it is there to be removed.
+    assert!(matches!(applied(), Some(Some(_))));
+    cache.ending("t-1");
+    assert_eq!(applied(), Some(None));
+    cache.remove("t-1");
+    assert_eq!(applied(), None);
 }
 
 #[test]
 fn an_instance_keeps_its_ordinal_while_it_lives() {
     let cache = Cache::default();
-    cache.put_owner(owner("d-1", 1));
+    cache.put_part(owner("d-1", 1));
     for (uid, version) in [("p-a", 2), ("p-b", 3), ("p-c", 4)] {
         cache.put_instance(pod(uid, version));
     }
@@ -80,16 +114,16 @@ fn an_instance_keeps_its_ordinal_while_it_lives() {
 #[test]
 fn what_we_deleted_stays_deleted_whatever_is_still_told_of_it() {
     let cache = Cache::default();
-    cache.put_owner(owner("d-1", 1));
+    cache.put_part(owner("d-1", 1));
     cache.put_instance(pod("p-a", 2));
     cache.ending("d-1");
-    cache.put_owner(owner("d-1", 3));
+    cache.put_part(owner("d-1", 3));
     let status = seen(&cache).unwrap();
     assert_eq!((status.applied, status.instances[0].state), (None, InstanceState::Stopping));
     // Another one of the same name is another one.
-    cache.put_owner(owner("d-2", 5));
+    cache.put_part(owner("d-2", 5));
     cache.remove("d-1");
-    assert_eq!(seen(&cache).unwrap().applied, Some(Digest::of(&5_u64)));
+    assert!(seen(&cache).unwrap().applied.is_some());
     cache.remove("d-2");
     cache.remove("p-a");
     assert_eq!(seen(&cache), None);
@@ -98,14 +132,14 @@ fn what_we_deleted_stays_deleted_whatever_is_still_told_of_it() {
 #[test]
 fn a_complete_list_drops_what_it_lacks_and_is_not_newer() {
     let cache = Cache::default();
-    cache.put_owner(owner("d-1", 1));
+    cache.put_part(owner("d-1", 1));
     cache.put_instance(pod("p-a", 2));
     cache.put_instance(pod("p-b", 9));
     cache.keep_instances(&HashSet::new(), 5);
     assert_eq!(seen(&cache).unwrap().instances.len(), 1);
-    cache.keep_owners(Kind::Job, &HashSet::new(), 5);
+    cache.keep_parts(Kind::Job, &HashSet::new(), 5);
     assert!(seen(&cache).unwrap().applied.is_some());
-    cache.keep_owners(Kind::Deployment, &HashSet::new(), 5);
+    cache.keep_parts(Kind::Deployment, &HashSet::new(), 5);
     assert_eq!(seen(&cache).unwrap().applied, None);
 }
 
@@ -118,7 +152,7 @@ fn refused(at: u64) -> Warning {
 fn a_refusal_to_make_instances_is_told_until_one_could_be_made() {
     let cache = Cache::default();
     cache.warn(refused(4)); // of nothing that is known
-    cache.put_owner(owner("d-1", 1));
+    cache.put_part(owner("d-1", 1));
     assert_eq!(seen(&cache).unwrap().message, None);
     cache.warn(refused(4));
     assert_eq!(seen(&cache).unwrap().message.as_deref(), Some("exceeded quota"));
@@ -147,7 +181,7 @@ fn a_probes_answer_is_told_while_its_instance_is_not_ready() {
         at: Timestamp(at),
     };
     let said = || seen(&cache).unwrap().instances[0].message.clone();
-    cache.put_owner(owner("d-1", 1));
+    cache.put_part(owner("d-1", 1));
     cache.put_instance(with(2, InstanceState::Starting));
     cache.warn(warning("statuscode: 503", 20));
     cache.warn(warning("older", 10));
@@ -170,7 +204,7 @@ fn a_probes_answer_is_told_while_its_instance_is_not_ready() {
 fn a_task_whose_pod_is_gone_has_failed_all_the_same() {
     let cache = Cache::default();
     let ended = Some(paas_core::model::Exit::with_reason("BackoffLimitExceeded", Timestamp(9)));
-    cache.put_owner(Owner { kind: Kind::Job, ended, ..owner("j-1", 1) });
+    cache.put_part(Part { kind: Kind::Job, ended, ..owner("j-1", 1) });
     let instances = seen(&cache).unwrap().instances;
     assert_eq!((instances.len(), instances[0].state), (1, InstanceState::Exited));
     assert!(instances[0].last_exit.as_ref().is_some_and(|exit| !exit.is_success()));

@@ -35,7 +35,7 @@ fn blue() -> Workload {
     workload(Role::Slot(Slot::Blue))
 }
 
-fn rendered(workload: &Workload, known: Option<&Owner>) -> Value {
+fn rendered(workload: &Workload, known: Option<&Part>) -> Value {
     let config = SchedulerConfig::default();
     let context = Context { platform: "paas", config: &config, secret: Some("values"), known };
     owner(workload, &context).unwrap()
@@ -53,7 +53,11 @@ fn the_objects_are_as_they_were() {
     task.template.port = None;
     task.template.ready = None;
     let mut objects = vec![rendered(&blue(), None), rendered(&stateful, None), rendered(&task, None)];
-    objects.extend(companions(&blue(), "paas"));
+    let beside = |workload: &Workload| {
+        let kinds = kind(workload).companions().iter();
+        kinds.map(|kind| companion(*kind, &workload.key, "paas").0).collect::<Vec<_>>()
+    };
+    objects.extend(beside(&blue()).into_iter().chain(beside(&task)));
     assert_eq!(crate::policy::check(&objects).unwrap(), []);
     golden::check("scheduler/manifest/golden.json", &objects);
 }
@@ -70,7 +74,7 @@ fn a_new_revision_of_the_same_template_changes_no_pod() {
 
 #[test]
 fn the_revisions_of_the_last_templates_are_remembered() {
-    let known = Owner {
+    let known = Part {
         kind: Kind::Deployment,
         key: blue().key,
         namespace: "room".into(),

@@ -1,7 +1,9 @@
-//! What runs a workload's pods, as far as it must be known: its metadata.
+//! The objects that a workload is made of, as far as they must be known: their metadata.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, ObjectMeta};
 use paas_core::model::{Digest, Epoch, Exit, RevisionNumber, WorkloadKey};
 
@@ -10,16 +12,34 @@ use super::pod::at;
 use crate::apply::{self, Known};
 use crate::label;
 
-/// The kinds of objects that run pods.
+/// The kinds of objects that run pods, and of those that stand beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
     Deployment,
     StatefulSet,
     Job,
+    /// A disruption budget.
+    Budget,
+    /// A policy of the pods' traffic.
+    Traffic,
 }
 
 impl Kind {
-    /// The name of the object that runs a workload.
+    /// Whether it runs pods.
+    pub(super) fn runs(self) -> bool {
+        !matches!(self, Self::Budget | Self::Traffic)
+    }
+
+    /// What stands beside it.
+    pub(super) fn companions(self) -> &'static [Self] {
+        match self {
+            Self::Deployment | Self::StatefulSet => &[Self::Budget, Self::Traffic],
+            Self::Job => &[Self::Traffic],
+            Self::Budget | Self::Traffic => &[],
+        }
+    }
+
+    /// The name of a workload's object.
     pub(super) fn name(self, key: &WorkloadKey) -> String {
         if self == Self::StatefulSet { label::owner_of_volumes(&key.service) } else { label::owner(key) }
     }
@@ -30,13 +50,15 @@ impl Kind {
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
             Self::Job => ApiResource::erase::<Job>(&()),
+            Self::Budget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::Traffic => ApiResource::erase::<NetworkPolicy>(&()),
         }
     }
 }
 
-/// An object that runs a workload.
+/// One of a workload's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct Part {
     pub(super) kind: Kind,
     pub(super) key: WorkloadKey,
     pub(super) namespace: String,
@@ -56,7 +78,7 @@ pub(super) struct Owner {
     pub(super) ended: Option<Exit>,
 }
 
-impl Owner {
+impl Part {
     pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
         let key = label::workload(meta.labels.as_ref()?).filter(|_| label::is_in_its_place(meta))?;
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
@@ -95,7 +117,7 @@ impl Owner {
         self.kind.name(&self.key)
     }
 
-    /// The digest of the workload that was applied last; `None` where somebody has changed it since.
+    /// The digest of what was applied last, of a workload or a companion; `None` where somebody has changed it since.
     pub(super) fn applied(&self) -> Option<&Digest> {
         self.applied.as_ref().filter(|_| self.changed_by.is_none() && !self.ending)
     }
@@ -107,7 +129,7 @@ impl Owner {
     }
 }
 
-impl Known for Owner {
+impl Known for Part {
     fn version(&self) -> u64 {
         self.version
     }
@@ -153,7 +175,7 @@ mod tests {
     fn metadata_tell_what_was_applied() {
         let ours = managed(label::MANAGER, "", &json!({ "f:spec": { "f:replicas": {} } }));
         let controller = managed("kube-controller-manager", "status", &json!({ "f:status": {} }));
-        let owner = Owner::of(Kind::Deployment, &meta(&json!([ours, controller]))).unwrap();
+        let owner = Part::of(Kind::Deployment, &meta(&json!([ours, controller]))).unwrap();
         assert_eq!(owner.applied().map(Digest::as_str), Some("digest"));
         assert_eq!((owner.epoch, owner.version), (Some(Epoch(3)), 7));
         let revision = |text: &str| owner.revision(&serde_json::from_value(json!(text)).unwrap());
@@ -164,10 +186,10 @@ mod tests {
     #[test]
     fn what_somebody_else_has_changed_counts_as_not_applied() {
         let theirs = managed("kubectl-edit", "", &json!({ "f:spec": { "f:replicas": {} } }));
-        let owner = Owner::of(Kind::Deployment, &meta(&json!([theirs]))).unwrap();
+        let owner = Part::of(Kind::Deployment, &meta(&json!([theirs]))).unwrap();
         assert_eq!((owner.applied(), owner.changed_by.as_deref()), (None, Some("kubectl-edit")));
         let scaler = managed("kube-controller-manager", "scale", &json!({ "f:spec": { "f:replicas": {} } }));
-        assert!(Owner::of(Kind::Deployment, &meta(&json!([scaler]))).unwrap().applied().is_some());
+        assert!(Part::of(Kind::Deployment, &meta(&json!([scaler]))).unwrap().applied().is_some());
     }
 
     #[test]
@@ -179,7 +201,7 @@ mod tests {
         let ended = |kind: &str, status: &str| {
             let condition = json!({ "type": kind, "status": status, "reason": "Why", "message": "no" });
             let job = json!({ "metadata": &meta, "status": { "conditions": [condition] } });
-            Owner::of_task(&serde_json::from_value(job).unwrap()).unwrap().ended
+            Part::of_task(&serde_json::from_value(job).unwrap()).unwrap().ended
         };
         for kind in ["Failed", "Complete"] {
             let exit = ended(kind, "True").unwrap();
@@ -192,7 +214,7 @@ mod tests {
     fn what_is_not_marked_is_not_ours() {
         // A copy in another namespace has the labels, too.
         let copy = ObjectMeta { namespace: Some("elsewhere".into()), ..meta(&json!([])) };
-        assert_eq!(Owner::of(Kind::Deployment, &copy), None);
-        assert_eq!(Owner::of(Kind::Job, &ObjectMeta::default()), None);
+        assert_eq!(Part::of(Kind::Deployment, &copy), None);
+        assert_eq!(Part::of(Kind::Job, &ObjectMeta::default()), None);
     }
 }

@@ -1,0 +1,168 @@
+//! What a platform must be allowed to do on its cluster.
+
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use kube::api::ObjectMeta;
+use paas_core::{Error, Result};
+use serde::Serialize;
+
+use crate::{BackendsConfig, ConnectionConfig, label};
+
+mod rule;
+
+/// The group of roles and bindings.
+const GROUP: &str = "rbac.authorization.k8s.io";
+/// The account that a platform acts as, in its own namespace.
+const ACCOUNT: &str = "paas-platform";
+
+/// The account that a platform acts as, and what that account may do: no more than the backends call for, and no `*`.
+///
+/// Records and secrets stay within the platform's own namespace. What runs is in tenants' namespaces, which the platform
+/// makes and removes, so what it needs there it needs in all namespaces; that includes Secrets, which whoever runs pods
+/// can read anyway.
+///
+/// An operator applies it once, before the platform starts:
+///
+/// ```
+/// use paas_k8s::{BackendsConfig, ConnectionConfig, Rbac};
+///
+/// let access = Rbac::new(&ConnectionConfig::default(), &BackendsConfig::default())?;
+/// let yaml = access.to_yaml()?; // for `kubectl apply -f -`
+/// assert!(yaml.contains("kind: ClusterRole\n") && !yaml.contains('*'));
+/// # Ok::<(), paas_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Rbac {
+    /// The platform's own namespace.
+    pub namespace: Namespace,
+    /// The account, in that namespace: what a pod of the platform names as its `serviceAccountName`.
+    pub account: ServiceAccount,
+    /// What the account may do in that namespace.
+    pub role: Role,
+    /// Gives the account that role.
+    pub role_binding: RoleBinding,
+    /// What the account may do in all namespaces.
+    pub cluster_role: ClusterRole,
+    /// Gives the account that role.
+    pub cluster_role_binding: ClusterRoleBinding,
+}
+
+impl Rbac {
+    /// What a platform needs whose backends are configured like this.
+    ///
+    /// # Errors
+    /// `Invalid` where the platform or its namespace has a name that no cluster takes.
+    pub fn new(connection: &ConnectionConfig, config: &BackendsConfig) -> Result<Self> {
+        let (platform, namespace) = (&connection.platform, &connection.namespace);
+        label::check_dns_label("platform", platform)?;
+        label::check_dns_label("namespace", namespace)?;
+        let meta = |name: &str, namespace: Option<&String>| ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: namespace.cloned(),
+            labels: Some(label::ours(platform)),
+            ..ObjectMeta::default()
+        };
+        let within = |name: &str| meta(name, Some(namespace));
+        // Roles of the cluster have no namespace to tell those of two platforms apart.
+        let everywhere = format!("{ACCOUNT}-{platform}");
+        let subjects = || {
+            Some(vec![Subject {
+                kind: "ServiceAccount".into(),
+                name: ACCOUNT.into(),
+                namespace: Some(namespace.clone()),
+                ..Subject::default()
+            }])
+        };
+        let role = |kind: &str, name: &str| RoleRef {
+            api_group: GROUP.into(),
+            kind: kind.into(),
+            name: name.into(),
+        };
+        Ok(Self {
+            namespace: Namespace { metadata: meta(namespace, None), ..Namespace::default() },
+            account: ServiceAccount { metadata: within(ACCOUNT), ..ServiceAccount::default() },
+            role: Role { metadata: within(ACCOUNT), rules: Some(rule::own()) },
+            role_binding: RoleBinding {
+                metadata: within(ACCOUNT),
+                role_ref: role("Role", ACCOUNT),
+                subjects: subjects(),
+            },
+            cluster_role: ClusterRole {
+                metadata: meta(&everywhere, None),
+                rules: Some(rule::everywhere(config)),
+                ..ClusterRole::default()
+            },
+            cluster_role_binding: ClusterRoleBinding {
+                metadata: meta(&everywhere, None),
+                role_ref: role("ClusterRole", &everywhere),
+                subjects: subjects(),
+            },
+        })
+    }
+
+    /// All of it as YAML documents, in the order in which they can be applied.
+    ///
+    /// # Errors
+    /// `Internal` where an object cannot be written as YAML.
+    pub fn to_yaml(&self) -> Result<String> {
+        Ok([
+            document(&self.namespace)?,
+            document(&self.account)?,
+            document(&self.role)?,
+            document(&self.role_binding)?,
+            document(&self.cluster_role)?,
+            document(&self.cluster_role_binding)?,
+        ]
+        .join("---\n"))
+    }
+
+    /// All rules: those of the platform's namespace, then those of all namespaces.
+    pub fn rules(&self) -> impl Iterator<Item = &PolicyRule> {
+        [&self.role.rules, &self.cluster_role.rules].into_iter().flatten().flatten()
+    }
+}
+
+fn document(object: &impl Serialize) -> Result<String> {
+    let unwritable = |cause| Error::internal("an object cannot be written as YAML").with_source(cause);
+    let text = serde_saphyr::to_string(object).map_err(unwritable)?;
+    Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_rule_has_a_star_and_each_names_one_kind_of_object() {
+        let mut config = BackendsConfig::default();
+        config.router = config.router.gateway("default", "main");
+        let access = Rbac::new(&ConnectionConfig::default(), &config).unwrap();
+        for rule in access.rules() {
+            let text = json!(rule).to_string();
+            assert!(!text.contains('*') && rule.non_resource_urls.is_none(), "{text}");
+            assert_eq!(rule.resources.as_ref().map(Vec::len), Some(1), "{text}");
+        }
+        let about = |access: &Rbac, kind: &str| {
+            access.rules().filter(|rule| rule.resources == Some(vec![kind.into()])).count()
+        };
+        let without = Rbac::new(&ConnectionConfig::default(), &BackendsConfig::default()).unwrap();
+        let all = |kind| (about(&access, kind), about(&without, kind));
+        assert_eq!((all("httproutes"), all("ingresses")), ((1, 0), (0, 1)), "only what is used is asked for");
+    }
+
+    #[test]
+    fn two_platforms_on_a_cluster_have_two_roles() {
+        let of = |name: &str| {
+            let connection = ConnectionConfig::default().platform(name);
+            Rbac::new(&connection, &BackendsConfig::default()).unwrap().cluster_role.metadata.name
+        };
+        assert_ne!(of("one"), of("two"));
+        let wrong = ConnectionConfig::default().platform("No Name");
+        assert!(Rbac::new(&wrong, &BackendsConfig::default()).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! What goes wrong, and with which calls.
+
+use std::time::Duration;
+
+use super::Call;
+
+/// What happens to a call instead of what should.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// It is passed on so much later.
+    Delay(Duration),
+    /// It is never passed on; this is the answer: status, seconds of `Retry-After`, message.
+    Answer(u16, Option<u32>, &'static str),
+    /// It is passed on, and its answer is lost with the connection.
+    Lose,
+    /// It is never answered, and the connection stays.
+    Silence,
+    /// The answer, which is a watch, breaks off after so many events.
+    Cut(usize),
+    /// The answer, which is a watch, is let begin, and then nothing comes any more, not even a bookmark.
+    Hang,
+    /// The answer, which is a watch, ends after so many events because what it goes on from is forgotten.
+    Forget(usize),
+}
+
+/// Which calls, what happens to them, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    verbs: &'static [&'static str],
+    /// Empty for all.
+    resources: &'static [&'static str],
+    pub(super) fault: Fault,
+    /// How many calls more, where there is an end to it.
+    pub(super) left: Option<usize>,
+}
+
+pub(crate) const ALL: &[&str] = &[];
+pub(crate) const WRITES: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+pub(crate) const WATCHES: &[&str] = &["watch"];
+
+impl Rule {
+    pub(crate) fn new(verbs: &'static [&'static str], fault: Fault) -> Self {
+        Self { verbs, resources: ALL, fault, left: None }
+    }
+
+    /// Of calls about these resources only.
+    pub(crate) fn about(self, resources: &'static [&'static str]) -> Self {
+        Self { resources, ..self }
+    }
+
+    /// Of so many calls only.
+    pub(crate) fn times(self, times: usize) -> Self {
+        Self { left: Some(times), ..self }
+    }
+
+    pub(super) fn covers(&self, call: &Call) -> bool {
+        let within = |all: &[&str], word: &str| all.is_empty() || all.contains(&word);
+        within(self.verbs, call.verb) && within(self.resources, &call.resource) && self.left != Some(0)
+    }
+}
