@@ -17,11 +17,17 @@ const EXAMPLE_RUNS: [&[&str]; 2] = [&["testbed.local/instance:1", "8080"], &["--
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
 
+/// The variable by which suites are told which peers there are.
+pub(crate) const LIVE: &str = "PAAS_LIVE";
+
 /// How many cases run at once: they wait for the cluster most of the time.
 const AT_ONCE: &str = "--test-threads=6";
 
+/// The peers of a run that takes its time: nodes that are there in name only can be lost and drained.
+const FULL: &str = "kubernetes,kwok";
+
 /// Provides what this machine can provide, runs the suites on it, and stops what it started.
-pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
+pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<ExitCode> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         println!("live suites on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
@@ -35,8 +41,9 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
         Ok((programs, built(&example, "example", EXAMPLE)?))
     })?;
     let began = Instant::now();
-    let started = kubernetes::up(false, consent)?;
-    let outcome = run(&programs, &example, arguments);
+    let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
+    let started = kubernetes::up(shape, consent)?;
+    let outcome = run(&programs, &example, arguments, if is_full { FULL } else { KUBERNETES });
     if started {
         kubernetes::down()?;
     }
@@ -49,12 +56,12 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
 }
 
 /// The suites and then, where all of them were asked for, the example; ends with the first that fails.
-fn run(programs: &[PathBuf], example: &Path, arguments: &[&str]) -> Result<ExitCode> {
+fn run(programs: &[PathBuf], example: &Path, arguments: &[&str], peers: &str) -> Result<ExitCode> {
     let asked = [&[AT_ONCE], arguments].concat();
     let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice()));
     let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty()).map(|run| (example, *run));
     for (program, arguments) in suites.chain(examples) {
-        let live = [("PAAS_LIVE", KUBERNETES.as_ref())];
+        let live = [(LIVE, peers.as_ref())];
         let code = kubernetes::exec(&program.to_string_lossy(), arguments, &live)?;
         if code != ExitCode::SUCCESS {
             return Ok(code);
@@ -64,7 +71,7 @@ fn run(programs: &[PathBuf], example: &Path, arguments: &[&str]) -> Result<ExitC
 }
 
 /// Builds a program, and says where it is.
-fn built(arguments: &[&str], kind: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn built(arguments: &[&str], kind: &str, name: &str) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args(arguments).arg("--message-format=json").stdin(Stdio::null());
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
