@@ -23,8 +23,10 @@ pub(crate) const LIVE: &str = "PAAS_LIVE";
 /// How many cases run at once: they wait for the cluster most of the time.
 const AT_ONCE: &str = "--test-threads=6";
 
-/// The peers of a run that takes its time: nodes that are there in name only can be lost and drained.
-const FULL: &str = "kubernetes,kwok";
+/// What a run that takes its time adds: cases that take nodes away, one after the other. They need no other peer, so that
+/// nothing else runs beside them.
+const FAKE_NODES: &str = "kwok";
+const ONE_BY_ONE: &[&str] = &["--test-threads=1", "nodes::"];
 
 /// Provides what this machine can provide, runs the suites on it, and stops what it started.
 pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<ExitCode> {
@@ -43,7 +45,7 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
     let began = Instant::now();
     let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
     let started = kubernetes::up(shape, consent)?;
-    let outcome = run(&programs, &example, arguments, if is_full { FULL } else { KUBERNETES });
+    let outcome = run(&programs, &example, arguments, is_full);
     if started {
         kubernetes::down()?;
     }
@@ -56,12 +58,14 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
 }
 
 /// The suites and then, where all of them were asked for, the example; ends with the first that fails.
-fn run(programs: &[PathBuf], example: &Path, arguments: &[&str], peers: &str) -> Result<ExitCode> {
+fn run(programs: &[PathBuf], example: &Path, arguments: &[&str], is_full: bool) -> Result<ExitCode> {
     let asked = [&[AT_ONCE], arguments].concat();
-    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice()));
-    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty()).map(|run| (example, *run));
-    for (program, arguments) in suites.chain(examples) {
-        let live = [(LIVE, peers.as_ref())];
+    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice(), KUBERNETES));
+    let full = programs.iter().filter(|_| is_full).map(|own| (own.as_path(), ONE_BY_ONE, FAKE_NODES));
+    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty());
+    let examples = examples.map(|run| (example, *run, KUBERNETES));
+    for (program, arguments, peer) in suites.chain(full).chain(examples) {
+        let live = [(LIVE, peer.as_ref())];
         let code = kubernetes::exec(&program.to_string_lossy(), arguments, &live)?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

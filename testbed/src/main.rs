@@ -64,7 +64,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     match words.as_slice() {
         ["up", "kubernetes"] => {
             let (has_two_nodes, has_fake_nodes) = (flags.contains(&TWO), flags.contains(&FAKE));
-            kubernetes::up(kubernetes::Shape { has_two_nodes, has_fake_nodes }, consent).map(|_| ExitCode::SUCCESS)
+            kubernetes::up(kubernetes::Shape { has_two_nodes, has_fake_nodes }, consent)
+                .map(|_| ExitCode::SUCCESS)
         }
         ["test", arguments @ ..] => live::test(arguments, flags.contains(&FULL), consent),
         ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, consent),

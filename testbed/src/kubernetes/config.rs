@@ -22,7 +22,9 @@ pub(super) fn write(sandbox: &Sandbox, shape: Shape) -> Result<()> {
         fs::create_dir_all(folder.join(name))?;
     }
     let fake = shape.has_fake_nodes.then_some(kwok::NAME);
-    for holder in ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"].into_iter().chain(fake) {
+    for holder in
+        ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"].into_iter().chain(fake)
+    {
         let to = if holder == "admin" { folder } else { &config };
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }

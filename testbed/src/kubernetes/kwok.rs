@@ -47,7 +47,11 @@ impl Cluster {
                 (&[""], &["nodes", "nodes/status", "pods", "pods/status"], CHANGE),
                 (&[""], &["pods"], &["delete"]),
                 (&["", "events.k8s.io"], &["events"], &["create", "patch"]),
-                (&["coordination.k8s.io"], &["leases"], &["get", "list", "watch", "create", "update", "patch"]),
+                (
+                    &["coordination.k8s.io"],
+                    &["leases"],
+                    &["get", "list", "watch", "create", "update", "patch"],
+                ),
             ],
         );
         self.create(NAME, &rules)?;
