@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
         .with_cases_on(fixture::PEER, platform::trials())
         .with_cases_on(fixture::PEER, cluster::trials())
+        .with_cases_on(fixture::FAKE_NODES, platform::trials_with_fake_nodes())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()
 }

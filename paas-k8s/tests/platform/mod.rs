@@ -1,8 +1,10 @@
 //! A whole platform on a cluster.
 
+mod calls;
 mod client;
 mod drift;
 mod log;
+mod node;
 mod release;
 mod status;
 mod term;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
+use paas_core::engine::EngineConfig;
 use paas_core::memory::{MemoryAuditLog, MemoryAuthorizer};
 use paas_core::model::{
     AppName, AppSpec, ByteSize, Clock, CpuQuantity, IdSource, Limits, Operation, Principal, ServiceName,
@@ -41,21 +44,23 @@ use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat().into_iter().map(
-        |(name, case)| {
-            let proof: Proof = Box::new(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime
-                    .block_on(async { tokio::time::timeout(LONGEST, case()).await })
-                    .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
-            });
-            (format!("platform::{name}"), proof)
-        },
-    )
+    let all = [calls::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat();
+    all.into_iter().map(|(name, case)| (format!("platform::{name}"), proof(case)))
+}
+
+/// Those that take nodes away, for which all others have to wait.
+pub(crate) fn trials_with_fake_nodes() -> impl Iterator<Item = (String, Proof)> {
+    node::CASES.iter().map(|(name, case)| (format!("nodes::{name}"), proof(*case)))
+}
+
+fn proof(case: Case) -> Proof {
+    Box::new(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime
+            .block_on(async { tokio::time::timeout(LONGEST, case()).await })
+            .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
+    })
 }
 
 /// A platform of one case alone, and somebody who may do everything on it.
@@ -88,19 +93,31 @@ fn app(service: &ServiceSpec) -> AppSpec {
     AppSpec::new("shop").unwrap().with_service("web", service).unwrap()
 }
 
+fn unique() -> String {
+    format!("e2e-{}", IdSource::random(Clock::system()).next())
+}
+
 async fn open(name: &str) -> Result<Platform> {
     let connection = Connection::connect(ConnectionConfig::default().platform(name)).await?;
+    open_over(&connection, EngineConfig::default()).await
+}
+
+async fn open_over(connection: &Connection, engine: EngineConfig) -> Result<Platform> {
     let mut config = BackendsConfig::default();
     config.router = config.router.gateway("default", "testbed");
-    let backends = KubeBackends::open(&connection, config).await?;
-    let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
+    let backends = KubeBackends::open(connection, config).await?;
+    let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new())).engine(engine);
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
 }
 
 impl World {
     async fn new() -> Result<Self> {
-        let name = format!("e2e-{}", IdSource::random(Clock::system()).next());
+        let name = unique();
         let platform = open(&name).await?;
+        Self::of(name, platform).await
+    }
+
+    async fn of(name: String, platform: Platform) -> Result<Self> {
         let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
         Ok(Self { name, platform, user: Principal::user("ann", tenant.id), client: client().await? })
     }
