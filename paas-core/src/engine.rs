@@ -10,6 +10,7 @@ pub(crate) mod desire;
 pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod gc;
+pub(crate) mod known;
 pub(crate) mod leader;
 pub(crate) mod lease;
 pub(crate) mod observed;

@@ -20,6 +20,11 @@ pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";
 /// How often a write is tried again on what somebody else wrote in between.
 const TRIES: u32 = 8;
 
+/// The version of nothing that is stored. Applied on condition of it, an object is made where there is none, and the write
+/// is refused where there is one: somebody else's, or a later leader's that is not told of yet. No object has it, since the
+/// first write to a store gets 2.
+const NONE: &str = "1";
+
 /// What is known of an object, as far as writes depend on it.
 pub(crate) trait Known: Sized {
     fn version(&self) -> u64;
@@ -62,17 +67,12 @@ impl Place {
         render: impl Fn(Option<&K>) -> Result<Value>,
     ) -> Result<K> {
         let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| self.foreign());
-        if known.is_none() {
-            // What is not known yet may be there all the same: somebody else's, or a later leader's.
-            known = self.look().await?.map(|meta| read(&meta)).transpose()?;
-        }
         let mut force = false;
         for _ in 0..TRIES {
             admit(epoch, known.as_ref())?;
             let mut object = render(known.as_ref())?;
-            if let Some(known) = &known {
-                object["metadata"]["resourceVersion"] = json!(known.version().to_string());
-            }
+            let version = known.as_ref().map_or_else(|| NONE.to_owned(), |known| known.version().to_string());
+            object["metadata"]["resourceVersion"] = json!(version);
             // A write without a term leaves the bar where it is.
             if let Some(term) = epoch.max(known.as_ref().and_then(Known::epoch)) {
                 object["metadata"]["annotations"][EPOCH] = json!(term.0.to_string());

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         .with_cases_on(fixture::PEER, platform::trials())
         .with_cases_on(fixture::PEER, cluster::trials())
         .with_cases_on(fixture::PEER, fault::trials())
+        .with_cases_on(fixture::FAKE_NODES, platform::trials_with_fake_nodes())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()
 }

@@ -5,6 +5,7 @@ mod config;
 mod dns;
 mod gateway;
 mod inside;
+mod kwok;
 mod node;
 mod volume;
 
@@ -86,8 +87,17 @@ fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder().join("admin.kubeconfig")
 }
 
+/// What nodes a cluster has, besides its first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    /// A second one that runs pods, too.
+    pub(crate) has_two_nodes: bool,
+    /// Any number that are there in name only.
+    pub(crate) has_fake_nodes: bool,
+}
+
 /// Provisions the cluster and starts it; where it runs, does nothing. Tells whether it started it.
-pub(crate) fn up(has_two_nodes: bool, consent: bool) -> Result<bool> {
+pub(crate) fn up(shape: Shape, consent: bool) -> Result<bool> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         return Err(format!("no cluster can be had here: {lack}").into());
     }
@@ -101,11 +111,13 @@ pub(crate) fn up(has_two_nodes: bool, consent: bool) -> Result<bool> {
     dns::program()?;
     gateway::program()?;
     gateway::resources()?;
+    if shape.has_fake_nodes {
+        kwok::program()?;
+    }
     let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
-    let nodes = [node::FIRST, node::SECOND];
-    config::write(&sandbox, if has_two_nodes { &nodes } else { &nodes[..1] })?;
+    config::write(&sandbox, shape)?;
     fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
     let start = || {
         sandbox.start()?;

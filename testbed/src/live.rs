@@ -17,11 +17,19 @@ const EXAMPLE_RUNS: [&[&str]; 2] = [&["testbed.local/instance:1", "8080"], &["--
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
 
+/// The variable by which suites are told which peers there are.
+pub(crate) const LIVE: &str = "PAAS_LIVE";
+
 /// How many cases run at once: they wait for the cluster most of the time.
 const AT_ONCE: &str = "--test-threads=6";
 
+/// What a run that takes its time adds: cases that take nodes away, one after the other. They need no other peer, so that
+/// nothing else runs beside them.
+const FAKE_NODES: &str = "kwok";
+const ONE_BY_ONE: &[&str] = &["--test-threads=1", "nodes::"];
+
 /// Provides what this machine can provide, runs the suites on it, and stops what it started.
-pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
+pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<ExitCode> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         println!("live suites on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
@@ -35,8 +43,9 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
         Ok((programs, built(&example, "example", EXAMPLE)?))
     })?;
     let began = Instant::now();
-    let started = kubernetes::up(false, consent)?;
-    let outcome = run(&programs, &example, arguments);
+    let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
+    let started = kubernetes::up(shape, consent)?;
+    let outcome = run(&programs, &example, arguments, is_full);
     if started {
         kubernetes::down()?;
     }
@@ -49,12 +58,14 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
 }
 
 /// The suites and then, where all of them were asked for, the example; ends with the first that fails.
-fn run(programs: &[PathBuf], example: &Path, arguments: &[&str]) -> Result<ExitCode> {
+fn run(programs: &[PathBuf], example: &Path, arguments: &[&str], is_full: bool) -> Result<ExitCode> {
     let asked = [&[AT_ONCE], arguments].concat();
-    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice()));
-    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty()).map(|run| (example, *run));
-    for (program, arguments) in suites.chain(examples) {
-        let live = [("PAAS_LIVE", KUBERNETES.as_ref())];
+    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice(), KUBERNETES));
+    let full = programs.iter().filter(|_| is_full).map(|own| (own.as_path(), ONE_BY_ONE, FAKE_NODES));
+    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty());
+    let examples = examples.map(|run| (example, *run, KUBERNETES));
+    for (program, arguments, peer) in suites.chain(full).chain(examples) {
+        let live = [(LIVE, peer.as_ref())];
         let code = kubernetes::exec(&program.to_string_lossy(), arguments, &live)?;
         if code != ExitCode::SUCCESS {
             return Ok(code);
@@ -64,7 +75,7 @@ fn run(programs: &[PathBuf], example: &Path, arguments: &[&str]) -> Result<ExitC
 }
 
 /// Builds a program, and says where it is.
-fn built(arguments: &[&str], kind: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn built(arguments: &[&str], kind: &str, name: &str) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args(arguments).arg("--message-format=json").stdin(Stdio::null());
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command talks.
 
+mod bench;
 mod cache;
 mod command;
 mod golang;
@@ -20,15 +21,22 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 
 /// The flag by which a cluster gets a second node.
 const TWO: &str = "--two-nodes";
+/// The flag by which it gets nodes that are there in name only.
+const FAKE: &str = "--fake-nodes";
+/// The flag by which a test runs what takes longer, too.
+const FULL: &str = "--full";
 
 const USAGE: &str = "\
 usage: cargo run -p testbed -- COMMAND
 
-  up kubernetes   provisions a cluster of one node, or two with --two-nodes, and starts it; does nothing where it runs
-  status          what this machine can provide, and what runs
-  down            stops everything that it started, and leaves nothing mounted
-  exec COMMAND    runs a command in the cluster's network, with KUBECONFIG set
-  test [FILTER]   provides what this machine can provide, runs the live suites on it, and stops what it started
+  up kubernetes             provisions a cluster of one node and starts it; does nothing where it runs. --two-nodes adds a
+                            second one, --fake-nodes a program that answers for nodes which are there in name only
+  status                    what this machine can provide, and what runs
+  down                      stops everything that it started, and leaves nothing mounted
+  exec COMMAND              runs a command in the cluster's network, with KUBECONFIG set
+  test [FILTER]             provides what this machine can provide, runs the live suites on it, and stops what it started;
+                            --full adds what takes long
+  bench kubernetes [NAME]   measures the backends on a cluster of its own: all figures, or those of one name
 
 It installs Debian packages and builds Go programs into a cache outside the checkout. Outside continuous integration it
 asks for --change-this-machine before it installs anything.";
@@ -49,13 +57,18 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some("exec") => (Vec::new(), arguments.iter().map(String::as_str).collect()),
         _ => arguments.iter().map(String::as_str).partition(|word| word.starts_with("--")),
     };
-    if let Some(unknown) = flags.iter().find(|flag| ![machine::CONSENT, TWO].contains(flag)) {
+    if let Some(unknown) = flags.iter().find(|flag| ![machine::CONSENT, TWO, FAKE, FULL].contains(flag)) {
         return Err(format!("unknown option `{unknown}`\n\n{USAGE}").into());
     }
     let consent = flags.contains(&machine::CONSENT) || std::env::var_os("CI").is_some();
     match words.as_slice() {
-        ["up", "kubernetes"] => kubernetes::up(flags.contains(&TWO), consent).map(|_| ExitCode::SUCCESS),
-        ["test", arguments @ ..] => live::test(arguments, consent),
+        ["up", "kubernetes"] => {
+            let (has_two_nodes, has_fake_nodes) = (flags.contains(&TWO), flags.contains(&FAKE));
+            kubernetes::up(kubernetes::Shape { has_two_nodes, has_fake_nodes }, consent)
+                .map(|_| ExitCode::SUCCESS)
+        }
+        ["test", arguments @ ..] => live::test(arguments, flags.contains(&FULL), consent),
+        ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, consent),
         ["status"] => status(),
         ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
         ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments, &[]),
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused_with_the_usage() {
-        for words in [&[][..], &["fly"], &["up"], &["up", "moon"], &["status", "--now"]] {
+        for words in [&[][..], &["fly"], &["up"], &["up", "moon"], &["bench"], &["status", "--now"]] {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             let error = run(&words).unwrap_err().to_string();
             assert!(error.contains("usage: cargo run -p testbed"), "{error}");

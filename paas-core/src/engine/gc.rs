@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::record::AppRecord;
-use super::store::{APP, DOMAIN, OPERATION, REVISION, Store, domain_key, revision_key};
+use super::store::{APP, DOMAIN, OPERATION, REVISION, Store, Versioned, domain_key, revision_key};
 use crate::model::{Key, RecordKind, Version};
 use crate::{ErrorKind, Result};
 
@@ -46,7 +46,7 @@ impl Collector {
         let (apps, broken) = store.list_readable::<AppRecord>(APP).await?;
         if broken == 0 {
             let mut referenced = BTreeSet::new();
-            for app in &apps {
+            for Versioned { value: app, .. } in &apps {
                 for known in &app.revisions {
                     referenced.insert(revision_key(&app.tenant, &app.id, &known.digest)?);
                     for domain in &known.domains {

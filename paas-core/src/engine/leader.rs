@@ -1,6 +1,6 @@
 //! A leader's view of the apps: which want a look, who looks, and what was heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -8,15 +8,20 @@ use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use tokio::time::Instant;
 
 use super::gc::Collector;
+use super::known::{Era, Known};
 use super::lease::not_leading;
 use super::queue::{Item, Queue};
 use super::reconcile::{Acted, Next, Reconciler, is_race};
 use super::record::AppRecord;
 use super::run::Engine;
-use super::store::{APP, Store};
+use super::store::{APP, Store, Versioned, decode};
 use crate::Result;
-use crate::model::{AppId, Epoch, RecordChange, Resource, Scope, TenantId, Timestamp};
+use crate::model::{AppId, Epoch, Record, RecordChange, Resource, Scope, TenantId, Timestamp};
 use crate::port::Hint;
+
+/// How many looks at everything are at what is known, before it is read again: a store that loses a change against its
+/// contract costs no more than that.
+const KNOWN: u32 = 10;
 
 /// What wakes the loop.
 pub(super) enum Wake {
@@ -26,20 +31,27 @@ pub(super) enum Wake {
     Deaf,
 }
 
+/// Every app there is, and since when what was read is told of.
+pub(super) type Listed = (Era, Vec<Versioned<AppRecord>>);
+
 /// The loop's state in one term.
 pub(super) struct Leader {
     pub(super) scope: Scope,
     reconciler: Arc<Reconciler>,
     pub(super) queue: Queue,
     apps: BTreeMap<AppId, TenantId>,
+    /// Which were told of since the look at everything began that goes on, if one does: it may have missed them.
+    told: BTreeSet<AppId>,
     pub(super) passes: FuturesUnordered<BoxFuture<'static, (Item, Result<Next>)>>,
     pub(super) wakes: SelectAll<BoxStream<'static, Wake>>,
     /// Looks at everything that go on: at most one.
-    pub(super) listings: FuturesUnordered<BoxFuture<'static, Result<Vec<AppRecord>>>>,
+    pub(super) listings: FuturesUnordered<BoxFuture<'static, Result<Listed>>>,
     /// Looks for garbage that go on: at most one.
     pub(super) collections: FuturesUnordered<BoxFuture<'static, Collector>>,
     collector: Option<Collector>,
     deaf: bool,
+    /// Looks at everything since it was read.
+    since: u32,
     /// The calls that the last look at an app has made.
     acted: BTreeMap<AppId, Acted>,
 }
@@ -54,6 +66,7 @@ impl Leader {
             clock: engine.clock.clone(),
             epoch,
             revisions: engine.revisions.clone(),
+            known: Known::default(),
             events: engine.events.clone(),
         };
         Self {
@@ -61,12 +74,14 @@ impl Leader {
             reconciler: Arc::new(reconciler),
             queue: Queue::default(),
             apps: BTreeMap::new(),
+            told: BTreeSet::new(),
             passes: FuturesUnordered::new(),
             wakes: SelectAll::new(),
             listings: FuturesUnordered::new(),
             collections: FuturesUnordered::new(),
             collector: Some(Collector::default()),
             deaf: false,
+            since: KNOWN,
             acted: BTreeMap::new(),
         }
     }
@@ -93,6 +108,8 @@ impl Leader {
                 }
             }
         }
+        self.reconciler.known.begin(!self.deaf);
+        self.since = KNOWN;
     }
 
     /// Looks at everything, beside whatever else goes on: a slow store must not keep the leader from leading.
@@ -100,21 +117,41 @@ impl Leader {
         if self.deaf {
             self.listen().await;
         }
-        if self.listings.is_empty() {
-            let store = self.reconciler.store.clone();
-            self.listings.push(Box::pin(async move { Ok(store.list_readable(APP).await?.0) }));
+        self.since += 1;
+        if self.reconciler.known.is_told() && (1..KNOWN).contains(&self.since) {
+            self.apps.iter().for_each(|(app, tenant)| self.queue.put((tenant.clone(), app.clone())));
+        } else {
+            self.list();
         }
         if let Some(collector) = self.collector.take_if(|collector| collector.is_due()) {
             self.collections.push(Box::pin(collector.collect(self.reconciler.store.clone())));
         }
     }
 
+    fn list(&mut self) {
+        if self.listings.is_empty() {
+            self.told.clear();
+            let (store, era) = (self.reconciler.store.clone(), self.reconciler.known.era());
+            self.listings.push(Box::pin(async move { Ok((era, store.list_readable(APP).await?.0)) }));
+        }
+    }
+
     /// Every app there is wants a look.
-    pub(super) fn listed(&mut self, apps: Result<Vec<AppRecord>>) -> Result<()> {
-        let apps = apps?;
-        self.apps = apps.iter().map(|app| (app.id.clone(), app.tenant.clone())).collect();
+    pub(super) fn listed(&mut self, listed: Result<Listed>) -> Result<()> {
+        let (era, apps) = listed?;
+        let listed: BTreeMap<_, _> =
+            apps.iter().map(|app| (app.value.id.clone(), app.value.tenant.clone())).collect();
+        self.apps.retain(|app, _| listed.contains_key(app) || self.told.contains(app));
+        self.apps.extend(listed);
+        if era == self.reconciler.known.era() {
+            self.since = 0;
+            self.reconciler.known.listed(era, &apps);
+        } else {
+            // Changes were missed meanwhile, and it may have been too early to see them.
+            self.list();
+        }
         self.acted.retain(|app, _| self.apps.contains_key(app));
-        apps.into_iter().for_each(|app| self.queue.put((app.tenant, app.id)));
+        apps.into_iter().for_each(|app| self.queue.put((app.value.tenant, app.value.id)));
         Ok(())
     }
 
@@ -129,16 +166,39 @@ impl Leader {
                     self.queue.put((tenant.clone(), app));
                 }
             }
-            Wake::Changed(RecordChange::Put(record)) => {
-                if let (Some(tenant), Ok(app)) = (record.key.tenant, AppId::new(&record.key.id)) {
-                    self.apps.insert(app.clone(), tenant.clone());
-                    self.queue.put_anew((tenant, app));
+            Wake::Changed(RecordChange::Put(record)) => self.changed(&record),
+            Wake::Changed(RecordChange::Deleted(key)) => {
+                if let Ok(app) = AppId::new(&key.id) {
+                    self.reconciler.known.bury(&app);
+                    self.apps.remove(&app);
                 }
             }
-            Wake::Changed(RecordChange::Deleted(_)) => {}
-            Wake::Hint(Hint::Reset) | Wake::Changed(RecordChange::Reset) => self.resync().await,
-            Wake::Deaf => self.deaf = true,
+            Wake::Hint(Hint::Reset) => self.resync().await,
+            Wake::Changed(RecordChange::Reset) => {
+                self.reconciler.known.begin(true);
+                self.list();
+            }
+            Wake::Deaf => {
+                self.deaf = true;
+                self.reconciler.known.begin(false);
+            }
         }
+    }
+
+    /// An app's record was written.
+    fn changed(&mut self, record: &Record) {
+        let (Some(tenant), Ok(app)) = (&record.key.tenant, AppId::new(&record.key.id)) else { return };
+        let known = &self.reconciler.known;
+        if known.lacks(&app, record.version) {
+            match decode(record) {
+                Ok(value) => known.put(known.era(), Versioned { value, version: record.version }),
+                // Whoever reads it tells.
+                Err(_) => known.forget(&app),
+            }
+        }
+        self.apps.insert(app.clone(), tenant.clone());
+        self.told.insert(app.clone());
+        self.queue.put_anew((tenant.clone(), app));
     }
 
     pub(super) fn fill(&mut self, concurrency: usize) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::decide::{Decision, decide};
 use super::defect::{self, Defect};
 use super::desire::{Action, actions};
+use super::known::Known;
 use super::observed::Observed;
 use super::ports::{EngineEvent, Ports};
 use super::record::{AppRecord, Desired};
@@ -27,6 +28,7 @@ pub(crate) struct Reconciler {
     pub(crate) clock: Clock,
     pub(crate) epoch: Epoch,
     pub(crate) revisions: RevisionCache,
+    pub(crate) known: Known,
     pub(crate) events: tokio::sync::broadcast::Sender<EngineEvent>,
 }
 
@@ -86,15 +88,45 @@ pub(crate) struct Acted {
 }
 
 impl Reconciler {
-    /// One pass.
+    /// One pass. Where nothing has changed, it asks nobody for anything that the backends do not know by themselves.
     pub(crate) async fn pass(&self, tenant: &TenantId, id: &AppId) -> Result<Next> {
-        let Some(stored) = self.store.app(tenant, id).await? else { return Ok(Next::At(None)) };
+        let outcome = self.look(tenant, id).await;
+        if outcome.is_err() {
+            // Somebody else may have changed the record, and that is not told yet.
+            self.known.forget(id);
+        }
+        outcome
+    }
+
+    /// The record as it is stored.
+    async fn read(&self, tenant: &TenantId, id: &AppId) -> Result<Option<Versioned<AppRecord>>> {
+        let era = self.known.era();
+        let stored = self.store.app(tenant, id).await?;
+        stored.iter().for_each(|stored| self.known.put(era, stored.clone()));
+        Ok(stored)
+    }
+
+    /// Looks at an app as it is known, and, where that is not enough, as it is stored.
+    async fn look(&self, tenant: &TenantId, id: &AppId) -> Result<Next> {
+        if let Some(known) = self.known.get(id)
+            && let Some(next) = self.follow(known, false).await?
+        {
+            return Ok(next);
+        }
+        let Some(stored) = self.read(tenant, id).await? else { return Ok(Next::At(None)) };
+        let next = self.follow(stored, true).await?;
+        Ok(next.unwrap_or(Next::Again))
+    }
+
+    /// Does what follows from a record. Nothing does, if calls do and the record may be behind: what it is stored on
+    /// condition of is no older than it, but calls have no condition.
+    async fn follow(&self, stored: Versioned<AppRecord>, is_read: bool) -> Result<Option<Next>> {
         if stored.value.epoch > self.epoch {
-            return Ok(Next::Deposed);
+            return Ok(Some(Next::Deposed));
         }
         if !stored.value.ended.is_empty() {
             // First, since it makes room in the record.
-            return self.archive(stored).await;
+            return self.archive(stored).await.map(Some);
         }
         let revisions = self.revisions.load(&self.store, &stored.value).await?;
         let scope = self.scope(stored.value.resource());
@@ -110,8 +142,12 @@ impl Reconciler {
         let app = if changed { self.save(stored, app).await? } else { app };
         let revisions = if changed { self.revisions.load(&self.store, &app).await? } else { revisions };
         let due = actions(Situation { app: &app, revisions: &revisions, observed: &observed, now });
-        if due.is_empty() && !changed && app.desired == Desired::Removed && app.operation.is_none() {
-            return self.forget(&app, version).await;
+        let is_over = due.is_empty() && app.desired == Desired::Removed && app.operation.is_none();
+        if (is_over || !due.is_empty()) && !changed && !is_read {
+            return Ok(None);
+        }
+        if is_over && !changed {
+            return self.forget(&app, version).await.map(Some);
         }
         let acted = Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) };
         let acted = (!due.is_empty()).then_some(acted);
@@ -123,11 +159,11 @@ impl Reconciler {
                 return Err(error);
             }
         }
-        Ok(match acted {
+        Ok(Some(match acted {
             _ if changed => Next::Again,
             Some(acted) => Next::Acted(acted),
             None => Next::At(wake),
-        })
+        }))
     }
 
     fn scope(&self, resource: Resource) -> Scope {
@@ -162,9 +198,16 @@ impl Reconciler {
 
     /// Stores what was decided, before anything is done about it.
     async fn save(&self, stored: Versioned<AppRecord>, app: AppRecord) -> Result<AppRecord> {
-        self.store.put_app(&app, Expected::Version(stored.version)).await?;
+        self.put(&app, stored.version).await?;
         self.tell(&stored.value, &app);
         Ok(app)
+    }
+
+    async fn put(&self, app: &AppRecord, before: Version) -> Result<()> {
+        let era = self.known.era();
+        let version = self.store.put_app(app, Expected::Version(before)).await?;
+        self.known.put(era, Versioned { value: app.clone(), version });
+        Ok(())
     }
 
     /// Sends what is new in an operation to whoever listens.
@@ -194,7 +237,7 @@ impl Reconciler {
             }
         }
         app.epoch = self.epoch;
-        self.store.put_app(&app, Expected::Version(version)).await?;
+        self.put(&app, version).await?;
         Ok(Next::Again)
     }
 
@@ -209,6 +252,7 @@ impl Reconciler {
         let own = |id: &AppId| *id == app.id;
         self.store.delete_where(&app_name_key(&app.tenant, &app.environment, &app.name)?, own).await?;
         self.store.delete_version(&app_key(&app.tenant, &app.id)?, version).await?;
+        self.known.bury(&app.id);
         for known in &app.revisions {
             self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
         }

@@ -62,7 +62,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
         .map_err(|cause| Error::internal("a record cannot be written as JSON").with_source(cause))
 }
 
-fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(record: &Record) -> Result<T> {
     let broken =
         |cause| Error::internal("a record cannot be read").with("key", &record.key).with_source(cause);
     let SchemaOnly { schema } = serde_json::from_slice(&record.value).map_err(broken)?;
@@ -151,12 +151,12 @@ impl Store {
     pub(crate) async fn list_readable<T: DeserializeOwned>(
         &self,
         kind: RecordKind,
-    ) -> Result<(Vec<T>, usize)> {
+    ) -> Result<(Vec<Versioned<T>>, usize)> {
         let records = self.state.list(&self.scope, kind, None).await?;
         let (mut readable, mut broken) = (Vec::new(), 0);
         for record in &records {
             match decode(record) {
-                Ok(value) => readable.push(value),
+                Ok(value) => readable.push(Versioned { value, version: record.version }),
                 Err(error) => {
                     tracing::error!(key = %record.key, ?error, "a record is passed over");
                     broken += 1;

@@ -85,7 +85,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// The version of a record: equal versions mean equal values; of one key, no version comes twice.
+/// The version of a record: equal versions mean equal values; of one key, each write gives a greater one, and none comes
+/// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub u64);

@@ -1,9 +1,11 @@
 //! A whole platform on a cluster.
 
 mod access;
+mod calls;
 pub(crate) mod client;
 mod drift;
 mod log;
+mod node;
 mod release;
 mod status;
 mod term;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
+use paas_core::engine::EngineConfig;
 use paas_core::memory::{MemoryAuditLog, MemoryAuthorizer};
 use paas_core::model::{
     AppName, AppSpec, ByteSize, Clock, CpuQuantity, IdSource, Limits, Operation, Principal, ServiceName,
@@ -46,8 +49,14 @@ const LONGEST: Duration = Duration::from_secs(240);
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     named(
         "platform",
-        [access::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat(),
+        [access::CASES, calls::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES]
+            .concat(),
     )
+}
+
+/// Those that take nodes away, for which all others have to wait.
+pub(crate) fn trials_with_fake_nodes() -> impl Iterator<Item = (String, Proof)> {
+    named("nodes", node::CASES.to_vec())
 }
 
 /// Cases as trials, each with a runtime and a deadline of its own.
@@ -125,8 +134,16 @@ pub(crate) async fn open_with(
     let mut connection = ConnectionConfig::default().platform(name);
     connection.kubeconfig = kubeconfig.map(Path::to_owned);
     let connection = Connection::connect(connection).await?;
-    let backends = KubeBackends::open(&connection, config).await?;
-    let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
+    open_over(&connection, config, EngineConfig::default()).await
+}
+
+async fn open_over(
+    connection: &Connection,
+    config: BackendsConfig,
+    engine: EngineConfig,
+) -> Result<Platform> {
+    let backends = KubeBackends::open(connection, config).await?;
+    let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new())).engine(engine);
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
 }
 
@@ -142,6 +159,10 @@ impl World {
 
     pub(crate) async fn named(name: String, kubeconfig: Option<&Path>) -> Result<Self> {
         let platform = open_by(&name, kubeconfig).await?;
+        Self::of(name, platform).await
+    }
+
+    async fn of(name: String, platform: Platform) -> Result<Self> {
         let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
         Ok(Self { name, platform, user: Principal::user("ann", tenant.id), client: client().await? })
     }

@@ -16,7 +16,7 @@ use crate::Result;
 /// The name of a file, the common name, the groups, and the names it answers to.
 type Holder = (&'static str, &'static str, Option<&'static str>, &'static [&'static str]);
 
-const HOLDERS: [Holder; 12] = [
+const HOLDERS: [Holder; 13] = [
     (
         "apiserver",
         "kube-apiserver",
@@ -38,6 +38,7 @@ const HOLDERS: [Holder; 12] = [
     ("proxy", "system:kube-proxy", None, &[]),
     ("dns", "coredns", None, &[]),
     ("gateway", "traefik", None, &[]),
+    ("kwok", "kwok", None, &[]),
     ("kubelet-node-1", "system:node:node-1", Some("system:nodes"), &[]),
     ("kubelet-node-2", "system:node:node-2", Some("system:nodes"), &[]),
     ("server-node-1", FIRST.name, None, &[FIRST.address, FIRST.name]),

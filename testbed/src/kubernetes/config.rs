@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::dns::{DNS_ADDRESS, DOMAIN};
-use super::node::Node;
-use super::{NODE_ADDRESS, PAUSE, cgroup};
+use super::node::{FIRST, Node, SECOND};
+use super::{NODE_ADDRESS, PAUSE, Shape, cgroup, kwok};
 use crate::Result;
 use crate::sandbox::Sandbox;
 
@@ -15,27 +15,30 @@ use crate::sandbox::Sandbox;
 pub(super) const RUNTIME: &str = "/run/containerd/containerd.sock";
 
 /// Writes them all. JSON is YAML, too.
-pub(super) fn write(sandbox: &Sandbox, nodes: &[Node]) -> Result<()> {
+pub(super) fn write(sandbox: &Sandbox, shape: Shape) -> Result<()> {
     let folder = sandbox.folder();
     let (pki, config) = (folder.join("pki"), folder.join("config"));
     for name in ["etcd", "config", "log"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    for holder in ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"] {
+    let fake = shape.has_fake_nodes.then_some(kwok::NAME);
+    for holder in
+        ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"].into_iter().chain(fake)
+    {
         let to = if holder == "admin" { folder } else { &config };
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }
     fs::write(config.join("resolv.conf"), "")?;
-    for node in nodes {
+    for node in [FIRST].into_iter().chain(shape.has_two_nodes.then_some(SECOND)) {
         let own = folder.join(node.name);
         for name in ["containerd", "kubelet", "cni", "pod-logs"] {
             fs::create_dir_all(own.join(name))?;
         }
         let holder = format!("kubelet-{}", node.name);
         fs::write(own.join("kubelet.kubeconfig"), kubeconfig(&pki, &holder).to_string())?;
-        fs::write(own.join("kubelet.json"), kubelet(sandbox, *node).to_string())?;
+        fs::write(own.join("kubelet.json"), kubelet(sandbox, node).to_string())?;
         fs::write(own.join("containerd.toml"), containerd(&own))?;
-        fs::write(own.join("cni/10-testbed.conflist"), network(*node).to_string())?;
+        fs::write(own.join("cni/10-testbed.conflist"), network(node).to_string())?;
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) fn inside() -> Result<()> {
     step("control plane", || cluster.control_plane())?;
     step("node", || cluster.node(FIRST))?;
     cluster.join_second()?;
+    cluster.fake_nodes()?;
     step("cluster DNS", || cluster.dns())?;
     step("gateway", || cluster.gateway())?;
     step("volumes", || cluster.volumes())?;
@@ -198,6 +199,8 @@ impl Cluster {
         let scheduler = [
             format!("--kubeconfig={}", self.file("config/scheduler.kubeconfig")),
             "--leader-elect=false".into(),
+            "--kube-api-qps=500".into(),
+            "--kube-api-burst=1000".into(),
         ];
         self.start_own("kube-scheduler", "kube-scheduler", &scheduler)
     }
@@ -221,6 +224,8 @@ impl Cluster {
             format!("--service-account-key-file={}", pki("accounts.pub")),
             format!("--service-account-signing-key-file={}", pki("accounts.key")),
             "--allow-privileged=false".into(),
+            // Debian's etcd lacks what it needs. Refused at once, clients list as they used to; else they keep trying.
+            "--feature-gates=WatchList=false".into(),
         ]
     }
 

@@ -141,3 +141,34 @@ async fn deploys_without_a_leader_do_not_break_the_app() {
     let status = leader.shop().await.status().await.unwrap();
     assert_eq!(status.promoted, Some(RevisionNumber(1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_stands_still_is_not_read() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    rig.state.reads.store(0, Ordering::SeqCst);
+    // It is looked at every 30 s.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(rig.state.reads.load(Ordering::SeqCst), 0);
+    world.deploy(&one(&service("2", &[]))).await.unwrap();
+    assert!(rig.state.reads.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_is_made_while_all_are_listed_is_listened_for() {
+    let rig = Rig::new();
+    rig.state.slow_apps.store(true, Ordering::SeqCst);
+    // It is ready long after the list, which lacks the app, has arrived, and before the next look at everything.
+    rig.scheduler.behave_by_default(Behaviour::healthy().with_startup(Duration::from_secs(15)));
+    let world = rig.world(EngineConfig::default()).await;
+    while rig.state.slow_apps.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = tokio::time::Instant::now();
+    let deployed = world.platform.deploy(&world.user, &one(&service("1", &[]))).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "the list has arrived too early");
+    deployed.finished_within(LONG).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}

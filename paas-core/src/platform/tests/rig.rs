@@ -21,6 +21,18 @@ pub(super) struct Troubled {
     /// Listing revisions (only the collector does) takes 5 s.
     pub(super) slow_gc: AtomicBool,
     pub(super) gc_waits: tokio::sync::Notify,
+    /// The next list of all apps takes 5 s to arrive.
+    pub(super) slow_apps: AtomicBool,
+    /// Reads of anything but the lease.
+    pub(super) reads: AtomicU64,
+}
+
+impl Troubled {
+    fn count(&self, kind: &RecordKind) {
+        if kind.as_str() != "lease" {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 #[async_trait]
@@ -36,6 +48,7 @@ impl Backend for Troubled {
 #[async_trait]
 impl StateStore for Troubled {
     async fn get(&self, scope: &Scope, key: &Key) -> Result<Option<Record>> {
+        self.count(&key.kind);
         tokio::time::sleep(Duration::from_millis(self.latency_ms.load(Ordering::SeqCst))).await;
         self.inner.get(scope, key).await
     }
@@ -49,7 +62,12 @@ impl StateStore for Troubled {
         self.inner.delete(scope, key, expected).await
     }
     async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {
+        self.count(&kind);
+        let is_of_all = tenant.is_none();
         let listed = self.inner.list(scope, kind, tenant).await;
+        if kind.as_str() == "app" && is_of_all && self.slow_apps.swap(false, Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
         if kind.as_str() == "revision" && self.slow_gc.load(Ordering::SeqCst) {
             self.gc_waits.notify_one();
             tokio::time::sleep(Duration::from_secs(5)).await;

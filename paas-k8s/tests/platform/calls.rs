@@ -1,0 +1,79 @@
+//! How often the API server is asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use paas_core::Result;
+use paas_core::engine::EngineConfig;
+use paas_k8s::{Connection, ConnectionConfig};
+
+use super::{Case, World, app, cases, config, open_over, serving, unique_name, until};
+use crate::fixture::calls::{Call, Calls, Verb};
+use crate::fixture::rooms::client;
+
+pub(super) const CASES: &[(&str, Case)] =
+    cases![a_changed_service_is_written_once, an_app_that_stands_still_costs_no_call];
+
+/// How often every app is looked at. Every tenth time its record is read again.
+const RESYNC: Duration = Duration::from_secs(1);
+/// Nothing asked for so long: the platform has come to rest. What a release still waits for before it ends is shorter.
+const REST: Duration = Duration::from_secs(15);
+/// More than ten looks, fewer than twenty.
+const STILL: Duration = Duration::from_secs(15);
+
+/// A platform whose calls are seen.
+async fn seen() -> Result<(World, Arc<Calls>)> {
+    let (client, calls) = Calls::of(client().await?);
+    let name = unique_name();
+    let connection = Connection::from_client(client, ConnectionConfig::default().platform(&name)).await?;
+    let mut engine = EngineConfig::default();
+    engine.resync = RESYNC;
+    let platform = open_over(&connection, config().await?, engine).await?;
+    Ok((World::of(name, platform).await?, calls))
+}
+
+fn is_list_of_records(call: &Call) -> bool {
+    call.verb == Verb::Read && call.path.ends_with("/configmaps")
+}
+
+/// What was asked for but for watches and the look at all records.
+fn asked(calls: &Calls, from: Instant) -> Vec<Call> {
+    let all = calls.since(from).into_iter();
+    all.filter(|call| call.verb != Verb::Watch && !is_list_of_records(call)).collect()
+}
+
+async fn rests(calls: &Calls) -> Result<()> {
+    let began = Instant::now();
+    let is_over = || async {
+        let now = Instant::now();
+        Ok((now - began > REST && asked(calls, now - REST).is_empty()).then_some(()))
+    };
+    until("the platform rests", is_over).await.map(drop)
+}
+
+async fn an_app_that_stands_still_costs_no_call() -> Result<()> {
+    let (world, calls) = seen().await?;
+    world.deploy(&app(&serving("1", 2))).await?;
+    rests(&calls).await?;
+    let from = Instant::now();
+    until("it was looked at often enough", || async { Ok((from.elapsed() > STILL).then_some(())) }).await?;
+    let more = asked(&calls, from);
+    assert!(more.is_empty(), "{more:?}");
+    let lists = calls.since(from).iter().filter(|call| is_list_of_records(call)).count();
+    assert!((1..=4).contains(&lists), "{lists} looks at all records");
+    world.end().await
+}
+
+async fn a_changed_service_is_written_once() -> Result<()> {
+    let (world, calls) = seen().await?;
+    world.deploy(&app(&serving("1", 2))).await?;
+    rests(&calls).await?;
+    let from = Instant::now();
+    world.deploy(&app(&serving("2", 2))).await?;
+    rests(&calls).await?;
+    let asked = asked(&calls, from);
+    let written: Vec<&Call> =
+        asked.iter().filter(|call| call.verb == Verb::Write && !call.is_of_records()).collect();
+    assert!(written.len() == 1 && written[0].path.contains("/deployments/"), "{written:?}");
+    world.end().await
+}
