@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::client::Client;
+use crate::client::{Client, LIFE};
 use crate::settings::{Role, Settings};
 
 struct Running {
@@ -320,6 +320,18 @@ async fn connections_are_reused_and_a_closed_one_costs_no_post() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.send(request(Method::POST)).await.unwrap();
     assert_eq!((connections.load(Ordering::Relaxed), requests.load(Ordering::Relaxed)), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_for_a_while_only() {
+    let (client, connections, requests) = scripted(vec![vec![OK; 9], vec![OK; 9]]).await;
+    client.send(request(Method::GET)).await.unwrap();
+    tokio::time::advance(LIFE / 2).await;
+    client.send(request(Method::GET)).await.unwrap();
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    tokio::time::advance(LIFE / 2).await;
+    client.send(request(Method::GET)).await.unwrap();
+    assert_eq!((connections.load(Ordering::Relaxed), requests.load(Ordering::Relaxed)), (2, 3));
 }
 
 #[tokio::test]
