@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ObjectMeta;
 use paas_core::backend::Fence;
@@ -14,11 +15,13 @@ use paas_core::{Error, Result};
 use crate::Connection;
 use crate::apply::Place;
 use crate::follow::Follower;
-use crate::watch::Metadata;
+use crate::watch::{Metadata, Objects};
 use manifest::{Kind, Rendered};
+use reach::Reach;
 use table::{Object, Table};
 
 mod manifest;
+mod reach;
 mod table;
 
 /// How services are published.
@@ -45,11 +48,15 @@ impl RouterConfig {
 /// Each service has a Service that is its address for ever, and one for each slot. Which pods stand behind them follows
 /// from their labels and their readiness, so it goes on while the platform is away: a route that differs in its endpoints
 /// only costs no call. Calls to a service's own address follow the slot with the greater weight.
+///
+/// A domain is led to a slot once the cluster itself knows of somebody ready there; a route that comes earlier waits for
+/// some seconds, and is then refused with `Unavailable`.
 #[derive(Debug)]
 pub struct GatewayRouter {
     connection: Connection,
     config: RouterConfig,
     table: Arc<Table>,
+    reach: Arc<Reach>,
     fence: Fence,
     followers: Vec<Follower>,
 }
@@ -61,7 +68,7 @@ impl GatewayRouter {
     /// `Unavailable` where the API server cannot be reached or, with a Gateway, does not know the Gateway API; `Denied`
     /// where it does not let us list and watch.
     pub async fn open(connection: Connection, config: RouterConfig) -> Result<Self> {
-        let table = Arc::new(Table::default());
+        let (table, reach) = (Arc::new(Table::default()), Arc::new(Reach::default()));
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
         let services = Metadata(connection.cluster::<Service>());
         let mut followers =
@@ -73,8 +80,11 @@ impl GatewayRouter {
             let policies = Metadata(connection.cluster::<NetworkPolicy>());
             let shelf = table::Shelf::new(&table, Kind::NetworkPolicy);
             followers.push(Follower::start(policies, shelf, &selector).await?);
+            // They have the labels of the Service that they are about.
+            let slices = Objects(connection.cluster::<EndpointSlice>());
+            followers.push(Follower::start(slices, reach::Shelf(Arc::clone(&reach)), &selector).await?);
         }
-        Ok(Self { connection, config, table, fence: Fence::default(), followers })
+        Ok(Self { connection, config, table, reach, fence: Fence::default(), followers })
     }
 
     async fn write(&self, rendered: &Rendered, known: Option<Object>, epoch: Option<Epoch>) -> Result<()> {
@@ -83,6 +93,21 @@ impl GatewayRouter {
         let read = |meta: &ObjectMeta| Object::of(kind, meta);
         let written = place.apply(known, epoch, read, |_| Ok(rendered.object.clone())).await?;
         self.table.put(written);
+        Ok(())
+    }
+
+    fn known(&self, rendered: &Rendered) -> Option<Object> {
+        self.table.object(rendered.kind, &rendered.namespace, &rendered.name)
+    }
+
+    /// Waits until the cluster knows of somebody ready wherever the route sends requests.
+    async fn reached(&self, route: &Route, namespace: &str) -> Result<()> {
+        for service in manifest::targets(route) {
+            self.reach
+                .wait(namespace, &service)
+                .await
+                .map_err(|error| error.with("service", &route.service))?;
+        }
         Ok(())
     }
 
@@ -128,11 +153,17 @@ impl Router for GatewayRouter {
         let platform = self.connection.platform();
         let wanted = manifest::render(platform, self.config.gateway.as_ref(), route, before);
         for rendered in &wanted {
-            let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
-            let is_there = known.as_ref().is_some_and(|known| known.is(&rendered.digest));
-            if !is_there {
-                self.write(rendered, known, scope.epoch()).await?;
+            let mut known = self.known(rendered);
+            if known.as_ref().is_some_and(|known| known.is(&rendered.digest)) {
+                continue;
             }
+            if rendered.kind == Kind::HttpRoute {
+                self.reached(route, &rendered.namespace).await?;
+                // That took its time: somebody else may lead by now, or have changed the object.
+                self.fence.admit(scope)?;
+                known = self.known(rendered);
+            }
+            self.write(rendered, known, scope.epoch()).await?;
         }
         for old in self.table.others(&route.service, &wanted) {
             self.delete(old, scope.epoch()).await?;

@@ -21,6 +21,7 @@ use crate::fixture::rooms::{client, namespace};
 use crate::fixture::{PLATFORM, connect};
 
 mod log;
+mod reach;
 mod room;
 mod volume;
 
@@ -38,7 +39,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [log::CASES, room::CASES, volume::CASES].concat().into_iter().map(|(name, case)| {
+    [log::CASES, reach::CASES, room::CASES, volume::CASES].concat().into_iter().map(|(name, case)| {
         let proof: Proof = Box::new(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
