@@ -10,9 +10,11 @@ use crate::{Result, kubernetes, machine};
 /// The test programs that have live suites: package and name.
 const PROGRAMS: [(&str, &str); 1] = [("paas-k8s", "conformance")];
 
-/// What a person would run on a cluster of their own: an app of the testbed's image is deployed, and removed.
-const EXAMPLE: &str = "kubernetes";
-const EXAMPLE_RUNS: [&[&str]; 2] = [&["testbed.local/instance:1", "8080"], &["--remove"]];
+/// What a person would run on a cluster of their own: an app of the testbed's image is deployed, and removed; then the tour.
+const EXAMPLES: [(&str, &str, &[&[&str]]); 2] = [
+    ("kubernetes", "the example kubernetes", &[&["testbed.local/instance:1", "8080"], &["--remove"]]),
+    ("platform", "the tour of the example platform", &[&["--kubernetes", "--tour"]]),
+];
 
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
@@ -26,38 +28,59 @@ pub(crate) fn test(arguments: &[&str], consent: bool) -> Result<ExitCode> {
         println!("live suites on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
     }
-    let (programs, example) = step("build the live suites", || {
-        let suite = |(package, name): &(&str, &str)| {
-            built(&["test", "--no-run", "-p", package, "--test", name], "test", name)
-        };
-        let programs = PROGRAMS.iter().map(suite).collect::<Result<Vec<_>>>()?;
-        let example = ["build", "--example", EXAMPLE, "--features", KUBERNETES];
-        Ok((programs, built(&example, "example", EXAMPLE)?))
-    })?;
+    let runs = step("build the live suites", || all(arguments))?;
     let began = Instant::now();
     let started = kubernetes::up(false, consent)?;
-    let outcome = run(&programs, &example, arguments);
+    let outcome = run(&runs);
     if started {
         kubernetes::down()?;
     }
     let code = outcome?;
     let verdict = if code == ExitCode::SUCCESS { "passed" } else { "failed" };
-    let suites = PROGRAMS.map(|(package, name)| format!("{package} {name}")).join(", ");
+    let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let seconds = began.elapsed().as_secs_f64();
-    println!("live suites on kubernetes ({suites}, the example {EXAMPLE}): {verdict} in {seconds:.0} s");
+    println!("live suites on kubernetes ({names}): {verdict} in {seconds:.0} s");
     Ok(code)
 }
 
-/// The suites and then, where all of them were asked for, the example; ends with the first that fails.
-fn run(programs: &[PathBuf], example: &Path, arguments: &[&str]) -> Result<ExitCode> {
-    let asked = [&[AT_ONCE], arguments].concat();
-    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice()));
-    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty()).map(|run| (example, *run));
-    for (program, arguments) in suites.chain(examples) {
-        let live = [("PAAS_LIVE", KUBERNETES.as_ref())];
-        let code = kubernetes::exec(&program.to_string_lossy(), arguments, &live)?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
+/// A program and all that it is asked, one after the other.
+struct Run {
+    name: String,
+    program: PathBuf,
+    asked: Vec<Vec<String>>,
+}
+
+/// The suites and, where nothing was left out of those, the examples; built.
+fn all(arguments: &[&str]) -> Result<Vec<Run>> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut runs = Vec::new();
+    for (package, name) in PROGRAMS {
+        let program = built(&["test", "--no-run", "-p", package, "--test", name], "test", name)?;
+        let asked = vec![words(&[&[AT_ONCE], arguments].concat())];
+        runs.push(Run { name: format!("{package} {name}"), program, asked });
+    }
+    for (example, name, asked) in EXAMPLES.iter().filter(|_| arguments.is_empty()) {
+        let program = built(&["build", "--example", example, "--features", KUBERNETES], "example", example)?;
+        runs.push(Run {
+            name: (*name).to_owned(),
+            program,
+            asked: asked.iter().map(|run| words(run)).collect(),
+        });
+    }
+    Ok(runs)
+}
+
+/// Ends with the first that fails.
+fn run(runs: &[Run]) -> Result<ExitCode> {
+    let live = [("PAAS_LIVE", Path::new(KUBERNETES))];
+    for run in runs {
+        for asked in &run.asked {
+            let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+            let code = kubernetes::exec(&run.program.to_string_lossy(), &asked, &live)?;
+            if code != ExitCode::SUCCESS {
+                println!("failed: {}", run.name);
+                return Ok(code);
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
