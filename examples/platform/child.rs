@@ -1,42 +1,41 @@
-//! The tour's platform: a child process in a directory of its own, of which nothing is left at the end.
+//! The tour's platform: a child process in a directory of its own.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::control::{Ask, Client};
 
 /// How long the platform may take to answer for the first time.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(30);
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(60);
 
 /// The platform as a child process.
 #[derive(Debug)]
 pub(crate) struct Platform {
-    data: TempDir,
+    folder: PathBuf,
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
 impl Platform {
-    pub(crate) fn new() -> Result<Self, String> {
-        let data = tempfile::Builder::new().prefix("paas-tour-").tempdir();
-        Ok(Self { data: data.map_err(|error| format!("cannot make a directory: {error}"))?, child: None })
+    /// One that has a directory for itself, and is started with these arguments beside it.
+    pub(crate) fn new(folder: &Path, arguments: Vec<String>) -> Self {
+        Self { folder: folder.to_owned(), arguments, child: None }
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
-        self.data.path().join("data")
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     fn output(&self) -> PathBuf {
-        self.data.path().join("output")
+        self.folder.join("output")
     }
 
     /// Starts it, and waits until it answers; gives how long that took.
@@ -48,16 +47,17 @@ impl Platform {
         let child = Command::new(std::env::current_exe().map_err(told)?)
             .arg("--data")
             .arg(self.data())
-            .args(["--listen", "127.0.0.1:0"])
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
             .process_group(0)
             .spawn()
             .map_err(told)?;
+        let data = self.data();
         let child = self.child.insert(child);
         loop {
-            if let Ok(mut client) = Client::connect(&self.data.path().join("data")).await
+            if let Ok(mut client) = Client::connect(&data).await
                 && client.ask(&Ask::Pids).await.is_ok()
             {
                 return Ok((client, began.elapsed()));
@@ -108,63 +108,14 @@ impl Platform {
             text.lines().filter(|line| line.contains("platform") || !line.contains(" 20")).collect();
         lines.iter().skip(lines.len().saturating_sub(count)).map(|line| (*line).to_owned()).collect()
     }
-
-    /// Processes of the shop, by role: their command lines name our directory.
-    pub(crate) fn shop(&self, role: &str) -> BTreeSet<i32> {
-        let program = self.data().join("bundle/shop/shop");
-        let start = [program.to_string_lossy().as_bytes(), b"\0", role.as_bytes(), b"\0"].concat();
-        processes("cmdline", |line| line == start)
-    }
-
-    /// Whatever is left of it: all that has our directory in its command line or environment.
-    pub(crate) fn leftovers(&self) -> BTreeSet<i32> {
-        let own = self.data.path().to_string_lossy().into_owned();
-        let names = |bytes: &[u8]| bytes.windows(own.len()).any(|part| part == own.as_bytes());
-        let mut found = processes("cmdline", names);
-        found.extend(processes("environ", names));
-        found
-    }
 }
 
 impl Drop for Platform {
-    /// The platform first and the keeper next, so that nobody starts anything again; until nothing is left.
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.start_kill();
         }
-        let until = std::time::Instant::now() + Duration::from_secs(5);
-        loop {
-            let left = self.leftovers();
-            if left.is_empty() || std::time::Instant::now() > until {
-                return;
-            }
-            let keepers = processes("environ", |environ| {
-                environ.split(|byte| *byte == 0).any(|variable| variable == b"PAAS_LOCAL_ROLE=keeper")
-            });
-            let order = keepers.intersection(&left).chain(left.difference(&keepers));
-            order.for_each(|pid| kill(*pid));
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
     }
-}
-
-/// Kills a process.
-pub(crate) fn kill(pid: i32) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        // One that is gone needs no killing.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-/// Other processes whose file in `/proc` is like this. Dead ones have empty files.
-fn processes(file: &str, like: impl Fn(&[u8]) -> bool) -> BTreeSet<i32> {
-    let own = std::process::id().cast_signed();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        *pid != own && std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| like(&bytes))
-    })
-    .collect()
 }
 
 /// Resident memory of a process in MiB.

@@ -1,7 +1,7 @@
 //! The load: 32 connections that never rest and never retry, and the judge of every answer.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
@@ -11,80 +11,25 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::http::{Answer, Connection};
-use crate::report::{Apart, Failure, Tally, Watched};
+use crate::report::{Failure, Tally, Watched};
+
+mod rules;
+
+use rules::{Request, apart};
+pub(crate) use rules::{Rules, Service, Target, Trouble};
 
 /// How many connections there are; also the most requests that can be in flight.
 pub(crate) const CONNECTIONS: usize = 32;
-/// The pause of a connection that has just failed, so that a closed port is not hammered.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// What an answer may be at the moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rules {
-    /// The revisions of `api` that may answer.
-    pub(crate) api: BTreeSet<String>,
-    /// Those of `web`.
-    pub(crate) web: BTreeSet<String>,
-    /// The deliberately bad revision of `api`: its errors are counted apart.
-    pub(crate) bad: Option<String>,
-    /// What else is counted apart.
-    pub(crate) trouble: Trouble,
-}
-
-/// What may go wrong, since the tour is doing it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    #[default]
-    None,
-    /// An instance is killed: the POSTs that it had are lost.
-    Instance,
-    /// The edge or the keeper is killed: whatever breaks, as long as the gap is short.
-    Gap,
-    /// Services are stopped: 502 and 503 say so.
-    Stopped,
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug)]
-enum Request {
-    /// Orders; the token says which order it is.
-    Order(u64),
-    /// Reads an order back.
-    Read(u64),
-    Products,
-    Page,
-}
-
-impl Request {
-    fn write(self, out: &mut Vec<u8>) {
-        const TAIL: &str = " HTTP/1.1\r\nhost: shop.localhost\r\n";
-        out.clear();
-        let text = match self {
-            Self::Order(token) => {
-                let body = format!("{{\"token\":{token}}}");
-                let length = body.len();
-                format!(
-                    "POST /api/orders{TAIL}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-                )
-            }
-            Self::Read(id) => format!("GET /api/orders/{id}{TAIL}\r\n"),
-            Self::Products => format!("GET /api/products{TAIL}\r\n"),
-            Self::Page => format!("GET /{TAIL}\r\n"),
-        };
-        out.extend_from_slice(text.as_bytes());
-    }
-
-    pub(crate) fn is_post(self) -> bool {
-        matches!(self, Self::Order(_))
-    }
-}
-
 /// All that the connections share with the tour.
 #[derive(Debug)]
 pub(crate) struct Load {
-    address: SocketAddr,
+    target: Target,
     rules: RefCell<Rc<Rules>>,
     tally: RefCell<Tally>,
+    /// When each revision last answered.
+    seen: RefCell<BTreeMap<(Service, String), Instant>>,
+    /// When a request last failed that is counted apart.
+    last_apart: Cell<Option<Instant>>,
     /// The token of each order that was acknowledged, by its id.
     orders: RefCell<Vec<Option<u64>>>,
     /// The next order to read back, when everything is.
@@ -97,11 +42,13 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts the connections, within the current `LocalSet`.
-    pub(crate) fn start(address: SocketAddr, rules: Rules) -> Rc<Self> {
+    pub(crate) fn start(target: Target, rules: Rules) -> Rc<Self> {
         let load = Rc::new(Self {
-            address,
+            target,
             rules: RefCell::new(Rc::new(rules)),
             tally: RefCell::default(),
+            seen: RefCell::default(),
+            last_apart: Cell::default(),
             orders: RefCell::default(),
             reading: RefCell::default(),
             in_flight: Cell::new(0),
@@ -168,6 +115,37 @@ impl Load {
         }
     }
 
+    /// When another revision of a service than this one last answered.
+    pub(crate) fn last_other(&self, service: Service, version: &str) -> Option<Instant> {
+        let seen = self.seen.borrow();
+        let others = seen.iter().filter(|((own, other), _)| *own == service && other != version);
+        others.map(|(_, at)| *at).max()
+    }
+
+    /// When this revision of a service last answered.
+    pub(crate) fn last_of(&self, service: Service, version: &str) -> Option<Instant> {
+        self.seen.borrow().get(&(service, version.to_owned())).copied()
+    }
+
+    /// When a request last failed that is counted apart.
+    pub(crate) fn last_apart(&self) -> Option<Instant> {
+        self.last_apart.get()
+    }
+
+    /// Waits until something has not happened for so long; gives how long after `since` it last did, or nothing at the
+    /// deadline.
+    pub(crate) async fn quiet(
+        &self,
+        since: Instant,
+        quiet: Duration,
+        deadline: Instant,
+        last: impl Fn(&Self) -> Option<Instant>,
+    ) -> Option<Duration> {
+        let of_late = || last(self).map_or(since, |at| at.max(since));
+        let is_quiet = self.until(deadline, |_| of_late().elapsed() >= quiet).await;
+        is_quiet.then(|| of_late() - since)
+    }
+
     /// From now on every request reads one of the orders back that were acknowledged so far, until all were read.
     pub(crate) fn read_all_back(&self) {
         self.reading.replace(1..self.orders.borrow().len() as u64);
@@ -212,11 +190,11 @@ impl Load {
         while !self.stopping.get() {
             let request = self.next(number, turn, last);
             turn += 1;
-            request.write(&mut bytes);
+            request.write(&self.target.host, &mut bytes);
             let rules = Rc::clone(&self.rules.borrow());
             let sent = Instant::now();
             self.in_flight.set(self.in_flight.get() + 1);
-            let outcome = exchange(&mut connection, self.address, &bytes).await;
+            let outcome = exchange(&mut connection, self.target.address, &bytes).await;
             self.in_flight.set(self.in_flight.get() - 1);
             let broken = match &outcome {
                 Ok(answer) => answer.close,
@@ -231,7 +209,7 @@ impl Load {
             }
             self.progress.notify_waiters();
             if failed {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(self.target.pause).await;
             }
         }
     }
@@ -262,7 +240,10 @@ impl Load {
         };
         let status = outcome.as_ref().map_or(0, |answer| answer.status);
         match apart(request, status, then.trouble).or_else(|| apart(request, status, now.trouble)) {
-            Some(kind) => tally.apart(kind, sent, ended),
+            Some(kind) => {
+                tally.apart(kind, sent, ended);
+                self.last_apart.set(Some(ended));
+            }
             None => tally.failed(Failure {
                 at: ended,
                 request: format!("{request:?}"),
@@ -290,11 +271,21 @@ impl Load {
         tally: &mut Tally,
     ) -> Result<Option<u64>, String> {
         let from_api = !matches!(request, Request::Page);
-        let bad = [&then.bad, &now.bad].into_iter().flatten().any(|bad| from_api && *bad == answer.version);
-        if from_api && (answer.status < 500 || bad) {
-            tally.count_version(&answer.version);
+        let canary = match self.target.canary {
+            Service::Api => from_api.then_some(&answer.version),
+            Service::Web => Some(&answer.web),
+        };
+        let is_bad =
+            |version: &&String| [&then.bad, &now.bad].into_iter().flatten().any(|bad| bad == *version);
+        let bad = canary.filter(is_bad).map(|_| self.target.canary);
+        if answer.status < 500 || bad.is_some() {
+            canary.into_iter().for_each(|version| tally.count_version(version));
+            self.see(Service::Web, &answer.web);
+            if from_api {
+                self.see(Service::Api, &answer.version);
+            }
         }
-        if bad && answer.status == 500 {
+        if bad.is_some() && answer.status == 500 {
             tally.bad_failed += 1;
             return Ok(None);
         }
@@ -302,10 +293,13 @@ impl Load {
         if answer.status != wanted {
             return Err(format!("not {wanted}"));
         }
-        if !then.web.contains(&answer.web) && !now.web.contains(&answer.web) {
+        if bad != Some(Service::Web) && !then.web.contains(&answer.web) && !now.web.contains(&answer.web) {
             return Err("not a revision of web that may answer now".to_owned());
         }
-        if from_api && !bad && !then.api.contains(&answer.version) && !now.api.contains(&answer.version) {
+        let may = bad == Some(Service::Api)
+            || then.api.contains(&answer.version)
+            || now.api.contains(&answer.version);
+        if from_api && !may {
             return Err("not a revision of api that may answer now".to_owned());
         }
         match request {
@@ -314,6 +308,10 @@ impl Load {
             Request::Products => contains(&answer.body, "kettle").map(|()| None),
             Request::Page => contains(&answer.body, "<html").map(|()| None),
         }
+    }
+
+    fn see(&self, service: Service, version: &str) {
+        self.seen.borrow_mut().insert((service, version.to_owned()), Instant::now());
     }
 
     fn acknowledge(&self, token: u64, body: &[u8]) -> Result<u64, String> {
@@ -347,16 +345,6 @@ impl Load {
 fn contains(body: &[u8], text: &str) -> Result<(), String> {
     let found = body.windows(text.len()).any(|part| part == text.as_bytes());
     if found { Ok(()) } else { Err(format!("no `{text}` in the answer")) }
-}
-
-/// How a failure is counted that the tour is the cause of.
-fn apart(request: Request, status: u16, trouble: Trouble) -> Option<Apart> {
-    match (trouble, status) {
-        (Trouble::Instance, 502) if request.is_post() => Some(Apart::LostPost),
-        (Trouble::Gap, 0 | 502..=504) => Some(Apart::Gap),
-        (Trouble::Stopped, 502 | 503) => Some(Apart::Stopped),
-        _ => None,
-    }
 }
 
 async fn exchange(

@@ -1,13 +1,17 @@
-//! A platform on this machine: composed from the embedded backends, with the sample app `shop` deployed on it.
+//! A platform with the sample app `shop` deployed on it: on this machine, composed from the embedded backends, or on a
+//! Kubernetes cluster. Where they differ is `backends.rs`.
 //!
 //! `cargo run --release --example platform` serves it until Ctrl-C; `-- --tour` shows what it can do, under load;
 //! `-- --help` says the rest. This one program is the platform, its keeper, its edge and, under the name `shop`, the
 //! sample app.
 
+mod backends;
+mod bundle;
 mod child;
 mod console;
 mod control;
 mod http;
+mod kubectl;
 mod load;
 mod options;
 mod report;
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
             let _ = write!(std::io::stdout(), "{USAGE}");
             ExitCode::SUCCESS
         }
-        Ok(options) if options.tour => tour::main(),
+        Ok(options) if options.tour => tour::main(options.cluster),
         Ok(options) => paas::local::main(|| serve::run(options)),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many failures are shown in full.
+/// How many failures of a step are shown in full.
 const SHOWN: usize = 5;
 
 /// Failures that the tour causes on purpose, each within a bound.
@@ -14,7 +14,7 @@ const SHOWN: usize = 5;
 pub(crate) enum Apart {
     /// A POST that was in flight on a killed instance.
     LostPost,
-    /// Broken while the edge or the keeper was killed.
+    /// Broken while the edge or the keeper was killed, or the route was deleted.
     Gap,
     /// Refused while a service was stopped.
     Stopped,
@@ -35,8 +35,8 @@ pub(crate) struct Tally {
     pub(crate) posts: u64,
     pub(crate) failed: u64,
     pub(crate) failures: Vec<Failure>,
-    /// Answers of `api`, by revision.
-    pub(crate) api: BTreeMap<String, u64>,
+    /// Answers of the service that is released by canaries, by revision.
+    pub(crate) answers: BTreeMap<String, u64>,
     /// Errors of the deliberately bad revision.
     pub(crate) bad_failed: u64,
     pub(crate) apart: BTreeMap<Apart, u64>,
@@ -59,14 +59,18 @@ pub(crate) struct Watched {
 
 impl Tally {
     pub(crate) fn count_version(&mut self, version: &str) {
-        match self.api.get_mut(version) {
+        match self.answers.get_mut(version) {
             Some(count) => *count += 1,
-            None => drop(self.api.insert(version.to_owned(), 1)),
+            None => drop(self.answers.insert(version.to_owned(), 1)),
         }
     }
 
-    pub(crate) fn api_total(&self) -> u64 {
-        self.api.values().sum()
+    pub(crate) fn answers_of(&self, version: &str) -> u64 {
+        self.answers.get(version).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn answers_of_all(&self) -> u64 {
+        self.answers.values().sum()
     }
 
     pub(crate) fn succeeded(&mut self, sent: Instant, ended: Instant) {
@@ -150,11 +154,8 @@ impl Report {
         self.requests += tally.requests;
         self.failed += tally.failed;
         for failure in &tally.failures {
-            if self.failures.len() < SHOWN {
-                let at = failure.at.saturating_duration_since(self.began).as_secs_f64();
-                self.failures
-                    .push(format!("{name}, at {at:.3} s: {} -> {}", failure.request, failure.answer));
-            }
+            let at = failure.at.saturating_duration_since(self.began).as_secs_f64();
+            self.failures.push(format!("{name}, at {at:.3} s: {} -> {}", failure.request, failure.answer));
         }
         let (half, most) = (tally.percentile(50), tally.percentile(99));
         let line = format!(

@@ -1,16 +1,12 @@
-//! The platform: composed from what one machine has, and the bundled app deployed on it.
+//! The platform, with the bundled app deployed on it.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use paas::guard::Guard;
-use paas::local::{LocalConfig, LocalMachine};
 use paas::model::{
-    App, AppFile, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName,
-    TenantName,
+    App, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName, TenantName,
 };
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
@@ -19,23 +15,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
+use crate::backends::Backends;
+use crate::bundle::Bundle;
 use crate::console::Console;
 use crate::control::{self, Ask, Change};
 use crate::options::Options;
 use crate::routes::RouteChanges;
 
-/// What is deployed unless the data directory has an app already.
-const APP_FILE: &str = include_str!("../shop/paas.yaml");
 /// How long the apps may take to stop at the end.
 const STOPPING: Duration = Duration::from_secs(60);
 
 /// A platform that runs, and what the control socket needs of it.
 #[derive(Debug)]
 pub(crate) struct Served {
-    machine: LocalMachine,
+    backends: Backends,
     platform: Platform,
     environment: EnvironmentHandle,
-    bundle: AppSpec,
+    bundle: Bundle,
     routes: RouteChanges,
     console: Console,
 }
@@ -43,7 +39,7 @@ pub(crate) struct Served {
 /// Serves until it is told to end. Told again, it ends at once.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let console = Console::start();
-    console.say(&format!("starting in {}", options.data.display()));
+    console.say(&format!("starting; data is in {}", options.data.display()));
     let outcome = serve(&options, &console, Told::listen()?).await;
     console.flush();
     outcome
@@ -85,54 +81,25 @@ impl Told {
 }
 
 async fn start(options: &Options, console: &Console, tasks: &mut JoinSet<()>) -> Result<Arc<Served>> {
-    let machine = LocalMachine::open(LocalConfig::new(&options.data).with_public(options.listen)).await?;
-    let (bundle, is_new) = write_bundle(&options.data)?;
-    let address = machine.public_address();
-    let (keeper, edge) = machine.pids().await?;
-    console.say(&format!("keeper {keeper}, edge {edge}"));
+    let backends = Backends::open(options).await?;
+    let bundle = Bundle::open(options)?;
+    console.say(&backends.describe().await?);
     let routes = RouteChanges::default();
-    let platform = machine.builder().guard(Guard::default().interceptor(routes.clone())).build().await?;
+    let platform = backends.builder().guard(Guard::default().interceptor(routes.clone())).build().await?;
     let operator = Principal::operator("console");
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
     let served =
-        Arc::new(Served { machine, platform, environment, bundle, routes, console: console.clone() });
+        Arc::new(Served { backends, platform, environment, bundle, routes, console: console.clone() });
     tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
     tasks.spawn(events(served.platform.clone(), console.clone()));
     for (service, domain) in served.domains() {
-        console.say(&format!("{service} will be at http://{domain}:{}/ (on {address})", address.port()));
+        console.say(&format!("{service} will be at {}", served.backends.url(&domain)));
     }
-    served.go(is_new).await?;
+    served.go().await?;
     tasks.spawn(lines(Arc::clone(&served)));
     Ok(served)
-}
-
-/// Writes the bundled app beside the data: its file, and its program, which is this one under another name.
-///
-/// Gives the app, and whether its file is another than the last time.
-fn write_bundle(data: &Path) -> Result<(AppSpec, bool)> {
-    let folder = data.join("bundle/shop");
-    let at = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| {
-            Error::unavailable("cannot write the bundled app").with("path", path).with_source(error)
-        }
-    };
-    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
-    let (file, program) = (folder.join("paas.yaml"), folder.join("shop"));
-    let before = std::fs::read_to_string(&file).ok();
-    if before.as_deref() != Some(APP_FILE) {
-        std::fs::write(&file, APP_FILE).map_err(at(&file))?;
-    }
-    let own: PathBuf = std::env::current_exe().map_err(at(&program))?;
-    if std::fs::read_link(&program).ok().as_deref() != Some(&*own) {
-        // Renaming puts it in place at once: an instance that starts just now finds the old one or the new one.
-        let draft = folder.join("shop.new");
-        let _left_over = std::fs::remove_file(&draft);
-        symlink(&own, &draft).and_then(|()| std::fs::rename(&draft, &program)).map_err(at(&program))?;
-    }
-    Ok((AppFile::read(&file)?, before.as_deref() != Some(APP_FILE)))
 }
 
 /// Tells what the engine does.
@@ -155,8 +122,10 @@ async fn events(platform: Platform, console: Console) {
 /// Shows what the instances write, as long as there is an app.
 async fn lines(served: Arc<Served>) {
     loop {
-        if let Err(error) = follow(&served).await {
-            served.console.say(&format!("cannot read lines: {error}"));
+        match follow(&served).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return,
+            Err(error) => served.console.say(&format!("cannot read lines: {error}")),
+            Ok(()) => {}
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -194,14 +163,14 @@ async fn follow(served: &Served) -> Result<()> {
 
 impl Served {
     fn domains(&self) -> Vec<(ServiceName, String)> {
-        let services = self.bundle.services.iter();
+        let services = self.bundle.app.services.iter();
         services
             .flat_map(|(name, spec)| spec.domain.iter().map(|at| (name.clone(), at.to_string())))
             .collect()
     }
 
     fn app_name(&self) -> &AppName {
-        &self.bundle.app
+        &self.bundle.app.app
     }
 
     async fn app(&self) -> Result<AppHandle> {
@@ -209,7 +178,7 @@ impl Served {
     }
 
     /// Adopts what runs, starts what was stopped, deploys what is new.
-    async fn go(&self, is_new: bool) -> Result<()> {
+    async fn go(&self) -> Result<()> {
         let status = match self.app().await {
             Ok(app) => Some((app.status().await?, app)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -220,13 +189,13 @@ impl Served {
                 self.console.say("starts what ran before");
                 self.finish(&app.start().await?).await?;
             }
-            if let (Some(revision), false) = (status.promoted, is_new) {
+            if let (Some(revision), false) = (status.promoted, self.bundle.is_new) {
                 self.console.say(&format!("goes on with {} revision {revision}", self.app_name()));
                 return self.serves();
             }
         }
         self.console.say(&format!("deploys {}", self.app_name()));
-        let operation = self.environment.deploy(&self.bundle).await?;
+        let operation = self.environment.deploy(&self.bundle.app).await?;
         self.finish(&operation).await?;
         self.serves()
     }
@@ -240,9 +209,8 @@ impl Served {
     }
 
     fn serves(&self) -> Result<()> {
-        let address = self.machine.public_address();
         for (service, domain) in self.domains() {
-            self.console.say(&format!("{service} is served at http://{domain}:{}/", address.port()));
+            self.console.say(&format!("{service} is served at {}", self.backends.url(&domain)));
         }
         self.console.say("Ctrl-C stops it");
         Ok(())
@@ -253,7 +221,7 @@ impl Served {
         if keep {
             self.console.say("leaves the apps running; the next start adopts them");
             self.platform.shutdown().await;
-            return self.machine.shutdown(false).await;
+            return self.backends.shutdown(false).await;
         }
         self.console.say("stopping; Ctrl-C again ends at once and leaves the rest running");
         let stopped = async {
@@ -265,14 +233,17 @@ impl Served {
         };
         let stopped = stopped.await;
         self.platform.shutdown().await;
-        self.machine.shutdown(true).await?;
+        self.backends.shutdown(true).await?;
         self.console.say("everything has stopped");
+        if let Some(remains) = self.backends.remains() {
+            self.console.say(&remains);
+        }
         stopped
     }
 
     /// The bundled app with changes.
     fn changed(&self, changes: &std::collections::BTreeMap<String, Change>) -> Result<AppSpec> {
-        let mut app = self.bundle.clone();
+        let mut app = self.bundle.app.clone();
         for (name, change) in changes {
             let unknown = || Error::not_found("no such service in the bundled app").with("service", name);
             let service = app.services.get_mut(&ServiceName::new(name)?).ok_or_else(unknown)?;
@@ -315,10 +286,7 @@ impl Served {
             }
             Ask::Operation { operation } => encoded(&self.app().await?.operation(operation).state().await?),
             Ask::Status => self.status().await,
-            Ask::Pids => {
-                let (keeper, edge) = self.machine.pids().await?;
-                Ok(json!({ "platform": std::process::id(), "keeper": keeper, "edge": edge }))
-            }
+            Ask::Pids => self.backends.pids().await,
             Ask::RouteChanges => Ok(self.routes.to_json()),
         }
     }
@@ -329,7 +297,7 @@ impl Served {
     }
 
     async fn status(&self) -> Result<Value> {
-        let address = self.machine.public_address();
+        let address = self.backends.address();
         let app = match self.app().await {
             Ok(app) => app.status().await?,
             Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ObjectMeta;
 use paas_core::backend::Fence;
@@ -14,14 +15,16 @@ use paas_core::{Error, Result};
 use crate::Connection;
 use crate::apply::Place;
 use crate::follow::Follower;
-use crate::watch::Metadata;
+use crate::watch::{Metadata, Objects};
 use manifest::{Kind, Rendered};
+use reach::Reach;
 use table::{Object, Table};
 use traffic::Traffic;
 
 mod exposition;
 mod manifest;
 mod metrics;
+mod reach;
 mod table;
 mod traffic;
 
@@ -78,12 +81,16 @@ impl RouterConfig {
 /// once, and nothing tells how many an endpoint has open. Where the gateway is a Traefik, it can tell how many requests of
 /// domains each slot has answered ([`RouterConfig::metrics`]). A cookie that keeps a client on its slot is no part of the
 /// Gateway API's standard channel, so there is none.
+///
+/// A domain is led to a slot once the cluster itself knows of somebody ready there; a route that comes earlier waits for
+/// some seconds, and is then refused with `Unavailable`.
 #[derive(Debug)]
 pub struct GatewayRouter {
     connection: Connection,
     config: RouterConfig,
     table: Arc<Table>,
     traffic: Option<Traffic>,
+    reach: Arc<Reach>,
     fence: Fence,
     followers: Vec<Follower>,
 }
@@ -98,7 +105,7 @@ impl GatewayRouter {
         if config.metrics.is_some() && config.gateway.is_none() {
             return Err(Error::invalid("metrics are those of a gateway: name it, too"));
         }
-        let table = Arc::new(Table::default());
+        let (table, reach) = (Arc::new(Table::default()), Arc::new(Reach::default()));
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
         let services = Metadata(connection.cluster::<Service>());
         let mut followers =
@@ -110,9 +117,12 @@ impl GatewayRouter {
             let policies = Metadata(connection.cluster::<NetworkPolicy>());
             let shelf = table::Shelf::new(&table, Kind::NetworkPolicy);
             followers.push(Follower::start(policies, shelf, &selector).await?);
+            // They have the labels of the Service that they are about.
+            let slices = Objects(connection.cluster::<EndpointSlice>());
+            followers.push(Follower::start(slices, reach::Shelf(Arc::clone(&reach)), &selector).await?);
         }
         let traffic = config.metrics.clone().map(Traffic::new);
-        Ok(Self { connection, config, table, traffic, fence: Fence::default(), followers })
+        Ok(Self { connection, config, table, reach, traffic, fence: Fence::default(), followers })
     }
 
     async fn write(&self, rendered: &Rendered, known: Option<Object>, epoch: Option<Epoch>) -> Result<()> {
@@ -121,6 +131,21 @@ impl GatewayRouter {
         let read = |meta: &ObjectMeta| Object::of(kind, meta);
         let written = place.apply(known, epoch, read, |_| Ok(rendered.object.clone())).await?;
         self.table.put(written);
+        Ok(())
+    }
+
+    fn known(&self, rendered: &Rendered) -> Option<Object> {
+        self.table.object(rendered.kind, &rendered.namespace, &rendered.name)
+    }
+
+    /// Waits until the cluster knows of somebody ready wherever the route sends requests.
+    async fn reached(&self, route: &Route, namespace: &str) -> Result<()> {
+        for service in manifest::targets(route) {
+            self.reach
+                .wait(namespace, &service)
+                .await
+                .map_err(|error| error.with("service", &route.service))?;
+        }
         Ok(())
     }
 
@@ -173,11 +198,17 @@ impl Router for GatewayRouter {
         }
         let wanted = manifest::render(platform, &self.config, route, before);
         for rendered in &wanted {
-            let known = self.table.object(rendered.kind, &rendered.namespace, &rendered.name);
-            let is_there = known.as_ref().is_some_and(|known| known.is(&rendered.digest));
-            if !is_there {
-                self.write(rendered, known, scope.epoch()).await?;
+            let mut known = self.known(rendered);
+            if known.as_ref().is_some_and(|known| known.is(&rendered.digest)) {
+                continue;
             }
+            if rendered.kind == Kind::HttpRoute {
+                self.reached(route, &rendered.namespace).await?;
+                // That took its time: somebody else may lead by now, or have changed the object.
+                self.fence.admit(scope)?;
+                known = self.known(rendered);
+            }
+            self.write(rendered, known, scope.epoch()).await?;
         }
         for old in self.table.others(&route.service, &wanted) {
             self.delete(old, scope.epoch()).await?;

@@ -1,38 +1,58 @@
-//! Image archives of one static program, in the form that `docker save` writes and containerd reads.
+//! Archives of images of one static program, in the form that `docker save` writes and containerd reads.
 
 use std::fs::{self, File};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Result;
 
-/// Writes an archive of an image whose only layer holds these programs, and that runs the first one.
-pub(crate) fn archive(to: &Path, name: &str, programs: &[(&Path, &str)]) -> Result<()> {
+/// The file of the layer.
+const LAYER: &str = "layer.tar";
+
+/// An image of an archive's program, and how it is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    /// Its name and tag.
+    pub(crate) name: &'static str,
+    /// The program's arguments.
+    pub(crate) arguments: &'static [&'static str],
+    /// Variables, as `NAME=value`.
+    pub(crate) env: &'static [&'static str],
+}
+
+/// Writes an archive of images that share one layer: the program, in the root folder.
+pub(crate) fn archive(to: &Path, program: &Path, images: &[Image]) -> Result<()> {
+    let name = program.file_name().ok_or("an image needs a program")?.to_string_lossy();
+    let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
     let mut layer = tar::Builder::new(Vec::new());
-    for (program, inside) in programs {
-        let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
-        append(&mut layer, inside.trim_start_matches('/'), 0o755, &content)?;
-    }
+    append(&mut layer, &name, 0o755, &content)?;
     let layer = layer.into_inner()?;
-    let entrypoint = programs.first().map(|(_, inside)| *inside).ok_or("an image needs a program")?;
-    let config = json!({
+    let mut archive = tar::Builder::new(File::create(to)?);
+    append(&mut archive, LAYER, 0o644, &layer)?;
+    let mut manifest = Vec::new();
+    for image in images {
+        let config = serde_json::to_vec(&config(image, &format!("/{name}"), &digest(&layer)))?;
+        let file = format!("{}.json", digest(&config));
+        append(&mut archive, &file, 0o644, &config)?;
+        manifest.push(json!({ "Config": file, "RepoTags": [image.name], "Layers": [LAYER] }));
+    }
+    append(&mut archive, "manifest.json", 0o644, &serde_json::to_vec(&manifest)?)?;
+    archive.into_inner()?.sync_all()?;
+    Ok(())
+}
+
+/// Runs as nobody in particular: a cluster that is careful starts no image of root's.
+fn config(image: &Image, program: &str, layer: &str) -> Value {
+    let entrypoint: Vec<&str> = std::iter::once(program).chain(image.arguments.iter().copied()).collect();
+    json!({
         "architecture": "amd64",
         "os": "linux",
-        "config": { "Entrypoint": [entrypoint], "User": "65532:65532" },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))] },
+        "config": { "Entrypoint": entrypoint, "Env": image.env, "User": "65532:65532", "WorkingDir": "/" },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
         "history": [{ "created_by": "testbed" }],
-    });
-    let config = serde_json::to_vec(&config)?;
-    let config_name = format!("{}.json", digest(&config));
-    let manifest = json!([{ "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"] }]);
-    let mut image = tar::Builder::new(File::create(to)?);
-    append(&mut image, &config_name, 0o644, &config)?;
-    append(&mut image, "layer.tar", 0o644, &layer)?;
-    append(&mut image, "manifest.json", 0o644, &serde_json::to_vec(&manifest)?)?;
-    image.into_inner()?.sync_all()?;
-    Ok(())
+    })
 }
 
 fn append(
@@ -76,19 +96,29 @@ mod tests {
     fn an_archive_names_its_parts_by_their_digests() {
         let folder = std::env::temp_dir().join(format!("testbed-image-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let (program, archived) = (folder.join("program"), folder.join("image.tar"));
+        let (program, archived) = (folder.join("it"), folder.join("image.tar"));
         fs::write(&program, b"a program").unwrap();
-        archive(&archived, "testbed.local/it:1", &[(&program, "/bin/it")]).unwrap();
-        let image = files(File::open(&archived).unwrap());
+        let image = |name, arguments, env| Image { name, arguments, env };
+        let images = [image("it-serves:1", &["serve"], &["BIND=0.0.0.0"]), image("it:1", &[], &[])];
+        archive(&archived, &program, &images).unwrap();
+        let found = files(File::open(&archived).unwrap());
         fs::remove_dir_all(&folder).unwrap();
-        let manifest: serde_json::Value = serde_json::from_slice(&image["manifest.json"].1).unwrap();
-        assert_eq!(manifest[0]["RepoTags"][0], "testbed.local/it:1");
-        let config = manifest[0]["Config"].as_str().unwrap();
-        assert_eq!(config, format!("{}.json", digest(&image[config].1)));
-        let config: serde_json::Value = serde_json::from_slice(&image[config].1).unwrap();
-        let layer = &image["layer.tar"].1;
-        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(layer)));
-        assert_eq!(config["config"]["Entrypoint"][0], "/bin/it");
-        assert_eq!(files(layer.as_slice())["bin/it"], (0o755, b"a program".to_vec()));
+        let manifest: Value = serde_json::from_slice(&found["manifest.json"].1).unwrap();
+        let layer = &found["layer.tar"].1;
+        assert_eq!(files(layer.as_slice())["it"], (0o755, b"a program".to_vec()));
+        for (number, (name, entrypoint, env)) in [
+            ("it-serves:1", json!(["/it", "serve"]), json!(["BIND=0.0.0.0"])),
+            ("it:1", json!(["/it"]), json!([])),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(manifest[number]["RepoTags"], json!([name]));
+            let config = manifest[number]["Config"].as_str().unwrap();
+            assert_eq!(config, format!("{}.json", digest(&found[config].1)));
+            let config: Value = serde_json::from_slice(&found[config].1).unwrap();
+            assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(layer)));
+            assert_eq!((&config["config"]["Entrypoint"], &config["config"]["Env"]), (&entrypoint, &env));
+        }
     }
 }

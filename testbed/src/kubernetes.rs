@@ -18,6 +18,7 @@ pub(crate) use inside::inside;
 pub(crate) use node::second;
 
 use crate::golang::Module;
+use crate::image::Image;
 use crate::sandbox::{Sandbox, until};
 use crate::step::step;
 use crate::{Result, cache, command, image, machine, package};
@@ -31,8 +32,17 @@ const SERVICES: &str = "10.96.0.0/16";
 /// The first address of the services is the API server's.
 const API_ADDRESS: &str = "10.96.0.1";
 const PAUSE: &str = "testbed.local/pause:1";
-/// The images of our own: the package whose program each runs, and its name.
-const IMAGES: [(&str, &str); 2] = [("pause", PAUSE), ("instance", "testbed.local/instance:1")];
+/// The images of our own, by the package whose program they run.
+const IMAGES: [(&str, &[Image]); 3] = [
+    ("pause", &[Image { name: PAUSE, arguments: &[], env: &[] }]),
+    ("instance", &[Image { name: "testbed.local/instance:1", arguments: &[], env: &[] }]),
+    ("shop", &[shop("shop-db:1", &["db"]), shop("shop-api:1", &["api"]), shop("shop-web:1", &["web"])]),
+];
+
+/// A service of the sample app. Alone in its container, it listens to everybody who reaches that.
+const fn shop(name: &'static str, arguments: &'static [&'static str]) -> Image {
+    Image { name, arguments, env: &["BIND=0.0.0.0"] }
+}
 
 const PACKAGES: [(&str, &str); 9] = [
     ("etcd-server", "etcd"),
@@ -161,7 +171,16 @@ pub(crate) fn exec(program: &str, arguments: &[&str], environment: &[(&str, &Pat
     let own = programs()?.join(program);
     let program = if own.exists() { own.to_string_lossy().into_owned() } else { program.to_owned() };
     let kubeconfig = kubeconfig(&sandbox);
-    sandbox.exec(&program, arguments, &[&[("KUBECONFIG", kubeconfig.as_path())], environment].concat())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path: PathBuf =
+        std::env::join_paths([programs()?].into_iter().chain(std::env::split_paths(&path)))?.into();
+    let own: [(&str, &Path); 3] = [
+        ("KUBECONFIG", &kubeconfig),
+        ("PATH", &path),
+        // Where examples publish their domains.
+        ("PAAS_GATEWAY", Path::new(gateway::PUBLIC)),
+    ];
+    sandbox.exec(&program, arguments, &[&own, environment].concat())
 }
 
 /// Forgets what a cluster that is gone has left.
@@ -192,12 +211,15 @@ fn remove_group(group: &Path) {
 /// The archives of our own images, made anew where what they hold has changed.
 fn images() -> Result<Vec<PathBuf>> {
     let folder = cache::folder("images")?;
-    let archive = |(package, name): &(&str, &str)| {
+    let archive = |(package, images): &(&str, &[Image])| {
         let program = static_program(package)?;
-        let stamp = format!("{package}-{}.tar", image::digest(&fs::read(&program)?));
-        let archive = folder.join(stamp);
+        let stamp = image::digest(format!("{images:?}{}", image::digest(&fs::read(&program)?)).as_bytes());
+        let archive = folder.join(format!("{package}-{stamp}.tar"));
         if !archive.exists() {
-            image::archive(&archive, name, &[(&program, &format!("/{package}"))])?;
+            // In place at once: one that was cut short would never be made anew.
+            let draft = archive.with_extension("new");
+            image::archive(&draft, &program, images)?;
+            fs::rename(&draft, &archive)?;
         }
         Ok(archive)
     };

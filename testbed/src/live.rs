@@ -12,13 +12,20 @@ const PROGRAMS: [(&str, &str); 1] = [("paas-k8s", "conformance")];
 
 /// What a person would run on a cluster of their own: an app of the testbed's image is deployed, and removed.
 const EXAMPLE: &str = "kubernetes";
-const EXAMPLE_RUNS: [&[&str]; 2] = [&["testbed.local/instance:1", "8080"], &["--remove"]];
+const EXAMPLE_RUNS: &[&[&str]] = &[&["testbed.local/instance:1", "8080"], &["--remove"]];
+
+/// What a run that takes its time adds to the examples: the sample app through all that may become of it.
+const TOUR: &str = "platform";
+const TOUR_RUNS: &[&[&str]] = &[&["--kubernetes", "--tour"]];
 
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
 
 /// The variable by which suites are told which peers there are.
 pub(crate) const LIVE: &str = "PAAS_LIVE";
+
+/// The variable by which suites are told to try everything that takes long.
+const FULL: &str = "PAAS_FULL";
 
 /// How many cases run at once: they wait for the cluster most of the time.
 const AT_ONCE: &str = "--test-threads=6";
@@ -34,41 +41,65 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
         println!("live suites on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
     }
-    let (programs, example) = step("build the live suites", || {
-        let suite = |(package, name): &(&str, &str)| {
-            built(&["test", "--no-run", "-p", package, "--test", name], "test", name)
-        };
-        let programs = PROGRAMS.iter().map(suite).collect::<Result<Vec<_>>>()?;
-        let example = ["build", "--example", EXAMPLE, "--features", KUBERNETES];
-        Ok((programs, built(&example, "example", EXAMPLE)?))
-    })?;
+    let runs = step("build the live suites", || all(arguments, is_full))?;
     let began = Instant::now();
     let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
     let started = kubernetes::up(shape, consent)?;
-    let outcome = run(&programs, &example, arguments, is_full);
+    let outcome = run(&runs, is_full);
     if started {
         kubernetes::down()?;
     }
     let code = outcome?;
     let verdict = if code == ExitCode::SUCCESS { "passed" } else { "failed" };
-    let suites = PROGRAMS.map(|(package, name)| format!("{package} {name}")).join(", ");
+    let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let seconds = began.elapsed().as_secs_f64();
-    println!("live suites on kubernetes ({suites}, the example {EXAMPLE}): {verdict} in {seconds:.0} s");
+    println!("live suites on kubernetes ({names}): {verdict} in {seconds:.0} s");
     Ok(code)
 }
 
-/// The suites and then, where all of them were asked for, the example; ends with the first that fails.
-fn run(programs: &[PathBuf], example: &Path, arguments: &[&str], is_full: bool) -> Result<ExitCode> {
-    let asked = [&[AT_ONCE], arguments].concat();
-    let suites = programs.iter().map(|program| (program.as_path(), asked.as_slice(), KUBERNETES));
-    let full = programs.iter().filter(|_| is_full).map(|own| (own.as_path(), ONE_BY_ONE, FAKE_NODES));
-    let examples = EXAMPLE_RUNS.iter().filter(|_| arguments.is_empty());
-    let examples = examples.map(|run| (example, *run, KUBERNETES));
-    for (program, arguments, peer) in suites.chain(full).chain(examples) {
-        let live = [(LIVE, peer.as_ref())];
-        let code = kubernetes::exec(&program.to_string_lossy(), arguments, &live)?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
+/// A program, all that it is asked, one after the other, and the peer that it is told of.
+struct Run {
+    name: String,
+    program: PathBuf,
+    asked: Vec<Vec<String>>,
+    peer: &'static str,
+}
+
+/// The suites and, where nothing was left out of those, the examples; built.
+fn all(arguments: &[&str], is_full: bool) -> Result<Vec<Run>> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut runs = Vec::new();
+    for (package, name) in PROGRAMS {
+        let program = built(&["test", "--no-run", "-p", package, "--test", name], "test", name)?;
+        let asked = vec![words(&[&[AT_ONCE], arguments].concat())];
+        let title = format!("{package} {name}");
+        runs.push(Run { name: title, program: program.clone(), asked, peer: KUBERNETES });
+        if is_full {
+            let (name, asked) = (format!("{package} {name} on nodes in name only"), vec![words(ONE_BY_ONE)]);
+            runs.push(Run { name, program, asked, peer: FAKE_NODES });
+        }
+    }
+    let examples = [(EXAMPLE, EXAMPLE_RUNS, true), (TOUR, TOUR_RUNS, is_full)];
+    for (name, asked, _) in examples.into_iter().filter(|own| own.2 && arguments.is_empty()) {
+        let program = built(&["build", "--example", name, "--features", KUBERNETES], "example", name)?;
+        let asked = asked.iter().map(|run| words(run)).collect();
+        runs.push(Run { name: format!("the example {name}"), program, asked, peer: KUBERNETES });
+    }
+    Ok(runs)
+}
+
+/// Ends with the first that fails.
+fn run(runs: &[Run], is_full: bool) -> Result<ExitCode> {
+    for run in runs {
+        let mut told = vec![(LIVE, Path::new(run.peer))];
+        told.extend(is_full.then_some((FULL, Path::new("1"))));
+        for asked in &run.asked {
+            let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+            let code = kubernetes::exec(&run.program.to_string_lossy(), &asked, &told)?;
+            if code != ExitCode::SUCCESS {
+                println!("failed: {}", run.name);
+                return Ok(code);
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

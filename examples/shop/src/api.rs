@@ -9,10 +9,13 @@
 //! | `GET /ready` | 200 while `db` answers, else 503 |
 //! | `GET /version` | 200 with the version |
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::http::{Answer, body, json_answer, trouble};
@@ -22,6 +25,10 @@ use crate::settings::Settings;
 
 /// The form of the data that this version writes.
 const SCHEMA: u64 = 1;
+
+/// How long a migration waits for `db`, and how long between two tries.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(crate) struct Api {
@@ -162,13 +169,25 @@ impl Service for Api {
     }
 }
 
+/// The first answer of `db`: a cluster may tell of the way there a moment later than `db` is ready.
+async fn first(db: &Client) -> Result<Response<Bytes>, String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask(db, Method::GET, "/values/schema", "").await {
+            Err(error) if Instant::now() < until => log::line(&format!("migrate: asks again: {error}")),
+            answered => return answered,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Brings the data into the form of this version; doing it twice changes nothing.
 pub(crate) async fn migrate(settings: &Settings) -> Result<(), String> {
     if settings.trouble.migrate_fails {
         return Err("the migration failed, as MIGRATE_FAILS asks".to_owned());
     }
     let db = Client::new(settings.upstream.as_ref().ok_or("no db is given")?)?;
-    let answer = ask(&db, Method::GET, "/values/schema", "").await?;
+    let answer = first(&db).await?;
     let found = match answer.status() {
         StatusCode::NOT_FOUND => 0,
         StatusCode::OK => {

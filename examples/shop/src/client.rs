@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -11,11 +11,13 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may have been idle to be used again; the servers keep theirs for longer.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long a connection is used; the servers keep theirs for longer. Its name may lead elsewhere by then: behind a cluster's
+/// service a connection stays with the instance that it met, which serves on for only some seconds once it is to end.
+pub(crate) const LIFE: Duration = Duration::from_secs(2);
 /// Most idle connections that are kept.
 const KEPT: usize = 64;
 /// Most bytes of an answer.
@@ -27,14 +29,25 @@ const TRIES: u32 = 4;
 const HOP: [&str; 8] =
     ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length"];
 
-type Connection = SendRequest<Full<Bytes>>;
+/// One connection to the upstream.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    opened: Instant,
+}
+
+impl Connection {
+    fn is_usable(&self) -> bool {
+        self.opened.elapsed() < LIFE && !self.sender.is_closed()
+    }
+}
 
 /// One upstream and the connections to it.
 #[derive(Debug)]
 pub(crate) struct Client {
     authority: String,
     host: HeaderValue,
-    idle: Mutex<VecDeque<(Connection, Instant)>>,
+    idle: Mutex<VecDeque<Connection>>,
 }
 
 /// Why there is no answer.
@@ -97,7 +110,7 @@ impl Client {
             Some(connection) => connection,
             None => self.connect().await.map_err(Failure::Unsent)?,
         };
-        let answer = connection.try_send_request(request).await.map_err(|error| {
+        let answer = connection.sender.try_send_request(request).await.map_err(|error| {
             let text = format!("cannot ask {}: {}", self.authority, error.error());
             if error.message().is_some() { Failure::Unsent(text) } else { Failure::Unknown(text) }
         })?;
@@ -112,8 +125,8 @@ impl Client {
     fn reused(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The one used last is the one least likely to be closed soon.
-        while let Some((connection, since)) = idle.pop_back() {
-            if since.elapsed() < IDLE && connection.is_ready() {
+        while let Some(connection) = idle.pop_back() {
+            if connection.is_usable() && connection.sender.is_ready() {
                 return Some(connection);
             }
         }
@@ -122,14 +135,11 @@ impl Client {
 
     fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle
-            .front()
-            .is_some_and(|(connection, since)| since.elapsed() >= IDLE || connection.is_closed())
-        {
+        while idle.front().is_some_and(|oldest| !oldest.is_usable()) {
             idle.pop_front();
         }
-        if idle.len() < KEPT && !connection.is_closed() {
-            idle.push_back((connection, Instant::now()));
+        if idle.len() < KEPT && connection.is_usable() {
+            idle.push_back(connection);
         }
     }
 
@@ -142,7 +152,7 @@ impl Client {
         // Ends when either side closes; what went wrong is seen by whoever sends.
         tokio::spawn(async move { drop(connection.await) });
         sender.ready().await.map_err(|error| failed(&error))?;
-        Ok(sender)
+        Ok(Connection { sender, opened: Instant::now() })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The sample app: a shop of three small services in one program, `web` → `api` → `db`.
 //!
-//! They are ordinary programs that know nothing of the platform: they listen on `127.0.0.1:$PORT`, find each other by
-//! `$API_URL` and `$DB_URL`, keep data in `$VOLUME_DATA`, log lines to stdout and stderr, answer `/ready` and
-//! `/version`, and on TERM finish the requests they have before they end. `paas.yaml` describes them.
+//! They are ordinary programs that know nothing of the platform: they listen on `127.0.0.1:$PORT` (`$BIND` instead, which
+//! an image sets to be reached from outside its container), find each other by `$API_URL` and `$DB_URL`, keep data in
+//! `$VOLUME_DATA`, log lines to stdout and stderr, answer `/ready` and `/version`, and on TERM finish the requests they have
+//! before they end. `paas.yaml` describes them.
 //!
 //! Every answer carries `x-shop-version`, the `$VERSION` of the service that made it, and `x-shop-web-version` when it
 //! came by way of `web`. For demonstrations of trouble a service can be asked to misbehave:
@@ -80,7 +81,7 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 
 /// Serves until TERM, INT, or the moment that `EXIT_AFTER` names.
 async fn until_told(settings: Settings) -> Result<u8, String> {
-    let listen = |error| format!("cannot listen on port {}: {error}", settings.port);
+    let listen = |error| format!("cannot listen on {}: {error}", settings.listen);
     // Before anything is ready, so that no TERM is missed.
     let mut term =
         signal(SignalKind::terminate()).map_err(|error| format!("cannot handle signals: {error}"))?;
@@ -88,7 +89,7 @@ async fn until_told(settings: Settings) -> Result<u8, String> {
         signal(SignalKind::interrupt()).map_err(|error| format!("cannot handle signals: {error}"))?;
     let (stop, stopped) = watch::channel(false);
     let exit = settings.trouble.exit.clone();
-    let listener = TcpListener::bind(("127.0.0.1", settings.port)).await.map_err(listen)?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let told = async {
         let by = tokio::select! {
             _ = term.recv() => "TERM",
@@ -111,8 +112,8 @@ async fn until_told(settings: Settings) -> Result<u8, String> {
 /// Serves until `stop` says so and the requests in flight are answered.
 async fn run(settings: Settings, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<(), String> {
     let role = settings.role;
-    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let says = format!("shop {role} {} listens on 127.0.0.1:{port}", settings.version);
+    let at = listener.local_addr().map_err(|error| error.to_string())?;
+    let says = format!("shop {role} {} listens on {at}", settings.version);
     let grace = settings.grace;
     let served = match role {
         Role::Db => {

@@ -1,6 +1,7 @@
 //! What a service reads from its environment.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ impl fmt::Display for Role {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) role: Role,
-    /// `PORT`; not needed by a command that only runs to its end.
-    pub(crate) port: u16,
+    /// `BIND` and `PORT`: where it listens. The port is not needed by a command that only runs to its end.
+    pub(crate) listen: SocketAddr,
     /// `VERSION`, or `dev`.
     pub(crate) version: String,
     /// `DB_URL` of `api`, `API_URL` of `web`.
@@ -64,13 +65,16 @@ impl Settings {
             None => return Err("the variable PORT is not set".to_owned()),
             Some(text) => text.parse().map_err(|_| "PORT is a number from 0 to 65535".to_owned())?,
         };
+        let bind = lookup("BIND").map_or(Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)), |text| {
+            text.parse().map_err(|_| "BIND is an address of this machine, like 0.0.0.0".to_owned())
+        })?;
         let version = lookup("VERSION").unwrap_or_else(|| "dev".to_owned());
         if version.is_empty() || version.len() > 100 || !version.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("VERSION is printable ASCII without spaces".to_owned());
         }
         Ok(Self {
             role,
-            port,
+            listen: SocketAddr::new(bind, port),
             version,
             upstream: match role {
                 Role::Db => None,
@@ -104,11 +108,22 @@ mod tests {
         says(Role::Db, &[], "PORT");
         says(Role::Db, &[("PORT", "1")], "VOLUME_DATA");
         says(Role::Db, &[("PORT", "65536"), ("VOLUME_DATA", "/x")], "PORT");
+        says(Role::Db, &[("PORT", "1"), ("BIND", "everywhere")], "BIND");
         says(Role::Api, &[("PORT", "1")], "DB_URL");
         says(Role::Api, &[("PORT", "1"), ("DB_URL", "tcp://x:1")], "DB_URL");
         says(Role::Web, &[("PORT", "1"), ("API_URL", "http://x:1/path")], "API_URL");
         says(Role::Db, &[("PORT", "1"), ("VOLUME_DATA", "/x"), ("VERSION", "a b")], "VERSION");
         says(Role::Db, &[("PORT", "1"), ("VOLUME_DATA", "/x"), ("FAIL_RATE", "20")], "FAIL_RATE");
         assert!(read(Role::Db, &[("PORT", "0"), ("VOLUME_DATA", "/x")]).is_ok());
+    }
+
+    #[test]
+    fn it_listens_to_its_own_machine_unless_told_otherwise() {
+        let listens = |set: &[(&str, &str)]| {
+            let all = [&[("PORT", "80"), ("VOLUME_DATA", "/x")], set].concat();
+            read(Role::Db, &all).unwrap().listen.to_string()
+        };
+        assert_eq!(listens(&[]), "127.0.0.1:80");
+        assert_eq!(listens(&[("BIND", "0.0.0.0")]), "0.0.0.0:80");
     }
 }

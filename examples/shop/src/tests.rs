@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::client::Client;
+use crate::client::{Client, LIFE};
 use crate::settings::{Role, Settings};
 
 struct Running {
@@ -166,7 +166,9 @@ async fn api_is_ready_while_db_is_and_migrates_once() {
     db.stop().await.unwrap();
     assert_eq!(get(&client, "/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(ask(&client, Method::POST, "/orders", "{}").await.0.status(), StatusCode::SERVICE_UNAVAILABLE);
+    tokio::time::pause();
     assert!(crate::api::migrate(&settings(Role::Api, &set)).await.is_err());
+    tokio::time::resume();
     api.stop().await.unwrap();
     never.stop().await.unwrap();
 }
@@ -320,6 +322,36 @@ async fn connections_are_reused_and_a_closed_one_costs_no_post() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.send(request(Method::POST)).await.unwrap();
     assert_eq!((connections.load(Ordering::Relaxed), requests.load(Ordering::Relaxed)), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_for_a_while_only() {
+    let (client, connections, requests) = scripted(vec![vec![OK; 9], vec![OK; 9]]).await;
+    client.send(request(Method::GET)).await.unwrap();
+    tokio::time::advance(LIFE / 2).await;
+    client.send(request(Method::GET)).await.unwrap();
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    tokio::time::advance(LIFE / 2).await;
+    client.send(request(Method::GET)).await.unwrap();
+    assert_eq!((connections.load(Ordering::Relaxed), requests.load(Ordering::Relaxed)), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_waits_for_db() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://{address}");
+    let settings = settings(Role::Api, &[("DB_URL", url.as_str())]);
+    let migration = crate::api::migrate(&settings);
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+    };
+    assert_eq!(tokio::join!(migration, late).0, Ok(()));
 }
 
 #[tokio::test]

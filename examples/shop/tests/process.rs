@@ -110,7 +110,7 @@ fn term_ends_it_in_order_and_a_second_db_is_refused() {
     let other = tempfile::tempdir().unwrap();
     let second = output(&["db"], &[("PORT", &taken), ("VOLUME_DATA", other.path().to_str().unwrap())]);
     assert_eq!(second.status.code(), Some(1));
-    assert!(said(&second).contains(&format!("cannot listen on port {taken}")), "{}", said(&second));
+    assert!(said(&second).contains(&format!("cannot listen on 127.0.0.1:{taken}")), "{}", said(&second));
     let mut idle = TcpStream::connect(("127.0.0.1", db.port)).unwrap();
     assert!(ask(&mut idle, "GET", "/ready", "").unwrap().starts_with("HTTP/1.1 200"));
     db.signal("-TERM");

@@ -126,6 +126,14 @@ fn main_slot(route: &Route, before: Option<Slot>) -> Slot {
     main.map(|slot| slot.slot).or(before).unwrap_or(Slot::Blue)
 }
 
+/// The Services of the slots that requests come to, as far as anybody there is ready.
+pub(super) fn targets(route: &Route) -> Vec<String> {
+    let header = route.header.as_ref().map(|(_, slot)| *slot);
+    let open = route.slots.iter().filter(|slot| slot.weight > 0 || header == Some(slot.slot));
+    let ready = open.filter(|slot| !slot.endpoints.is_empty());
+    ready.map(|slot| slot_name(&route.service, slot.slot)).collect()
+}
+
 /// All objects of a route. Of its endpoints, they are made from nothing but whether a slot has any.
 pub(super) fn render(
     platform: &str,

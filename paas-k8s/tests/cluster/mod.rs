@@ -21,6 +21,7 @@ use crate::fixture::rooms::{client, namespace};
 use crate::fixture::{PLATFORM, connect};
 
 mod log;
+mod reach;
 mod room;
 mod tls;
 mod volume;
@@ -39,16 +40,21 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [log::CASES, room::CASES, tls::CASES, volume::CASES].concat().into_iter().map(|(name, case)| {
-        let proof: Proof = Box::new(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime
-                .block_on(async { tokio::time::timeout(DEADLINE, case()).await })
-                .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
-        });
-        (format!("cluster::{name}"), proof)
-    })
+    [log::CASES, reach::CASES, room::CASES, tls::CASES, volume::CASES].concat().into_iter().map(
+        |(name, case)| {
+            let proof: Proof = Box::new(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime
+                    .block_on(async { tokio::time::timeout(DEADLINE, case()).await })
+                    .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
+            });
+            (format!("cluster::{name}"), proof)
+        },
+    )
 }
 
 /// A tenant with one environment that was applied, and the cluster behind it.

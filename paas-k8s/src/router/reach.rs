@@ -1,0 +1,163 @@
+//! To whom the cluster would bring requests: what its endpoint slices say of our Services.
+//!
+//! An instance is ready before the cluster has told everybody. A gateway that is sent to a slot too early finds nobody there,
+//! and refuses what it was to bring.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use paas_core::{Error, Result};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::follow;
+
+/// The label by which a slice names its Service.
+const SERVICE: &str = "kubernetes.io/service-name";
+/// How long a call waits for the cluster; a pass that was refused is repeated.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Which of our Services have somebody ready behind them.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    slices: Mutex<HashMap<String, Slice>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Slice {
+    version: u64,
+    namespace: String,
+    service: String,
+    has_ready: bool,
+}
+
+impl Slice {
+    fn of(slice: &EndpointSlice) -> Option<Self> {
+        let meta = &slice.metadata;
+        // Without a word it counts as ready.
+        let is_ready = |conditions: Option<bool>| conditions.unwrap_or(true);
+        Some(Self {
+            version: meta.resource_version.as_ref()?.parse().ok()?,
+            namespace: meta.namespace.clone()?,
+            service: meta.labels.as_ref()?.get(SERVICE)?.clone(),
+            has_ready: slice.endpoints.iter().any(|endpoint| {
+                is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready))
+            }),
+        })
+    }
+}
+
+impl Reach {
+    fn slices(&self) -> MutexGuard<'_, HashMap<String, Slice>> {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, namespace: &str, service: &str) -> bool {
+        let slices = self.slices();
+        slices.values().any(|own| own.has_ready && own.service == service && own.namespace == namespace)
+    }
+
+    /// Waits until somebody is ready behind a Service.
+    ///
+    /// # Errors
+    /// `Unavailable` where nobody is for as long as a call may wait.
+    pub(super) async fn wait(&self, namespace: &str, service: &str) -> Result<()> {
+        let until = Instant::now() + LONGEST;
+        loop {
+            let changed = self.changed.notified();
+            if self.has(namespace, service) {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                return Err(Error::unavailable("the cluster brings no requests to the ready instances yet")
+                    .with("namespace", namespace)
+                    .with("endpoints of", service));
+            }
+        }
+    }
+}
+
+/// How slices come in.
+pub(super) struct Shelf(pub(super) Arc<Reach>);
+
+impl follow::Shelf<EndpointSlice> for Shelf {
+    fn put(&self, object: EndpointSlice) {
+        let Some(uid) = object.metadata.uid.clone() else { return };
+        let Some(slice) = Slice::of(&object) else { return };
+        let mut slices = self.0.slices();
+        if slices.get(&uid).is_none_or(|known| known.version < slice.version) {
+            slices.insert(uid, slice);
+        }
+        drop(slices);
+        self.0.changed.notify_waiters();
+    }
+
+    fn remove(&self, uid: &str) {
+        self.0.slices().remove(uid);
+    }
+
+    fn keep(&self, uids: &HashSet<String>, version: u64) {
+        self.0.slices().retain(|uid, own| own.version > version || uids.contains(uid));
+    }
+
+    fn reset(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::follow::Shelf as _;
+
+    fn slice(uid: &str, version: u64, service: &str, ready: &[bool]) -> EndpointSlice {
+        let endpoint = |ready: &bool| json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": ready } });
+        serde_json::from_value(json!({
+            "metadata": {
+                "uid": uid, "namespace": "room", "resourceVersion": version.to_string(),
+                "labels": { "kubernetes.io/service-name": service },
+            },
+            "addressType": "IPv4",
+            "endpoints": ready.iter().map(endpoint).collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_reached_before_a_slice_has_somebody_ready() {
+        let reach = Arc::new(Reach::default());
+        let shelf = Shelf(Arc::clone(&reach));
+        shelf.put(slice("a", 1, "web-blue", &[false, false]));
+        shelf.put(slice("b", 2, "web-green", &[true]));
+        let error = reach.wait("room", "web-blue").await.unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+        assert!(reach.wait("another", "web-green").await.is_err());
+        reach.wait("room", "web-green").await.unwrap();
+        let waiting = tokio::spawn({
+            let reach = Arc::clone(&reach);
+            async move { reach.wait("room", "web-blue").await }
+        });
+        tokio::task::yield_now().await;
+        shelf.put(slice("a", 3, "web-blue", &[false, true]));
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_or_gone_says_nothing() {
+        let reach = Arc::new(Reach::default());
+        let shelf = Shelf(Arc::clone(&reach));
+        shelf.put(slice("a", 5, "web-blue", &[false]));
+        shelf.put(slice("a", 4, "web-blue", &[true]));
+        assert!(reach.wait("room", "web-blue").await.is_err());
+        shelf.put(slice("a", 6, "web-blue", &[true]));
+        reach.wait("room", "web-blue").await.unwrap();
+        shelf.remove("a");
+        assert!(!reach.has("room", "web-blue"));
+        shelf.put(slice("b", 7, "web-blue", &[true]));
+        shelf.keep(&HashSet::new(), 8);
+        assert!(!reach.has("room", "web-blue"));
+    }
+}
