@@ -6,6 +6,7 @@
 
 mod audit_log;
 mod authorizer;
+mod cluster;
 mod log_source;
 mod router;
 mod scheduler;
@@ -16,6 +17,7 @@ mod volume_store;
 
 pub use audit_log::MemoryAuditLog;
 pub use authorizer::MemoryAuthorizer;
+pub use cluster::{MemoryCluster, Placement};
 pub use log_source::MemoryLogSource;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
@@ -59,6 +61,7 @@ macro_rules! backends {
 backends!(
     MemoryAuditLog,
     MemoryAuthorizer,
+    MemoryCluster,
     MemoryLogSource,
     MemoryRouter,
     MemoryScheduler,

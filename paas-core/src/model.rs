@@ -11,6 +11,7 @@ pub mod id;
 pub mod limit;
 pub mod log;
 pub mod name;
+pub mod node;
 pub mod operation;
 pub mod principal;
 pub mod probe;
@@ -40,6 +41,7 @@ pub use id::{
 };
 pub use log::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream};
 pub use name::{AppName, EnvironmentName, SecretName, ServiceName, TenantName, VolumeName};
+pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};
 pub use operation::{Failure, Operation, OperationEvent, OperationKind, OperationState, Signal};
 pub use principal::Principal;
 pub use probe::{Check, Probe};

@@ -15,6 +15,7 @@ use crate::model::{AppId, EnvironmentId, Resource, TenantId};
 
 mod audit_log;
 mod authorizer;
+mod cluster;
 mod log_source;
 mod router;
 mod scheduler;
@@ -25,6 +26,7 @@ mod volume_store;
 
 pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
+pub use cluster::Cluster;
 pub use log_source::LogSource;
 pub use router::{Router, RouterCapabilities};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
@@ -35,8 +37,8 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 
 #[cfg(feature = "mock")]
 pub use {
-    audit_log::MockAuditLog, authorizer::MockAuthorizer, log_source::MockLogSource, router::MockRouter,
-    scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
+    audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, log_source::MockLogSource,
+    router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
     tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
@@ -129,6 +131,7 @@ mod mock {
     backends!(
         MockAuditLog,
         MockAuthorizer,
+        MockCluster,
         MockLogSource,
         MockRouter,
         MockScheduler,

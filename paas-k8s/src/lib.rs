@@ -7,6 +7,7 @@
 
 mod apply;
 mod backends;
+mod cluster;
 mod connection;
 mod error;
 mod follow;
@@ -26,6 +27,7 @@ mod volume;
 mod watch;
 
 pub use backends::{BackendsConfig, KubeBackends};
+pub use cluster::KubeCluster;
 pub use connection::{Connection, ConnectionConfig};
 pub use label::namespace;
 pub use log::{KubeLogSource, LogsConfig};

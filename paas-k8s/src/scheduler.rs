@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
 use paas_core::Result;
 use paas_core::backend::Fence;
-use paas_core::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
+use paas_core::model::{Digest, InstanceId, Scope, Workload, WorkloadKey, WorkloadStatus};
 use paas_core::port::{Backend, Hints, Scheduler, SchedulerCapabilities, SecretStore, Selector};
 
 use crate::Connection;
@@ -88,6 +89,11 @@ impl Backend for KubeScheduler {
         Follower::check(&self.followers)?;
         self.connection.check().await
     }
+}
+
+/// The workload and the instance that a pod of a platform is.
+pub(crate) fn instance(pod: &Pod) -> Option<(WorkloadKey, InstanceId)> {
+    pod::Instance::of(pod).map(|instance| (instance.key, instance.status.id))
 }
 
 /// What a cluster can do.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
         .with_cases_on(fixture::PEER, platform::trials())
+        .with_cases_on(fixture::TWO_NODES, platform::on_two_nodes())
         .with_cases_on(fixture::PEER, cluster::trials())
         .with_table(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
         .run()

@@ -2,6 +2,7 @@
 
 pub mod audit_log;
 pub mod authorizer;
+pub mod cluster;
 pub mod log_source;
 pub mod router;
 pub mod scheduler;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use paas_testkit::memory::{
-    AuditLogs, Authorizers, LogSources, Routers, Schedulers, SecretStores, StateStores, Tenancies,
+    AuditLogs, Authorizers, Clusters, LogSources, Routers, Schedulers, SecretStores, StateStores, Tenancies,
     VolumeStores,
 };
 use paas_testkit::{Conformance, Faults, Faulty, Suite, memory, suite};
@@ -23,9 +23,10 @@ macro_rules! around {
 }
 
 fn main() -> ExitCode {
-    let around: [Suite; 18] = around![
+    let around: [Suite; 20] = around![
         audit_log AuditLogs::default,
         authorizer Authorizers::default,
+        cluster Clusters::default,
         log_source LogSources::default,
         router Routers::default,
         scheduler Schedulers::default,

@@ -17,6 +17,7 @@ use crate::model::{
 mod change;
 mod forgetful;
 mod native;
+mod node;
 mod replica;
 mod rig;
 mod task;

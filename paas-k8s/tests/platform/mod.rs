@@ -1,6 +1,7 @@
 //! A whole platform on a cluster.
 
 mod client;
+mod drain;
 mod drift;
 mod log;
 mod release;
@@ -42,21 +43,25 @@ use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat().into_iter().map(
-        |(name, case)| {
-            let proof: Proof = Box::new(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime
-                    .block_on(async { tokio::time::timeout(LONGEST, case()).await })
-                    .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
-            });
-            (format!("platform::{name}"), proof)
-        },
-    )
+    proofs([release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES].concat())
+}
+
+/// The cases that need a cluster of two nodes to themselves.
+pub(crate) fn on_two_nodes() -> impl Iterator<Item = (String, Proof)> {
+    proofs(drain::CASES.to_vec())
+}
+
+fn proofs(cases: Vec<(&'static str, Case)>) -> impl Iterator<Item = (String, Proof)> {
+    cases.into_iter().map(|(name, case)| {
+        let proof: Proof = Box::new(move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime
+                .block_on(async { tokio::time::timeout(LONGEST, case()).await })
+                .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
+        });
+        (format!("platform::{name}"), proof)
+    })
 }
 
 /// A platform of one case alone, and somebody who may do everything on it.
