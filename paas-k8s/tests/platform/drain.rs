@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use paas_core::Result;
 use paas_core::model::{Drain, NodeName, Occupant, Principal};
+use paas_core::{ErrorKind, Result};
 
 use super::client::{Load, Target, request};
 use super::{Case, SOON, World, app, cases, serving, until};
 use crate::fixture::rooms::broken;
 
 pub(super) const CASES: &[(&str, Case)] = cases![
+    a_drain_that_a_budget_holds_up_says_so_and_goes_on_later,
     a_drained_node_loses_no_request_and_keeps_the_budget,
     a_service_of_one_instance_moves_off_a_drained_node,
 ];
@@ -43,6 +44,33 @@ async fn ready(world: &World) -> Result<Vec<String>> {
         is_true && pod.metadata.deletion_timestamp.is_none()
     };
     Ok(pods.into_iter().filter(is_ready).filter_map(|pod| pod.spec?.node_name).collect())
+}
+
+/// How long a drain is given that cannot end.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// With nowhere else to go, the first instance that leaves uses the budget up.
+async fn a_drain_that_a_budget_holds_up_says_so_and_goes_on_later() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let world = World::new().await?;
+    let [first, second] = nodes(&world).await?;
+    world.platform.cordon(&operator(), &second).await?;
+    world.deploy(&app(&serving("1", 2))).await?;
+    let held = world.platform.drain(&operator(), &first, SHORT, |_| {}).await;
+    let stayed = ready(&world).await?;
+    world.platform.uncordon(&operator(), &second).await?;
+    let error = held.expect_err("the budget holds it up");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert!(error.to_string().contains("-blue needs 1 healthy"), "{error}");
+    assert_eq!(stayed, [first.as_str()], "one of two may be away");
+    let drained = world.platform.drain(&operator(), &first, SOON, |_| {}).await;
+    world.platform.uncordon(&operator(), &first).await?;
+    assert!(drained?.is_done());
+    until("both run elsewhere", || async {
+        Ok((ready(&world).await? == [second.as_str(), second.as_str()]).then_some(()))
+    })
+    .await?;
+    world.end().await
 }
 
 /// What was seen while a node was drained.
