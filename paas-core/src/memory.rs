@@ -7,6 +7,7 @@
 mod audit_log;
 mod authorizer;
 mod cluster;
+mod exec;
 mod log_source;
 mod router;
 mod scheduler;
@@ -18,6 +19,7 @@ mod volume_store;
 pub use audit_log::MemoryAuditLog;
 pub use authorizer::MemoryAuthorizer;
 pub use cluster::{MemoryCluster, Placement};
+pub use exec::{MemoryExec, Reply};
 pub use log_source::MemoryLogSource;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
@@ -62,6 +64,7 @@ backends!(
     MemoryAuditLog,
     MemoryAuthorizer,
     MemoryCluster,
+    MemoryExec,
     MemoryLogSource,
     MemoryRouter,
     MemoryScheduler,

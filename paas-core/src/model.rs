@@ -5,6 +5,7 @@ pub mod app;
 pub mod audit;
 pub mod command;
 pub mod environment;
+pub mod exec;
 pub mod file;
 mod form;
 pub mod id;
@@ -35,6 +36,7 @@ pub use app::{App, AppSpec};
 pub use audit::{AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord};
 pub use command::Command;
 pub use environment::{Environment, EnvironmentOverlay, ServiceOverlay};
+pub use exec::{ExecInput, ExecOutput, ExecRequest, TerminalSize};
 pub use file::{AppFile, AppFileError, Diagnostic};
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,

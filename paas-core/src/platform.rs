@@ -5,6 +5,7 @@ mod app;
 mod builder;
 mod deploy;
 mod environment;
+mod exec;
 mod node;
 mod operation;
 mod status;
@@ -32,7 +33,7 @@ use crate::model::{
     Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
 };
 use crate::port::{
-    AuditLog, Authorizer, Cluster, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
+    AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
     VolumeStore,
 };
 use crate::{Error, Result};
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tenancies: Vec<Arc<dyn Tenancy>>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
+    pub(crate) exec: Option<Arc<dyn Exec>>,
     pub(crate) logs: Option<Arc<dyn LogSource>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,

@@ -16,6 +16,7 @@ use crate::model::{AppId, EnvironmentId, Resource, TenantId};
 mod audit_log;
 mod authorizer;
 mod cluster;
+mod exec;
 mod log_source;
 mod router;
 mod scheduler;
@@ -27,6 +28,7 @@ mod volume_store;
 pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
+pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
 pub use log_source::LogSource;
 pub use router::{Router, RouterCapabilities};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
@@ -37,9 +39,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 
 #[cfg(feature = "mock")]
 pub use {
-    audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, log_source::MockLogSource,
-    router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
-    tenancy::MockTenancy, volume_store::MockVolumeStore,
+    audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
+    log_source::MockLogSource, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
+    state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.
@@ -132,6 +134,7 @@ mod mock {
         MockAuditLog,
         MockAuthorizer,
         MockCluster,
+        MockExec,
         MockLogSource,
         MockRouter,
         MockScheduler,

@@ -65,6 +65,7 @@ impl KubeBackends {
     pub fn builder(&self) -> PlatformBuilder {
         Platform::builder()
             .scheduler(self.scheduler.clone())
+            .exec(self.scheduler.clone())
             .logs(self.logs.clone())
             .router(self.router.clone())
             .tenancy(self.tenancy.clone())

@@ -14,6 +14,7 @@ use crate::Connection;
 use crate::follow::Follower;
 
 mod cache;
+mod exec;
 mod manifest;
 mod output;
 mod owner;

@@ -3,6 +3,7 @@
 pub mod audit_log;
 pub mod authorizer;
 pub mod cluster;
+pub mod exec;
 pub mod log_source;
 pub mod router;
 pub mod scheduler;

@@ -10,8 +10,8 @@ use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, Cluster, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
-    VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore,
+    Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -27,6 +27,7 @@ pub struct PlatformBuilder {
     authorizer: Option<Arc<dyn Authorizer>>,
     tenancies: Vec<Arc<dyn Tenancy>>,
     cluster: Option<Arc<dyn Cluster>>,
+    exec: Option<Arc<dyn Exec>>,
     logs: Option<Arc<dyn LogSource>>,
     guard: Guard,
     engine: EngineConfig,
@@ -63,6 +64,8 @@ impl PlatformBuilder {
         authorizer: Authorizer;
         /// What knows the nodes that instances run on. Without one, nodes are unsupported.
         cluster: Cluster;
+        /// What runs commands in instances. Without one, that is unsupported.
+        exec: Exec;
         /// Where log lines come from. Without one, logs are unsupported.
         logs: LogSource;
     }
@@ -128,6 +131,7 @@ impl PlatformBuilder {
         let authorizer: Arc<dyn Authorizer> = Arc::new(Self::guarded(guard, "authorizer", self.authorizer)?);
         let cluster =
             self.cluster.map(|cluster| Arc::new(Guarded::new(guard.clone(), cluster)) as Arc<dyn Cluster>);
+        let exec = self.exec.map(|exec| Arc::new(Guarded::new(guard.clone(), exec)) as Arc<dyn Exec>);
         let logs = self.logs.map(|logs| Arc::new(Guarded::new(guard.clone(), logs)) as Arc<dyn LogSource>);
         let behind = |tenancy| Arc::new(Guarded::new(guard.clone(), tenancy)) as Arc<dyn Tenancy>;
         let tenancies = self.tenancies.into_iter().map(behind).collect();
@@ -150,6 +154,7 @@ impl PlatformBuilder {
             authorizer,
             tenancies,
             cluster,
+            exec,
             logs,
             store: Store { state, scope },
             ids: self.ids.unwrap_or_else(|| IdSource::random(clock.clone())),

@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod change;
+mod exec;
 mod forgetful;
 mod native;
 mod node;

@@ -6,14 +6,15 @@ use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::model::{
     Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
-    Environment, Key, LogItem, LogSelector, Node, NodeName, Principal, Record, RecordChange, RecordKind,
-    Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId,
-    Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
+    Environment, ExecRequest, InstanceId, Key, LogItem, LogSelector, Node, NodeName, Principal, Record,
+    RecordChange, RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion,
+    SlotTraffic, Tenant, TenantId, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey,
+    WorkloadStatus,
 };
 use paas_core::port::{
-    AuditLog, Authorizer, Backend, Cluster, Decision, Expected, Hints, LogSource, Router, RouterCapabilities,
-    Scheduler, SchedulerCapabilities, SecretStore, Selector, StateStore, Tenancy, VolumeStore,
-    VolumeStoreCapabilities,
+    AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
+    LogSource, Router, RouterCapabilities, Scheduler, SchedulerCapabilities, SecretStore, Selector,
+    StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
 use super::Faulty;
@@ -237,5 +238,23 @@ impl<C: Cluster + ?Sized> Cluster for Faulty<C> {
 
     async fn drain(&self, scope: &Scope, node: &NodeName) -> Result<Drain> {
         self.run("cluster", "drain", self.inner.drain(scope, node)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Exec + ?Sized> Exec for Faulty<E> {
+    fn capabilities(&self) -> ExecCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn exec(
+        &self,
+        scope: &Scope,
+        workload: &WorkloadKey,
+        instance: &InstanceId,
+        request: &ExecRequest,
+    ) -> Result<ExecSession> {
+        self.run("exec", "exec", self.inner.exec(scope, workload, instance, request)).await
     }
 }
