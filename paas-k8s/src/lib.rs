@@ -10,6 +10,7 @@ mod backends;
 mod cluster;
 mod connection;
 mod error;
+mod export;
 mod follow;
 #[cfg(test)]
 mod golden;
@@ -29,6 +30,7 @@ mod watch;
 pub use backends::{BackendsConfig, KubeBackends};
 pub use cluster::KubeCluster;
 pub use connection::{Connection, ConnectionConfig};
+pub use export::KubeExport;
 pub use label::namespace;
 pub use log::{KubeLogSource, LogsConfig};
 pub use router::{GatewayRouter, RouterConfig};

@@ -9,6 +9,7 @@ use paas_core::Result;
 use paas_core::backend::Fence;
 use paas_core::model::{Digest, InstanceId, Scope, Workload, WorkloadKey, WorkloadStatus};
 use paas_core::port::{Backend, Hints, Scheduler, SchedulerCapabilities, SecretStore, Selector};
+use serde_json::Value;
 
 use crate::Connection;
 use crate::follow::Follower;
@@ -97,8 +98,26 @@ pub(crate) fn instance(pod: &Pod) -> Option<(WorkloadKey, InstanceId)> {
     pod::Instance::of(pod).map(|instance| (instance.key, instance.status.id))
 }
 
+/// The objects of a workload that nothing runs yet.
+pub(crate) struct Rendered {
+    /// What runs it.
+    pub(crate) owner: Value,
+    /// What stands beside that.
+    pub(crate) companions: Vec<Value>,
+    /// The name of the object that holds the values of its secrets.
+    pub(crate) secret: Option<String>,
+}
+
+/// What a workload comes to that was not there before.
+pub(crate) fn render(workload: &Workload, platform: &str, config: &SchedulerConfig) -> Result<Rendered> {
+    let secret = secret::name(workload);
+    let context = manifest::Context { platform, config, secret: secret.as_deref(), known: None };
+    let owner = manifest::owner(workload, &context)?;
+    Ok(Rendered { owner, companions: manifest::companions(workload, platform), secret })
+}
+
 /// What a cluster can do.
-fn capabilities() -> SchedulerCapabilities {
+pub(crate) fn capabilities() -> SchedulerCapabilities {
     let mut capabilities = SchedulerCapabilities::new(&["image"]);
     capabilities.volumes = true;
     capabilities.fenced = true;

@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod drift;
 mod exec;
+mod export;
 mod log;
 mod release;
 mod status;
@@ -44,7 +45,10 @@ use cases;
 const LONGEST: Duration = Duration::from_secs(240);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    proofs([release::CASES, drift::CASES, exec::CASES, log::CASES, status::CASES, term::CASES].concat())
+    proofs(
+        [release::CASES, drift::CASES, exec::CASES, export::CASES, log::CASES, status::CASES, term::CASES]
+            .concat(),
+    )
 }
 
 /// The cases that need a cluster of two nodes to themselves.
