@@ -5,6 +5,9 @@
 //! Run again with another image, it releases it; `-- --remove` removes the app. What it made is in namespaces that carry the
 //! label `paas-sdk.dev/platform=example`, and in the namespace `example`.
 //!
+//! `-- --export IMAGE PORT [DOMAIN]` prints what would be applied instead, as YAML, and needs no cluster. Its names are not
+//! those of an app that is deployed already.
+//!
 //! `-- --rbac` prints what the platform must be allowed to do there, for `kubectl apply -f -`.
 //!
 //! A domain needs a Gateway that lets routes of all namespaces attach: `PAAS_GATEWAY=NAMESPACE/NAME`.
@@ -14,14 +17,17 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use paas::kubernetes::{BackendsConfig, Connection, ConnectionConfig, KubeBackends, Rbac};
+use paas::kubernetes::{BackendsConfig, Connection, ConnectionConfig, KubeBackends, KubeExport, Rbac};
 use paas::memory::{MemoryAuditLog, MemoryAuthorizer};
 use paas::model::{AppName, AppSpec, Principal, ServiceSpec, TenantName};
 use paas::platform::Platform;
-use paas::{Error, Result};
+use paas::{Error, PlatformBuilder, Result};
 
-const USAGE: &str =
-    "usage: cargo run --example kubernetes --features kubernetes -- IMAGE PORT [DOMAIN] | --remove | --rbac";
+const USAGE: &str = "usage: cargo run --example kubernetes --features kubernetes -- \
+    [--export] IMAGE PORT [DOMAIN] | --remove | --rbac";
+
+/// The name of the platform.
+const NAME: &str = "example";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -40,10 +46,10 @@ async fn main() -> ExitCode {
 }
 
 fn connection() -> ConnectionConfig {
-    ConnectionConfig::default().platform("example")
+    ConnectionConfig::default().platform(NAME)
 }
 
-fn backends() -> BackendsConfig {
+fn config() -> BackendsConfig {
     let mut config = BackendsConfig::default();
     if let Some((namespace, name)) =
         std::env::var("PAAS_GATEWAY").ok().as_deref().and_then(|it| it.split_once('/'))
@@ -55,40 +61,59 @@ fn backends() -> BackendsConfig {
 
 /// The cluster's backends, and what a company brings itself: here an audit log that forgets and an authoriser that allows
 /// everything.
-async fn compose() -> Result<Platform> {
-    let connection = Connection::connect(connection()).await?;
-    let backends = KubeBackends::open(&connection, backends()).await?;
-    let builder = backends.builder().audit(Arc::new(MemoryAuditLog::new()));
+async fn compose(builder: PlatformBuilder) -> Result<Platform> {
+    let builder = builder.audit(Arc::new(MemoryAuditLog::new()));
     builder.authorizer(Arc::new(MemoryAuthorizer::allow_all())).build().await
 }
 
 async fn run(arguments: &[String]) -> Result<()> {
     if arguments == ["--rbac"] {
-        print!("{}", Rbac::new(&connection(), &backends())?.to_yaml()?);
+        print!("{}", Rbac::new(&connection(), &config())?.to_yaml()?);
         return Ok(());
     }
-    let platform = compose().await?;
-    let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
-    let user = Principal::user("ann", tenant.id);
+    if let [flag, arguments @ ..] = arguments
+        && flag == "--export"
+    {
+        let export = KubeExport::new(NAME, config())?;
+        let (platform, user) = begin(export.builder()).await?;
+        platform.deploy(&user, &app(arguments)?).await?.finished().await?;
+        print!("{}", export.yaml());
+        platform.shutdown().await;
+        return Ok(());
+    }
+    let connection = Connection::connect(connection()).await?;
+    let (platform, user) = begin(KubeBackends::open(&connection, config()).await?.builder()).await?;
     let operation = match arguments {
         [flag] if flag == "--remove" => {
             platform.production(&user).await?.app(&AppName::new("hello")?).await?.remove().await?
         }
-        [image, port, domain @ ..] if domain.len() <= 1 => {
-            let mut web = ServiceSpec::image(image);
-            let wrong = |cause| Error::invalid("the port is a number").with("port", port).with_source(cause);
-            web.port = Some(port.parse::<u16>().map_err(wrong)?);
-            web.replicas = 2;
-            for domain in domain {
-                web.domain.push(domain.parse()?);
-            }
-            platform.deploy(&user, &AppSpec::new("hello")?.with_service("web", &web)?).await?
-        }
-        _ => return Err(Error::invalid(USAGE)),
+        arguments => platform.deploy(&user, &app(arguments)?).await?,
     };
     for event in operation.finished().await?.events {
         println!("{}", event.text);
     }
     platform.shutdown().await; // the app runs on
     Ok(())
+}
+
+/// A platform, and somebody of its only tenant.
+async fn begin(builder: PlatformBuilder) -> Result<(Platform, Principal)> {
+    let platform = compose(builder).await?;
+    let tenant = platform.ensure_tenant(&Principal::operator("ops"), TenantName::new("acme")?).await?;
+    Ok((platform, Principal::user("ann", tenant.id)))
+}
+
+fn app(arguments: &[String]) -> Result<AppSpec> {
+    let [image, port, domain @ ..] = arguments else { return Err(Error::invalid(USAGE)) };
+    if domain.len() > 1 {
+        return Err(Error::invalid(USAGE));
+    }
+    let mut web = ServiceSpec::image(image);
+    let wrong = |cause| Error::invalid("the port is a number").with("port", port).with_source(cause);
+    web.port = Some(port.parse::<u16>().map_err(wrong)?);
+    web.replicas = 2;
+    for domain in domain {
+        web.domain.push(domain.parse()?);
+    }
+    AppSpec::new("hello")?.with_service("web", &web)
 }

@@ -6,6 +6,8 @@
 
 mod audit_log;
 mod authorizer;
+mod cluster;
+mod exec;
 mod log_source;
 mod router;
 mod scheduler;
@@ -16,6 +18,8 @@ mod volume_store;
 
 pub use audit_log::MemoryAuditLog;
 pub use authorizer::MemoryAuthorizer;
+pub use cluster::{MemoryCluster, Placement};
+pub use exec::{MemoryExec, Reply};
 pub use log_source::MemoryLogSource;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
@@ -59,6 +63,8 @@ macro_rules! backends {
 backends!(
     MemoryAuditLog,
     MemoryAuthorizer,
+    MemoryCluster,
+    MemoryExec,
     MemoryLogSource,
     MemoryRouter,
     MemoryScheduler,

@@ -5,6 +5,8 @@ mod app;
 mod builder;
 mod deploy;
 mod environment;
+mod exec;
+mod node;
 mod operation;
 mod status;
 #[cfg(test)]
@@ -31,7 +33,8 @@ use crate::model::{
     Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
 };
 use crate::port::{
-    AuditLog, Authorizer, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
+    AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
+    VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -51,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) audit: Arc<dyn AuditLog>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tenancies: Vec<Arc<dyn Tenancy>>,
+    pub(crate) cluster: Option<Arc<dyn Cluster>>,
+    pub(crate) exec: Option<Arc<dyn Exec>>,
     pub(crate) logs: Option<Arc<dyn LogSource>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,

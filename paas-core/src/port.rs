@@ -15,6 +15,8 @@ use crate::model::{AppId, EnvironmentId, Resource, TenantId};
 
 mod audit_log;
 mod authorizer;
+mod cluster;
+mod exec;
 mod log_source;
 mod router;
 mod scheduler;
@@ -25,6 +27,8 @@ mod volume_store;
 
 pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
+pub use cluster::Cluster;
+pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
 pub use log_source::LogSource;
 pub use router::{Router, RouterCapabilities};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
@@ -35,9 +39,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 
 #[cfg(feature = "mock")]
 pub use {
-    audit_log::MockAuditLog, authorizer::MockAuthorizer, log_source::MockLogSource, router::MockRouter,
-    scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
-    tenancy::MockTenancy, volume_store::MockVolumeStore,
+    audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
+    log_source::MockLogSource, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
+    state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.
@@ -129,6 +133,8 @@ mod mock {
     backends!(
         MockAuditLog,
         MockAuthorizer,
+        MockCluster,
+        MockExec,
         MockLogSource,
         MockRouter,
         MockScheduler,

@@ -6,8 +6,8 @@ use paas_core::Result;
 use paas_core::platform::{Platform, PlatformBuilder};
 
 use crate::{
-    Connection, GatewayRouter, KubeLogSource, KubeScheduler, KubeSecretStore, KubeStateStore, KubeTenancy,
-    KubeVolumes, LogsConfig, RouterConfig, SchedulerConfig, TenancyConfig, VolumesConfig,
+    Connection, GatewayRouter, KubeCluster, KubeLogSource, KubeScheduler, KubeSecretStore, KubeStateStore,
+    KubeTenancy, KubeVolumes, LogsConfig, RouterConfig, SchedulerConfig, TenancyConfig, VolumesConfig,
 };
 
 /// What a company decides about the backends on its cluster.
@@ -34,6 +34,7 @@ pub struct KubeBackends {
     router: Arc<GatewayRouter>,
     tenancy: Arc<KubeTenancy>,
     volumes: Arc<KubeVolumes>,
+    cluster: Arc<KubeCluster>,
     state: Arc<KubeStateStore>,
     secrets: Arc<KubeSecretStore>,
 }
@@ -52,6 +53,7 @@ impl KubeBackends {
             router: Arc::new(GatewayRouter::open(connection.clone(), config.router).await?),
             tenancy: Arc::new(KubeTenancy::new(connection.clone()).with_config(config.tenancy)),
             volumes: Arc::new(KubeVolumes::new(connection.clone()).with_config(config.volumes)),
+            cluster: Arc::new(KubeCluster::new(connection.clone())),
             state: Arc::new(KubeStateStore::new(connection.clone())),
             secrets,
         })
@@ -63,10 +65,12 @@ impl KubeBackends {
     pub fn builder(&self) -> PlatformBuilder {
         Platform::builder()
             .scheduler(self.scheduler.clone())
+            .exec(self.scheduler.clone())
             .logs(self.logs.clone())
             .router(self.router.clone())
             .tenancy(self.tenancy.clone())
             .volumes(self.volumes.clone())
+            .cluster(self.cluster.clone())
             .state(self.state.clone())
             .secrets(self.secrets.clone())
     }

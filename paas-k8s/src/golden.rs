@@ -8,10 +8,15 @@ use serde_json::Value;
 /// writes what is made now; look at the difference.
 #[track_caller]
 pub(crate) fn check(file: &str, objects: &[Value]) {
+    check_text(file, &(serde_json::to_string_pretty(objects).unwrap() + "\n"));
+}
+
+/// The same of a text.
+#[track_caller]
+pub(crate) fn check_text(file: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file);
-    let made = serde_json::to_string_pretty(objects).unwrap() + "\n";
     if std::env::var_os("PAAS_BLESS").is_some() {
-        std::fs::write(&path, &made).unwrap();
+        std::fs::write(&path, made).unwrap();
     }
     let agreed = std::fs::read_to_string(&path).unwrap();
     assert!(made == agreed, "PAAS_BLESS=1 writes {} anew; what is made now:\n{made}", path.display());

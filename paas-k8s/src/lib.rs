@@ -7,8 +7,10 @@
 
 mod apply;
 mod backends;
+mod cluster;
 mod connection;
 mod error;
+mod export;
 mod follow;
 #[cfg(test)]
 mod golden;
@@ -26,9 +28,12 @@ mod state;
 mod tenancy;
 mod volume;
 mod watch;
+mod yaml;
 
 pub use backends::{BackendsConfig, KubeBackends};
+pub use cluster::KubeCluster;
 pub use connection::{Connection, ConnectionConfig};
+pub use export::KubeExport;
 pub use label::namespace;
 pub use log::{KubeLogSource, LogsConfig};
 pub use rbac::Rbac;

@@ -56,6 +56,23 @@ pub(crate) fn size(quantity: &Quantity) -> Option<ByteSize> {
     }
 }
 
+/// Processor time; a part of a thousandth of a core is one. `None` for what is none.
+pub(crate) fn cpu(quantity: &Quantity) -> Option<CpuQuantity> {
+    let text = quantity.0.as_str();
+    if let Ok(cpu) = text.parse() {
+        return Some(cpu);
+    }
+    let (number, factor) = match (text.strip_suffix('n'), text.strip_suffix('u'), text.strip_suffix('k')) {
+        (Some(number), ..) => (number, 1e-6),
+        (_, Some(number), _) => (number, 1e-3),
+        (.., Some(number)) => (number, 1e6),
+        _ => (text, 1e3),
+    };
+    let millis = (number.parse::<f64>().ok()? * factor).ceil();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and saturating")]
+    (millis.is_finite() && millis >= 0.0).then_some(CpuQuantity { millis: millis as u32 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +95,24 @@ mod tests {
         }
         for text in ["", "Gi", "-1", "-1Gi", "many", "1GiB", "99999999Ei"] {
             assert_eq!(size(&Quantity(text.into())), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn processor_time_is_read_in_all_units() {
+        for (text, millis) in [
+            ("0", 0),
+            ("2", 2_000),
+            ("500m", 500),
+            ("0.0005", 1),
+            ("1500u", 2),
+            ("250000000n", 250),
+            ("1k", 1_000_000),
+        ] {
+            assert_eq!(cpu(&Quantity(text.into())), Some(CpuQuantity { millis }), "{text}");
+        }
+        for text in ["", "m", "-1", "many", "1 core"] {
+            assert_eq!(cpu(&Quantity(text.into())), None, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use paas_core::{Error, Result};
 use serde::Serialize;
 
-use crate::{BackendsConfig, ConnectionConfig, label};
+use crate::{BackendsConfig, ConnectionConfig, label, yaml};
 
 mod rule;
 
@@ -127,8 +127,9 @@ impl Rbac {
 
 fn document(object: &impl Serialize) -> Result<String> {
     let unwritable = |cause| Error::internal("an object cannot be written as YAML").with_source(cause);
-    let text = serde_saphyr::to_string(object).map_err(unwritable)?;
-    Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
+    let mut text = String::new();
+    yaml::write(&serde_json::to_value(object).map_err(unwritable)?, &mut text);
+    Ok(text)
 }
 
 #[cfg(test)]

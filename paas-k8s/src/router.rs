@@ -11,12 +11,14 @@ use paas_core::backend::Fence;
 use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, ServiceId, Slot, SlotTraffic};
 use paas_core::port::{Backend, Hints, Router, RouterCapabilities, Selector};
 use paas_core::{Error, Result};
+use serde_json::Value;
 
 use crate::Connection;
 use crate::apply::Place;
 use crate::follow::Follower;
 use crate::watch::{Metadata, Objects};
 use manifest::{Kind, Rendered};
+pub(crate) use manifest::{ROUTED, address};
 use reach::Reach;
 use table::{Object, Table};
 use traffic::Traffic;
@@ -158,7 +160,14 @@ impl GatewayRouter {
     }
 }
 
-fn capabilities(config: &RouterConfig) -> RouterCapabilities {
+/// The objects of a route that has none yet.
+pub(crate) fn objects(platform: &str, config: &RouterConfig, route: &Route) -> Result<Vec<Value>> {
+    manifest::check(route, config.gateway.is_some())?;
+    let rendered = manifest::render(platform, config, route, None);
+    Ok(rendered.into_iter().map(|rendered| rendered.object).collect())
+}
+
+pub(crate) fn capabilities(config: &RouterConfig) -> RouterCapabilities {
     let mut capabilities = RouterCapabilities::none();
     capabilities.headers = config.gateway.is_some();
     capabilities.traffic = config.metrics.is_some();

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
 use paas_core::Result;
 use paas_core::backend::Fence;
-use paas_core::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
+use paas_core::model::{Digest, InstanceId, Scope, Workload, WorkloadKey, WorkloadStatus};
 use paas_core::port::{Backend, Hints, Scheduler, SchedulerCapabilities, SecretStore, Selector};
+use serde_json::Value;
 
 use crate::Connection;
 use crate::follow::Follower;
 
 mod cache;
+mod exec;
 mod manifest;
 mod output;
 mod part;
@@ -90,8 +93,33 @@ impl Backend for KubeScheduler {
     }
 }
 
+/// The workload and the instance that a pod of a platform is.
+pub(crate) fn instance(pod: &Pod) -> Option<(WorkloadKey, InstanceId)> {
+    pod::Instance::of(pod).map(|instance| (instance.key, instance.status.id))
+}
+
+/// The objects of a workload that nothing runs yet.
+pub(crate) struct Rendered {
+    /// What runs it.
+    pub(crate) owner: Value,
+    /// What stands beside that.
+    pub(crate) companions: Vec<Value>,
+    /// The name of the object that holds the values of its secrets.
+    pub(crate) secret: Option<String>,
+}
+
+/// What a workload comes to that was not there before.
+pub(crate) fn render(workload: &Workload, platform: &str, config: &SchedulerConfig) -> Result<Rendered> {
+    let secret = secret::name(workload);
+    let context = manifest::Context { platform, config, secret: secret.as_deref(), known: None };
+    let owner = manifest::owner(workload, &context)?;
+    let beside = manifest::kind(workload).companions().iter();
+    let companions = beside.map(|kind| manifest::companion(*kind, &workload.key, platform).0).collect();
+    Ok(Rendered { owner, companions, secret })
+}
+
 /// What a cluster can do.
-fn capabilities() -> SchedulerCapabilities {
+pub(crate) fn capabilities() -> SchedulerCapabilities {
     let mut capabilities = SchedulerCapabilities::new(&["image"]);
     capabilities.volumes = true;
     capabilities.fenced = true;

@@ -15,9 +15,10 @@ use paas_core::port::{Backend, Tenancy};
 use paas_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::failed;
-use crate::{Connection, label, list};
+use crate::{Connection, export, label, list};
 use room::Room;
 
 pub use destination::Destination;
@@ -137,6 +138,26 @@ impl KubeTenancy {
     {
         self.connection.within(room.name())
     }
+}
+
+/// The objects of an environment, the namespace first.
+pub(crate) fn objects(
+    platform: &str,
+    tenant: &Tenant,
+    environment: &Environment,
+    config: &TenancyConfig,
+) -> Result<Vec<Value>> {
+    let room = Room::new(platform, tenant, environment, config);
+    let mut objects = vec![export::object(&room.namespace)?];
+    for policy in &room.policies {
+        objects.push(export::object(policy)?);
+    }
+    objects.push(export::object(&room.quota)?);
+    objects.push(export::object(&room.limits)?);
+    for account in &room.accounts {
+        objects.push(export::object(account)?);
+    }
+    Ok(objects)
 }
 
 /// Makes a namespace, unless it is there and is ours; tells which one it is.

@@ -10,14 +10,17 @@ use paas_core::backend::Fence;
 use paas_core::model::{Confirmation, Scope, TenantId, Volume, VolumeId, VolumeStatus};
 use paas_core::port::{Backend, VolumeStore, VolumeStoreCapabilities};
 use paas_core::{Error, ErrorKind, Result};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::error::failed;
-use crate::{Connection, label, list};
+use crate::{Connection, export, label, list};
 
 mod claim;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use claim::VOLUME;
 
 /// How often a claim may change under our hands.
 const ATTEMPTS: u32 = 8;
@@ -179,6 +182,13 @@ impl KubeVolumes {
             self.connection.within(&claim.namespace().unwrap_or_default());
         delete(&claims, claim, Preconditions { uid: claim.uid(), resource_version: None }).await
     }
+}
+
+/// The claim of a volume that has none yet.
+pub(crate) fn object(platform: &str, volume: &Volume, class: Option<&str>) -> Result<Value> {
+    let mut claim = claim::of(platform, volume, class)?;
+    claim.metadata.namespace = Some(label::namespace(platform, &volume.tenant, &volume.environment));
+    export::object(&claim)
 }
 
 /// Deletes a claim and waits until it is gone, but not for ever: the cluster keeps one that came into use.

@@ -34,6 +34,7 @@ mod table;
 mod wire;
 
 pub use client::{Keeper, KeeperOptions};
+pub(crate) use kin::signal_group;
 pub use model::{
     Backoff, Ended, Exit, KEEPER_MARK, KeeperEvent, PROCESS_MARK, Phase, ProcessSpec, ProcessState, Restart,
 };

@@ -201,6 +201,7 @@ impl LocalMachine {
         let authorizer: Arc<dyn Authorizer> = Arc::new(MemoryAuthorizer::allow_all());
         Platform::builder()
             .scheduler(self.scheduler.clone())
+            .exec(self.scheduler.clone())
             .router(self.router.clone())
             .volumes(self.volumes.clone())
             .state(self.state.clone())

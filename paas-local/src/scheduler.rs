@@ -4,6 +4,7 @@
 //! be, asks whether they are ready, and tells how they fare. What it must know of an instance after its own crash is
 //! kept with the process, so that it finds everything by asking the keeper.
 
+mod exec;
 mod instance;
 mod launch;
 mod log_origin;

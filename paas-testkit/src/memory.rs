@@ -1,10 +1,14 @@
 //! Fixtures of the memory backends: what proves them, and an example of how fixtures are written.
 
+mod cluster;
+mod exec;
 mod logs;
 mod router;
 mod scheduler;
 mod stores;
 
+pub use cluster::Clusters;
+pub use exec::Execs;
 pub use logs::LogSources;
 pub use router::Routers;
 pub use scheduler::Schedulers;
@@ -18,6 +22,8 @@ pub fn suites() -> Vec<Suite> {
     vec![
         suite::audit_log::suite("memory", AuditLogs::default),
         suite::authorizer::suite("memory", Authorizers::default),
+        suite::cluster::suite("memory", Clusters::default),
+        suite::exec::suite("memory", Execs::default),
         suite::log_source::suite("memory", LogSources::default),
         suite::router::suite("memory", Routers::default),
         suite::scheduler::suite("memory", Schedulers::default),

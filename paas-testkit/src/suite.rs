@@ -2,6 +2,8 @@
 
 pub mod audit_log;
 pub mod authorizer;
+pub mod cluster;
+pub mod exec;
 pub mod log_source;
 pub mod router;
 pub mod scheduler;

@@ -21,6 +21,9 @@ const TOUR_RUNS: &[&[&str]] = &[&["--kubernetes", "--tour"]];
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
 
+/// The name by which cases ask for a cluster of two nodes that nobody else uses.
+const TWO_NODES: &str = "two-nodes";
+
 /// The variable by which suites are told which peers there are.
 pub(crate) const LIVE: &str = "PAAS_LIVE";
 
@@ -43,15 +46,25 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
     }
     let runs = step("build the live suites", || all(arguments, is_full))?;
     let began = Instant::now();
+    let (alone, shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
     let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
     let started = kubernetes::up(shape, consent)?;
-    let outcome = run(&runs, is_full);
+    let outcome = run(&shared, is_full);
     if started {
         kubernetes::down()?;
     }
-    let code = outcome?;
+    let mut code = outcome?;
+    if !started && !alone.is_empty() {
+        println!("live suites on two nodes: ignored: a cluster was up already, and they need their own");
+    } else if code == ExitCode::SUCCESS && !alone.is_empty() {
+        let shape = kubernetes::Shape { has_two_nodes: true, ..kubernetes::Shape::default() };
+        kubernetes::up(shape, consent)?;
+        let outcome = run(&alone, is_full);
+        kubernetes::down()?;
+        code = outcome?;
+    }
     let verdict = if code == ExitCode::SUCCESS { "passed" } else { "failed" };
-    let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = shared.iter().chain(&alone).map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let seconds = began.elapsed().as_secs_f64();
     println!("live suites on kubernetes ({names}): {verdict} in {seconds:.0} s");
     Ok(code)
@@ -74,6 +87,10 @@ fn all(arguments: &[&str], is_full: bool) -> Result<Vec<Run>> {
         let asked = vec![words(&[&[AT_ONCE], arguments].concat())];
         let title = format!("{package} {name}");
         runs.push(Run { name: title, program: program.clone(), asked, peer: KUBERNETES });
+        if arguments.is_empty() {
+            let (name, asked) = (format!("{package} {name} on two nodes"), vec![Vec::new()]);
+            runs.push(Run { name, program: program.clone(), asked, peer: TWO_NODES });
+        }
         if is_full {
             let (name, asked) = (format!("{package} {name} on nodes in name only"), vec![words(ONE_BY_ONE)]);
             runs.push(Run { name, program, asked, peer: FAKE_NODES });

@@ -40,6 +40,8 @@ pub const ABORT_RULES: usize = 10;
 pub const STATE_VALUE: usize = 256 * 1024;
 /// Largest secret, in bytes.
 pub const SECRET: usize = 64 * 1024;
+/// Longest time of a command that somebody runs in an instance.
+pub const EXEC: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 /// Most revisions kept for an app; older ones that nothing refers to are removed.
 pub const REVISIONS: usize = 20;
 /// Most events kept in an operation's record; the oldest in the middle go first.

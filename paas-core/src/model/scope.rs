@@ -88,11 +88,13 @@ pub enum Action {
     ReadAudit,
     /// Make and remove tenants and environments.
     Administer,
+    /// Run commands in instances, which see all that the instance sees: its secrets and its data.
+    Exec,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::Deploy,
         Self::Operate,
@@ -103,6 +105,7 @@ impl Action {
         Self::WriteSecrets,
         Self::ReadAudit,
         Self::Administer,
+        Self::Exec,
     ];
 
     const fn bit(self) -> u32 {

@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 /// One app, as one principal sees it.
 #[derive(Clone, Debug)]
 pub struct AppHandle {
-    environment: EnvironmentHandle,
+    pub(super) environment: EnvironmentHandle,
     id: AppId,
 }
 
@@ -28,7 +28,7 @@ impl AppHandle {
         Self { environment, id }
     }
 
-    fn inner(&self) -> &Inner {
+    pub(super) fn inner(&self) -> &Inner {
         self.environment.inner()
     }
 
@@ -45,7 +45,7 @@ impl AppHandle {
         Resource::App(environment.tenant.id.clone(), environment.environment.id.clone(), self.id.clone())
     }
 
-    async fn record(&self) -> Result<AppRecord> {
+    pub(super) async fn record(&self) -> Result<AppRecord> {
         let inner = self.inner();
         inner.allow(&self.environment.principal, Action::Read, self.resource()).await?;
         let stored = inner.store.app(&self.environment.tenant.id, &self.id).await?;
@@ -316,7 +316,7 @@ impl AppHandle {
     }
 }
 
-fn known<'a>(app: &'a mut AppRecord, service: &ServiceName) -> Result<&'a mut ServiceState> {
+pub(super) fn known<'a>(app: &'a mut AppRecord, service: &ServiceName) -> Result<&'a mut ServiceState> {
     let near = crate::model::app::nearest(service.as_str(), app.services.keys().map(ServiceName::as_str))
         .map(str::to_owned);
     match app.services.get_mut(service) {

@@ -10,8 +10,8 @@ use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
-    VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore,
+    Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -26,6 +26,8 @@ pub struct PlatformBuilder {
     audit: Option<Arc<dyn AuditLog>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     tenancies: Vec<Arc<dyn Tenancy>>,
+    cluster: Option<Arc<dyn Cluster>>,
+    exec: Option<Arc<dyn Exec>>,
     logs: Option<Arc<dyn LogSource>>,
     guard: Guard,
     engine: EngineConfig,
@@ -60,6 +62,10 @@ impl PlatformBuilder {
         audit: AuditLog;
         /// What decides who may do what.
         authorizer: Authorizer;
+        /// What knows the nodes that instances run on. Without one, nodes are unsupported.
+        cluster: Cluster;
+        /// What runs commands in instances. Without one, that is unsupported.
+        exec: Exec;
         /// Where log lines come from. Without one, logs are unsupported.
         logs: LogSource;
     }
@@ -123,6 +129,9 @@ impl PlatformBuilder {
         let secrets: Arc<dyn SecretStore> = Arc::new(Self::guarded(guard, "secrets", self.secrets)?);
         let audit: Arc<dyn AuditLog> = Arc::new(Self::guarded(guard, "audit", self.audit)?);
         let authorizer: Arc<dyn Authorizer> = Arc::new(Self::guarded(guard, "authorizer", self.authorizer)?);
+        let cluster =
+            self.cluster.map(|cluster| Arc::new(Guarded::new(guard.clone(), cluster)) as Arc<dyn Cluster>);
+        let exec = self.exec.map(|exec| Arc::new(Guarded::new(guard.clone(), exec)) as Arc<dyn Exec>);
         let logs = self.logs.map(|logs| Arc::new(Guarded::new(guard.clone(), logs)) as Arc<dyn LogSource>);
         let behind = |tenancy| Arc::new(Guarded::new(guard.clone(), tenancy)) as Arc<dyn Tenancy>;
         let tenancies = self.tenancies.into_iter().map(behind).collect();
@@ -144,6 +153,8 @@ impl PlatformBuilder {
             audit,
             authorizer,
             tenancies,
+            cluster,
+            exec,
             logs,
             store: Store { state, scope },
             ids: self.ids.unwrap_or_else(|| IdSource::random(clock.clone())),

@@ -156,6 +156,9 @@ impl EnvironmentHandle {
         let inner = self.inner();
         inner.check_capabilities(&spec)?;
         let revision = inner.revision(&self.tenant.id, spec).await?;
+        // Drawn once: a seeded source gives the same ids whoever else writes meanwhile.
+        let fresh: Vec<ServiceId> =
+            revision.spec.services.iter().map(|_| ServiceId::generate(&inner.ids)).collect();
         for _ in 0..RACES {
             let id = self.claim_app(&revision).await?;
             let operation = OperationId::generate(&inner.ids);
@@ -163,7 +166,7 @@ impl EnvironmentHandle {
             let stored = inner
                 .update(&self.tenant.id, &id, |app| {
                     surplus.leave(app);
-                    self.intend_deploy(app, &revision, &operation)
+                    self.intend_deploy(app, &revision, &operation, &fresh)
                 })
                 .await;
             match stored {
@@ -246,7 +249,13 @@ impl EnvironmentHandle {
         Ok(())
     }
 
-    fn intend_deploy(&self, app: &mut AppRecord, revision: &Revision, id: &OperationId) -> Result<()> {
+    fn intend_deploy(
+        &self,
+        app: &mut AppRecord,
+        revision: &Revision,
+        id: &OperationId,
+        fresh: &[ServiceId],
+    ) -> Result<()> {
         let inner = self.inner();
         let going = app
             .operation
@@ -287,8 +296,8 @@ impl EnvironmentHandle {
                 number
             }
         };
-        for (name, service) in &revision.spec.services {
-            let fresh = || ServiceState::new(ServiceId::generate(&inner.ids), service);
+        for ((name, service), id) in revision.spec.services.iter().zip(fresh) {
+            let fresh = || ServiceState::new(id.clone(), service);
             let state = app.services.entry(name.clone()).or_insert_with(fresh);
             if state.kind != service.kind {
                 return Err(Error::invalid(

@@ -15,8 +15,10 @@ use crate::model::{
 };
 
 mod change;
+mod exec;
 mod forgetful;
 mod native;
+mod node;
 mod refusal;
 mod removal;
 mod replica;

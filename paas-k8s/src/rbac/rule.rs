@@ -20,6 +20,7 @@ const CORE: &str = "";
 const APPS: &str = "apps";
 const BATCH: &str = "batch";
 const COORDINATION: &str = "coordination.k8s.io";
+const DISCOVERY: &str = "discovery.k8s.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const POLICY: &str = "policy";
@@ -62,19 +63,25 @@ const SCHEDULER: &[Grant] = &[
 /// [`KubeLogSource`](crate::KubeLogSource).
 const LOGS: &[Grant] = &[grant(CORE, "pods/log", &["get"])];
 
-/// Commands within instances: the older way to open a stream counts as `get`. Asked for ahead, nothing calls it yet.
+/// Commands within instances: opening a WebSocket counts as `get`, and from Kubernetes 1.35 on as `create`.
 const EXEC: &[Grant] = &[grant(CORE, "pods/exec", &["create", "get"])];
 
-/// Nodes, and taking instances off them. Asked for ahead, nothing calls it yet.
-const NODES: &[Grant] =
-    &[grant(CORE, "nodes", &["list", "patch"]), grant(CORE, "pods/eviction", &["create"])];
+/// [`KubeCluster`](crate::KubeCluster): nodes, what runs on them, and taking it off them.
+const NODES: &[Grant] = &[
+    grant(CORE, "nodes", &["list", "patch"]),
+    grant(CORE, "pods", LISTED),
+    grant(CORE, "pods/eviction", &["create"]),
+];
 
 /// [`GatewayRouter`](crate::GatewayRouter).
 const ROUTER: &[Grant] = &[grant(CORE, "services", KEPT)];
 
 /// [`GatewayRouter`](crate::GatewayRouter), with a Gateway.
-const ROUTER_WITH_GATEWAY: &[Grant] =
-    &[grant(GATEWAY, "httproutes", KEPT), grant(NETWORKING, "networkpolicies", KEPT)];
+const ROUTER_WITH_GATEWAY: &[Grant] = &[
+    grant(DISCOVERY, "endpointslices", &["list", "watch"]),
+    grant(GATEWAY, "httproutes", KEPT),
+    grant(NETWORKING, "networkpolicies", KEPT),
+];
 
 /// Domains without a Gateway. Asked for ahead, nothing calls it yet.
 const ROUTER_WITHOUT_GATEWAY: &[Grant] = &[grant(NETWORKING, "ingresses", KEPT)];

@@ -11,7 +11,7 @@ use super::RouterConfig;
 use crate::label;
 
 /// Marks what a route is made of.
-pub(super) const ROUTED: &str = "paas-sdk.dev/route";
+pub(crate) const ROUTED: &str = "paas-sdk.dev/route";
 /// The digest of the object as we last wrote it.
 pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
 /// What is spoken at the service's own address, and the slot that it leads to: on the Service that is the address.
@@ -102,7 +102,7 @@ pub(super) fn namespace(platform: &str, route: &Route) -> String {
 }
 
 /// Where the service is reached, for as long as its route is not removed.
-pub(super) fn address(platform: &str, route: &Route) -> Address {
+pub(crate) fn address(platform: &str, route: &Route) -> Address {
     address_of(&service_name(&route.service), &namespace(platform, route), route.protocol)
 }
 

@@ -11,17 +11,23 @@ use crate::error::failed;
 use crate::label;
 use crate::secret::value;
 
+/// The name of the object that holds the values of a workload's secrets: another for other versions. `None` where no pod
+/// will ask for it.
+pub(super) fn name(workload: &Workload) -> Option<String> {
+    let wanted = &workload.template.secrets;
+    if wanted.is_empty() || workload.replicas == Some(0) {
+        return None;
+    }
+    let versions: Vec<String> =
+        wanted.iter().map(|secret| format!("{}={}", secret.name, secret.version)).collect();
+    Some(format!("{}-{}", label::owner(&workload.key), label::digest(&versions.join("\n"), 10)))
+}
+
 impl KubeScheduler {
     /// Makes the object that holds the values of a workload's secrets, and gives its name. It is named by the versions it
     /// holds and never changed, so pods of another template keep theirs.
     pub(super) async fn write_secret(&self, scope: &Scope, workload: &Workload) -> Result<Option<String>> {
-        let wanted = &workload.template.secrets;
-        if wanted.is_empty() || workload.replicas == Some(0) {
-            return Ok(None);
-        }
-        let versions: Vec<String> =
-            wanted.iter().map(|secret| format!("{}={}", secret.name, secret.version)).collect();
-        let name = format!("{}-{}", label::owner(&workload.key), label::digest(&versions.join("\n"), 10));
+        let Some(name) = name(workload) else { return Ok(None) };
         let platform = self.connection.platform();
         let namespace = self.namespace(&workload.key);
         let api: Api<Secret> = self.connection.within(&namespace);
@@ -30,7 +36,7 @@ impl KubeScheduler {
             return Ok(Some(name));
         }
         let mut values = Vec::new();
-        for secret in wanted {
+        for secret in &workload.template.secrets {
             let value = self.secrets.get(scope, &workload.key.tenant, &secret.name, secret.version).await?;
             values.push((secret.name.to_string(), value));
         }

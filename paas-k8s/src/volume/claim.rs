@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{label, quantity};
 
 /// The id of the volume: a label.
-pub(super) const VOLUME: &str = "paas-sdk.dev/volume";
+pub(crate) const VOLUME: &str = "paas-sdk.dev/volume";
 /// Which volume it is: an annotation.
 const DESCRIPTION: &str = "paas-sdk.dev/volume-description";
 /// What is asked for.

@@ -3,7 +3,10 @@
 mod access;
 mod calls;
 pub(crate) mod client;
+mod drain;
 mod drift;
+mod exec;
+mod export;
 mod log;
 mod node;
 mod release;
@@ -49,9 +52,24 @@ const LONGEST: Duration = Duration::from_secs(240);
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     named(
         "platform",
-        [access::CASES, calls::CASES, release::CASES, drift::CASES, log::CASES, status::CASES, term::CASES]
-            .concat(),
+        [
+            access::CASES,
+            calls::CASES,
+            release::CASES,
+            drift::CASES,
+            exec::CASES,
+            export::CASES,
+            log::CASES,
+            status::CASES,
+            term::CASES,
+        ]
+        .concat(),
     )
+}
+
+/// The cases that need a cluster of two nodes to themselves.
+pub(crate) fn on_two_nodes() -> impl Iterator<Item = (String, Proof)> {
+    named("platform", drain::CASES.to_vec())
 }
 
 /// Those that take nodes away, for which all others have to wait.

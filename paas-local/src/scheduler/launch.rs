@@ -95,6 +95,25 @@ impl Launch {
         Ok(spec)
     }
 
+    /// The environment of one instance, whole.
+    fn whole_env(&self, inner: &Inner, note: &Note, id: &InstanceId) -> Result<BTreeMap<String, String>> {
+        let mut env = self.env(inner, note, id)?;
+        env.extend(self.secrets.clone());
+        Ok(env)
+    }
+
+    /// What runs a command beside an instance, in its environment, with its arguments as they are.
+    pub(super) fn exec(
+        &self,
+        inner: &Inner,
+        note: &Note,
+        id: &InstanceId,
+        command: &Command,
+    ) -> Result<tokio::process::Command> {
+        let env = self.whole_env(inner, note, id)?;
+        Ok(inner.beside(id, command.arguments(), env))
+    }
+
     /// What runs a command beside an instance, in its environment.
     pub(super) fn beside(
         &self,
@@ -103,12 +122,9 @@ impl Launch {
         id: &InstanceId,
         command: &Command,
     ) -> Result<tokio::process::Command> {
-        let mut env = self.env(inner, note, id)?;
-        env.extend(self.secrets.clone());
+        let env = self.whole_env(inner, note, id)?;
         let arguments = command.expand(&env)?;
-        let mut beside = tokio::process::Command::new(&arguments[0]);
-        beside.args(&arguments[1..]).env_clear().envs(env).current_dir(inner.work_dir(id));
-        Ok(beside)
+        Ok(inner.beside(id, &arguments, env))
     }
 
     pub(super) fn template(&self) -> &Template {
@@ -119,5 +135,17 @@ impl Launch {
 impl Inner {
     pub(super) fn work_dir(&self, id: &InstanceId) -> std::path::PathBuf {
         Path::new(&self.work).join(id.as_str())
+    }
+
+    /// Nothing of the platform's own environment gets there.
+    fn beside(
+        &self,
+        id: &InstanceId,
+        arguments: &[String],
+        env: BTreeMap<String, String>,
+    ) -> tokio::process::Command {
+        let mut beside = tokio::process::Command::new(&arguments[0]);
+        beside.args(&arguments[1..]).env_clear().envs(env).current_dir(self.work_dir(id));
+        beside
     }
 }

@@ -5,15 +5,16 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::model::{
-    Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest,
-    Environment, Key, LogItem, LogSelector, Principal, Record, RecordChange, RecordKind, Resource, Route,
-    RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId, Version, Volume,
-    VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
+    Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
+    Environment, ExecRequest, InstanceId, Key, LogItem, LogSelector, Node, NodeName, Principal, Record,
+    RecordChange, RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion,
+    SlotTraffic, Tenant, TenantId, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey,
+    WorkloadStatus,
 };
 use paas_core::port::{
-    AuditLog, Authorizer, Backend, Decision, Expected, Hints, LogSource, Router, RouterCapabilities,
-    Scheduler, SchedulerCapabilities, SecretStore, Selector, StateStore, Tenancy, VolumeStore,
-    VolumeStoreCapabilities,
+    AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
+    LogSource, Router, RouterCapabilities, Scheduler, SchedulerCapabilities, SecretStore, Selector,
+    StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
 use super::Faulty;
@@ -217,5 +218,43 @@ impl<L: LogSource + ?Sized> LogSource for Faulty<L> {
 impl<A: Authorizer + ?Sized> Authorizer for Faulty<A> {
     async fn decide(&self, principal: &Principal, action: Action, resource: &Resource) -> Result<Decision> {
         self.run("authorizer", "decide", self.inner.decide(principal, action, resource)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<C: Cluster + ?Sized> Cluster for Faulty<C> {
+    async fn nodes(&self, scope: &Scope) -> Result<Vec<Node>> {
+        self.run("cluster", "nodes", self.inner.nodes(scope)).await
+    }
+
+    async fn cordon(&self, scope: &Scope, node: &NodeName) -> Result<()> {
+        self.run("cluster", "cordon", self.inner.cordon(scope, node)).await
+    }
+
+    async fn uncordon(&self, scope: &Scope, node: &NodeName) -> Result<()> {
+        self.run("cluster", "uncordon", self.inner.uncordon(scope, node)).await
+    }
+
+    async fn drain(&self, scope: &Scope, node: &NodeName) -> Result<Drain> {
+        self.run("cluster", "drain", self.inner.drain(scope, node)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<E: Exec + ?Sized> Exec for Faulty<E> {
+    fn capabilities(&self) -> ExecCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn exec(
+        &self,
+        scope: &Scope,
+        workload: &WorkloadKey,
+        instance: &InstanceId,
+        request: &ExecRequest,
+    ) -> Result<ExecSession> {
+        self.run("exec", "exec", self.inner.exec(scope, workload, instance, request)).await
     }
 }

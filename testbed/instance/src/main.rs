@@ -11,8 +11,12 @@
 //!   anything else a few facts as JSON.
 //! - `DATA`: a folder that is its own: it adds a line with its pid and its name to the file `log`, and ends with 99 where
 //!   another process has the folder.
+//!
+//! With arguments it does what they say, and ends: `src/asked.rs`.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Its output is what some suites are about.
+
+mod asked;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -54,6 +58,10 @@ fn variable(name: &str) -> String {
 }
 
 fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.is_empty() {
+        exit(asked::act(&arguments)?);
+    }
     let mode = variable("MODE");
     let _own = own_folder()?;
     let open = Arc::new(Open::default());
@@ -163,6 +171,7 @@ fn count(open: &Arc<Open>, rate: u32) -> io::Result<()> {
     while !is_over.load(Ordering::Relaxed) {
         println!("line {number}{pad}");
         number += 1;
+        #[expect(clippy::disallowed_methods, reason = "it writes at a pace")]
         std::thread::sleep(Duration::from_secs(1) / rate.max(1));
     }
     println!("end {number}");
