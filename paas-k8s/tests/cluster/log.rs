@@ -173,18 +173,18 @@ async fn the_last_lines_of_a_crashed_container_come_before_those_of_the_next() -
 }
 
 async fn more_than_a_file_holds_is_given_in_full_or_with_a_gap() -> Result<()> {
-    // Raw, that is 16 MB, of which a file has 1.
-    let play = Play::new(printing(150_000), 1).await?;
+    // Raw, that is 4 MB, of which a file has 1.
+    let play = Play::new(printing(40_000), 1).await?;
     let source = KubeLogSource::new(&play.scheduler);
     let mut items = play.read(&source, play.selector()).await?;
     let mut tally = Tally::default();
-    tally.take_until(&mut items, |tally| tally.ends_with(&["out 149999", "err 149999"])).await?;
+    tally.take_until(&mut items, |tally| tally.ends_with(&["out 39999", "err 39999"])).await?;
     tally.assert_exact_between_gaps(&["out", "err"]);
     play.end().await
 }
 
 async fn a_reader_that_is_behind_is_told_what_it_missed() -> Result<()> {
-    let play = Play::new(counting(3_000, 2_000), 1).await?;
+    let play = Play::new(counting(1_000, 2_000), 1).await?;
     let source = KubeLogSource::new(&play.scheduler);
     let mut items = play.read(&source, play.selector()).await?;
     let mut tally = Tally::default();
@@ -200,7 +200,7 @@ async fn a_reader_that_is_behind_is_told_what_it_missed() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let behind = tally.lines();
-    tally.take_until(&mut items, |tally| tally.gaps() > 0 && tally.lines() > behind + 30_000).await?;
+    tally.take_until(&mut items, |tally| tally.gaps() > 0 && tally.lines() > behind + 3_000).await?;
     tally.assert_exact_between_gaps(&["line"]);
     play.end().await
 }

@@ -183,7 +183,10 @@ async fn live(world: &World, connection: &Connection) -> Result<()> {
     claims.patch(&claim.name_any(), &PatchParams::default(), &spoilt).await.map_err(broken)?;
     world.deploy(&everything(&world.name, "2")?).await?;
     let shop = world.shop().await?;
-    let instance = world.instance().await?;
+    let status = shop.status().await?;
+    let serving = status.services.iter().find(|service| service.name == super::web()).unwrap();
+    let instance =
+        serving.slots.iter().flat_map(|slot| &slot.instances).find(|own| own.is_ready()).unwrap().id.clone();
     let command = Command::new(["/instance", "env", "VERSION"])?;
     shop.exec(&super::web(), &instance, &ExecRequest::new(command)).await?.collect(100).await?;
     world.platform.nodes(&Principal::operator("ops")).await?;

@@ -117,7 +117,9 @@ async fn a_platform_applies_what_is_exported() -> Result<()> {
     let connection = Connection::connect(ConnectionConfig::default().platform(&name)).await?;
     let backends = KubeBackends::open(&connection, config()).await?;
     let world = deployed(&name, backends.builder(), &app).await?;
-    for object in export.objects().iter().filter(|object| object["kind"] != "Job") {
+    // What ran a task is gone once it has run, and with it what stood beside it.
+    let stays = |object: &&Value| object["metadata"]["labels"].get("paas-sdk.dev/task").is_none();
+    for object in export.objects().iter().filter(stays) {
         let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
         let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
