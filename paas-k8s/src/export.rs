@@ -52,6 +52,7 @@ impl KubeExport {
     /// `Invalid` where the name is no DNS label.
     pub fn new(platform: &str, config: BackendsConfig) -> Result<Self> {
         label::check_dns_label("platform", platform)?;
+        config.router.check()?;
         Ok(Self { shelf: Arc::default(), platform: platform.to_owned(), config })
     }
 
