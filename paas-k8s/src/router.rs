@@ -21,14 +21,17 @@ pub(crate) use config::Edge;
 use manifest::{Kind, Rendered};
 pub(crate) use manifest::{ROUTED, address};
 use reach::Reach;
+use shelf::Shelf;
 use table::{Object, Table};
 use traffic::Traffic;
 
+mod acceptance;
 mod config;
 mod exposition;
 mod manifest;
 mod metrics;
 mod reach;
+mod shelf;
 mod table;
 mod traffic;
 
@@ -73,12 +76,12 @@ impl GatewayRouter {
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
         let services = Metadata(connection.cluster::<Service>());
         let mut followers =
-            vec![Follower::start(services, table::Shelf::new(&table, Kind::Service), &selector).await?];
+            vec![Follower::start(services, Shelf::new(&table, Kind::Service), &selector).await?];
         if let Some(edge) = config.edge() {
-            let follow = |kind: Kind| table::Shelf::new(&table, kind);
+            let follow = |kind: Kind| Shelf::new(&table, kind);
             followers.push(match edge {
                 Edge::Gateway(_) => {
-                    let routes = Metadata(connection.all_dynamic(&Kind::HttpRoute.resource()));
+                    let routes = Objects(connection.all_dynamic(&Kind::HttpRoute.resource()));
                     Follower::start(routes, follow(Kind::HttpRoute), &selector).await?
                 }
                 Edge::Ingress(_) => {

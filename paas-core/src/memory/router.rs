@@ -137,6 +137,11 @@ impl MemoryRouter {
         lock(&self.state).record(service, slot, revision, ok, latency);
     }
 
+    /// From now on says of a service's route that its domains are refused, and why; with `None`, no more.
+    pub fn refuse(&self, service: &Resource, why: Option<&str>) {
+        lock(&self.state).refuse(service, why);
+    }
+
     /// Whether an instance gets no new requests and has none open, in any route.
     #[must_use]
     pub fn is_drained(&self, instance: &InstanceId) -> bool {

@@ -152,7 +152,7 @@ pub(super) fn render(
     before: Option<Slot>,
 ) -> Vec<Rendered> {
     let main = main_slot(route, before);
-    let object = |kind: Kind, name: String, spec: Value| object(platform, route, kind, name, &[], spec);
+    let object = |kind: Kind, name: String, spec: Value| object(platform, route, kind, name, &[], &spec);
     let mut objects: Vec<Rendered> = Slot::BOTH
         .iter()
         .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), service(route, *slot)))
@@ -179,7 +179,7 @@ fn object(
     kind: Kind,
     name: String,
     pairs: &[String],
-    spec: Value,
+    spec: &Value,
 ) -> Rendered {
     let mut labels = label::ours(platform);
     for (label, value) in [

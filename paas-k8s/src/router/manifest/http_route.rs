@@ -23,7 +23,7 @@ pub(super) fn render(
         let name = format!("{}-{digest}", service_name(&route.service));
         let pairs: Vec<String> = hosts.iter().map(|host| format!("{host}{path}")).collect();
         let spec = http_route(route, main, &parents, &hosts, &path);
-        object(platform, route, Kind::HttpRoute, name, &pairs, spec)
+        object(platform, route, Kind::HttpRoute, name, &pairs, &spec)
     };
     by_path(route).into_iter().map(one).collect()
 }

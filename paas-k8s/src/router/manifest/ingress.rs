@@ -27,7 +27,7 @@ pub(super) fn render(
         let hosts: Vec<&str> = by_host(route).into_keys().collect();
         spec["tls"] = json!([{ "hosts": hosts, "secretName": secret }]);
     }
-    object(platform, route, Kind::Ingress, name, &pairs, spec)
+    object(platform, route, Kind::Ingress, name, &pairs, &spec)
 }
 
 /// The paths of each host.
