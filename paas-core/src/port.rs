@@ -30,7 +30,7 @@ pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
 pub use log_source::LogSource;
-pub use router::{Router, RouterCapabilities};
+pub use router::{Router, RouterCapabilities, Tls};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
 pub use secret_store::SecretStore;
 pub use state_store::{Expected, StateStore};

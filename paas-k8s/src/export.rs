@@ -49,9 +49,10 @@ impl KubeExport {
     /// Nothing yet, of the platform of this name.
     ///
     /// # Errors
-    /// `Invalid` where the name is no DNS label.
+    /// `Invalid` where the name is no DNS label, or what is configured of the router contradicts itself.
     pub fn new(platform: &str, config: BackendsConfig) -> Result<Self> {
         label::check_dns_label("platform", platform)?;
+        config.router.check()?;
         Ok(Self { shelf: Arc::default(), platform: platform.to_owned(), config })
     }
 

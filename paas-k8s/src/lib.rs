@@ -37,7 +37,7 @@ pub use export::KubeExport;
 pub use label::namespace;
 pub use log::{KubeLogSource, LogsConfig};
 pub use rbac::Rbac;
-pub use router::{GatewayRouter, RouterConfig};
+pub use router::{GatewayRouter, IngressClass, RouterConfig};
 pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;

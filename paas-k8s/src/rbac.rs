@@ -152,8 +152,13 @@ mod tests {
             access.rules().filter(|rule| rule.resources == Some(vec![kind.into()])).count()
         };
         let without = Rbac::new(&ConnectionConfig::default(), &BackendsConfig::default()).unwrap();
-        let all = |kind| (about(&access, kind), about(&without, kind));
-        assert_eq!((all("httproutes"), all("ingresses")), ((1, 0), (0, 1)), "only what is used is asked for");
+        let mut config = BackendsConfig::default();
+        config.router = config.router.ingress("default", "main");
+        let by_ingress = Rbac::new(&ConnectionConfig::default(), &config).unwrap();
+        let all = |kind| [&access, &by_ingress, &without].map(|access| about(access, kind));
+        assert_eq!(all("httproutes"), [1, 0, 0], "only what is used is asked for");
+        assert_eq!(all("ingresses"), [0, 1, 0], "only what is used is asked for");
+        assert_eq!(all("endpointslices"), [1, 1, 0], "only what is used is asked for");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::ObjectMeta;
 use paas_core::backend::Fence;
 use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, ServiceId, Slot, SlotTraffic};
@@ -17,67 +17,34 @@ use crate::Connection;
 use crate::apply::Place;
 use crate::follow::Follower;
 use crate::watch::{Metadata, Objects};
+pub(crate) use config::Edge;
 use manifest::{Kind, Rendered};
 pub(crate) use manifest::{ROUTED, address};
 use reach::Reach;
+use shelf::Shelf;
 use table::{Object, Table};
 use traffic::Traffic;
 
+mod acceptance;
+mod config;
 mod exposition;
 mod manifest;
 mod metrics;
 mod reach;
+mod shelf;
 mod table;
 mod traffic;
 
-/// How services are published.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct RouterConfig {
-    /// The Gateway that domains are published on: its namespace and its name. It must let routes of all namespaces
-    /// attach, and what answers for it runs in its namespace: nothing else may reach instances from outside their app.
-    /// Without one, a service with a domain is refused.
-    pub gateway: Option<(String, String)>,
-    /// The listeners of the Gateway that domains are published on, like its one for HTTPS, whose certificate is the
-    /// company's. Without any, on all of its listeners that let them.
-    pub listeners: Vec<String>,
-    /// Where a gateway that is a Traefik tells its metrics, like `traefik-metrics.traefik.svc:9100`: plain HTTP, at
-    /// `/metrics`, labelled by service (`--metrics.prometheus.addServicesLabels`, which is its default). A name must
-    /// stand for all of its replicas, as that of a headless Service does: each counts for itself. With it, requests that
-    /// come through the gateway are counted by slot. Latencies are as fine as the buckets that it was given
-    /// (`--metrics.prometheus.buckets`; finest for us are 0.001, 0.002, 0.004, …), and count as the lower bound of theirs.
-    pub metrics: Option<String>,
-}
+pub use config::{IngressClass, RouterConfig};
 
-impl RouterConfig {
-    /// Publishes domains on this Gateway.
-    #[must_use]
-    pub fn gateway(mut self, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        self.gateway = Some((namespace.into(), name.into()));
-        self
-    }
-
-    /// Publishes domains on this listener of the Gateway, and on others that are named so.
-    #[must_use]
-    pub fn listener(mut self, name: impl Into<String>) -> Self {
-        self.listeners.push(name.into());
-        self
-    }
-
-    /// Counts requests by what the Traefik behind the Gateway tells here: a host and a port.
-    #[must_use]
-    pub fn metrics(mut self, address: impl Into<String>) -> Self {
-        self.metrics = Some(address.into());
-        self
-    }
-}
-
-/// A router of Services, and of HTTPRoutes of the Gateway API for domains.
+/// A router of Services, and of HTTPRoutes of the Gateway API or of Ingresses for domains.
 ///
 /// Each service has a Service that is its address for ever, and one for each slot. Which pods stand behind them follows
 /// from their labels and their readiness, so it goes on while the platform is away: a route that differs in its endpoints
 /// only costs no call, unless a slot has none any more or has the first. Calls to a service's own address follow the slot
 /// with the greater weight.
+///
+/// An Ingress knows no weights and matches no headers: it leads to the slot with the greater weight, too.
 ///
 /// What is applied is told to the gateway and to every node by the cluster: requests follow it within moments, not at
 /// once, and nothing tells how many an endpoint has open. Where the gateway is a Traefik, it can tell how many requests of
@@ -102,23 +69,28 @@ impl GatewayRouter {
     ///
     /// # Errors
     /// `Unavailable` where the API server cannot be reached or, with a Gateway, does not know the Gateway API; `Denied`
-    /// where it does not let us list and watch; `Invalid` for metrics without a Gateway.
+    /// where it does not let us list and watch; `Invalid` for both a Gateway and Ingresses, or what belongs to one without it.
     pub async fn open(connection: Connection, config: RouterConfig) -> Result<Self> {
-        if config.metrics.is_some() && config.gateway.is_none() {
-            return Err(Error::invalid("metrics are those of a gateway: name it, too"));
-        }
+        config.check()?;
         let (table, reach) = (Arc::new(Table::default()), Arc::new(Reach::default()));
         let selector = format!("{},{}", connection.selector(), manifest::ROUTED);
         let services = Metadata(connection.cluster::<Service>());
         let mut followers =
-            vec![Follower::start(services, table::Shelf::new(&table, Kind::Service), &selector).await?];
-        if config.gateway.is_some() {
-            let routes = Metadata(connection.all_dynamic(&Kind::HttpRoute.resource()));
-            let shelf = table::Shelf::new(&table, Kind::HttpRoute);
-            followers.push(Follower::start(routes, shelf, &selector).await?);
+            vec![Follower::start(services, Shelf::new(&table, Kind::Service), &selector).await?];
+        if let Some(edge) = config.edge() {
+            let follow = |kind: Kind| Shelf::new(&table, kind);
+            followers.push(match edge {
+                Edge::Gateway(_) => {
+                    let routes = Objects(connection.all_dynamic(&Kind::HttpRoute.resource()));
+                    Follower::start(routes, follow(Kind::HttpRoute), &selector).await?
+                }
+                Edge::Ingress(_) => {
+                    let ingresses = Metadata(connection.cluster::<Ingress>());
+                    Follower::start(ingresses, follow(Kind::Ingress), &selector).await?
+                }
+            });
             let policies = Metadata(connection.cluster::<NetworkPolicy>());
-            let shelf = table::Shelf::new(&table, Kind::NetworkPolicy);
-            followers.push(Follower::start(policies, shelf, &selector).await?);
+            followers.push(Follower::start(policies, follow(Kind::NetworkPolicy), &selector).await?);
             // They have the labels of the Service that they are about.
             let slices = Objects(connection.cluster::<EndpointSlice>());
             followers.push(Follower::start(slices, reach::Shelf(Arc::clone(&reach)), &selector).await?);
@@ -162,17 +134,9 @@ impl GatewayRouter {
 
 /// The objects of a route that has none yet.
 pub(crate) fn objects(platform: &str, config: &RouterConfig, route: &Route) -> Result<Vec<Value>> {
-    manifest::check(route, config.gateway.is_some())?;
+    manifest::check(config, route)?;
     let rendered = manifest::render(platform, config, route, None);
     Ok(rendered.into_iter().map(|rendered| rendered.object).collect())
-}
-
-pub(crate) fn capabilities(config: &RouterConfig) -> RouterCapabilities {
-    let mut capabilities = RouterCapabilities::none();
-    capabilities.headers = config.gateway.is_some();
-    capabilities.traffic = config.metrics.is_some();
-    capabilities.fenced = true;
-    capabilities
 }
 
 #[async_trait]
@@ -190,12 +154,12 @@ impl Backend for GatewayRouter {
 #[async_trait]
 impl Router for GatewayRouter {
     fn capabilities(&self) -> RouterCapabilities {
-        capabilities(&self.config)
+        self.config.capabilities()
     }
 
     async fn apply(&self, scope: &Scope, route: &Route) -> Result<Address> {
         self.fence.admit(scope)?;
-        manifest::check(route, self.config.gateway.is_some())?;
+        manifest::check(&self.config, route)?;
         self.table.admit(route)?;
         let before = self.table.main_slot(&route.service);
         let platform = self.connection.platform();
@@ -211,7 +175,7 @@ impl Router for GatewayRouter {
             if known.as_ref().is_some_and(|known| known.is(&rendered.digest)) {
                 continue;
             }
-            if rendered.kind == Kind::HttpRoute {
+            if rendered.kind.is_public() {
                 self.reached(route, &rendered.namespace).await?;
                 // That took its time: somebody else may lead by now, or have changed the object.
                 self.fence.admit(scope)?;

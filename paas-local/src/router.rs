@@ -237,6 +237,7 @@ impl Backend for LocalRouter {
 impl Router for LocalRouter {
     fn capabilities(&self) -> RouterCapabilities {
         let mut capabilities = RouterCapabilities::none();
+        capabilities.weights = true;
         capabilities.internal_weights = true;
         capabilities.headers = true;
         capabilities.sticky = true;

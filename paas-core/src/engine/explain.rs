@@ -101,9 +101,13 @@ fn explain_service(name: &ServiceName, service: &ServiceState, observed: &Observ
         findings.push(format!("{missing} instances have not been started yet"));
     }
     findings.extend(kept);
+    let unpublished = observed.unpublished(&service.id);
+    findings.extend(unpublished.map(|why| format!("its domains are not reached: {why}")));
     let worst = unwell.iter().find(|instance| instance.last_exit.is_some());
     let exit = worst.and_then(|instance| instance.last_exit.as_ref());
-    let healthy = ready >= count && service.rollout.is_none();
+    let healthy = ready >= count && service.rollout.is_none() && unpublished.is_none();
+    let suggested = unwell.iter().find_map(|instance| suggest(instance, exit));
+    let suggested = suggested.or(unpublished.map(|_| PUBLISH.to_owned()));
     ServiceExplanation {
         service: name.clone(),
         healthy,
@@ -113,10 +117,14 @@ fn explain_service(name: &ServiceName, service: &ServiceState, observed: &Observ
             (false, None) => format!("{ready} of {count} ready, never released"),
         },
         last_lines: exit.map(|exit| exit.last_lines.clone()).unwrap_or_default(),
-        suggestion: if healthy { None } else { unwell.iter().find_map(|instance| suggest(instance, exit)) },
+        suggestion: suggested.filter(|_| !healthy),
         findings,
     }
 }
+
+/// What to do where an edge refuses a domain.
+const PUBLISH: &str =
+    "whoever runs the edge must let it: check its listeners, and the hosts and apps that they admit";
 
 fn describe_rollout(direction: Direction, phase: Phase, revision: u64) -> String {
     let waits = match phase {

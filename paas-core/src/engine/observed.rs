@@ -44,6 +44,11 @@ impl Observed {
         self.workload(service, Role::Slot(slot))?.message.as_deref()
     }
 
+    /// Why requests to a service's domains do not arrive.
+    pub(crate) fn unpublished(&self, service: &ServiceId) -> Option<&str> {
+        self.routes.get(service)?.message.as_deref()
+    }
+
     pub(crate) fn is_empty(&self, service: &ServiceId, slot: Slot) -> bool {
         self.instances(service, slot).is_empty()
     }

@@ -155,7 +155,7 @@ fn warn(
     current: Option<Option<&ServiceSpec>>,
     can: &Capabilities,
 ) {
-    let (release, has_old) = (spec.release(), current.is_some());
+    let release = spec.release();
     let mut add = |wrong: bool, text: &str| {
         if wrong {
             plan.warnings.push(Warning { service: name.clone(), text: text.to_owned() });
@@ -173,7 +173,8 @@ fn warn(
     if spec.kind == Kind::Task {
         return;
     }
-    let down = current.is_some_and(|current| match mode(spec, current, can.scheduler.native_rolling) {
+    let mode = current.map(|current| mode(spec, current, can.scheduler.native_rolling));
+    let down = mode.is_some_and(|mode| match mode {
         Mode::Recreate => true,
         Mode::Ordered => count <= 1,
         Mode::Native => count <= 1 && !spec.volumes.is_empty(),
@@ -185,14 +186,14 @@ fn warn(
         spec.limits != crate::model::Limits::default() && !can.scheduler.limits,
         "this scheduler does not enforce its limits",
     );
-    gates(&release, spec, can, has_old, &mut add);
+    gates(&release, spec, can, mode, &mut add);
 }
 
 fn gates(
     release: &Release,
     spec: &ServiceSpec,
     can: &Capabilities,
-    has_old: bool,
+    mode: Option<Mode>,
     add: &mut impl FnMut(bool, &str),
 ) {
     let canary = matches!(release.strategy, Strategy::Canary { .. });
@@ -203,8 +204,19 @@ fn gates(
         "no signal: without a port there are no requests, so `abort_if` never fires",
     );
     add(
-        has_old && canary && !can.router.internal_weights,
+        mode.is_some() && canary && !can.router.internal_weights,
         "callers within the platform follow the active slot, not the canary's weights",
+    );
+    add(
+        release.strategy == Strategy::Rolling
+            && mode == Some(Mode::SideBySide)
+            && !spec.domain.is_empty()
+            && !can.router.weights,
+        "this router does not share requests out: while it rolls, the greater side answers all of them alone",
+    );
+    add(
+        spec.shares_out() && !can.router.weights,
+        "this router does not share the requests of a domain out; the release would be refused",
     );
     add(
         release.header.is_some() && !can.router.headers,

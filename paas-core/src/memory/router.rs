@@ -37,6 +37,7 @@ impl MemoryRouter {
     #[must_use]
     pub fn new() -> Self {
         let mut capabilities = RouterCapabilities::none();
+        capabilities.weights = true;
         capabilities.internal_weights = true;
         capabilities.headers = true;
         capabilities.sticky = true;
@@ -80,10 +81,11 @@ impl MemoryRouter {
     }
 
     /// Where the next request to a service goes: by header, then by the sticky cookie (whose value is the slot's
-    /// name), then by the weights, exactly, in smooth rotation. `None` where nobody can answer.
+    /// name), then by the weights, exactly, in smooth rotation: without the capability `weights`, to the slot of the greatest
+    /// weight. `None` where nobody can answer.
     #[must_use]
     pub fn pick(&self, service: &Resource, headers: &[(&str, &str)]) -> Option<Endpoint> {
-        lock(&self.state).pick(service, headers, true).map(|(endpoint, _)| endpoint)
+        lock(&self.state).pick(service, headers, self.capabilities.weights).map(|(endpoint, _)| endpoint)
     }
 
     /// As [`MemoryRouter::pick`], for a request to the service's own address: without the capability
@@ -99,7 +101,7 @@ impl MemoryRouter {
     /// # Errors
     /// `Unavailable` where nobody can answer.
     pub fn begin(&self, service: &Resource, headers: &[(&str, &str)]) -> Result<OpenRequest> {
-        self.begin_by(service, headers, true)
+        self.begin_by(service, headers, self.capabilities.weights)
     }
 
     /// As [`MemoryRouter::begin`], for a request to the service's own address.
@@ -133,6 +135,11 @@ impl MemoryRouter {
         latency: Duration,
     ) {
         lock(&self.state).record(service, slot, revision, ok, latency);
+    }
+
+    /// From now on says of a service's route that its domains are refused, and why; with `None`, no more.
+    pub fn refuse(&self, service: &Resource, why: Option<&str>) {
+        lock(&self.state).refuse(service, why);
     }
 
     /// Whether an instance gets no new requests and has none open, in any route.

@@ -121,13 +121,16 @@ pub struct RouteStatus {
     pub routed: Vec<InstanceId>,
     /// Endpoints with something open, in the route or not.
     pub in_use: Vec<EndpointUse>,
+    /// Why requests to its domains do not arrive, where that is known: the edge that they come through refuses it.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 impl RouteStatus {
     /// A status with nothing open.
     #[must_use]
     pub fn new(app: AppId, service: ServiceId, applied: Digest, address: Address) -> Self {
-        Self { app, service, applied, address, routed: Vec::new(), in_use: Vec::new() }
+        Self { app, service, applied, address, routed: Vec::new(), in_use: Vec::new(), message: None }
     }
 
     /// Whether an instance gets no new requests and has none open.

@@ -342,6 +342,11 @@ impl ServiceSpec {
             Release { strategy, ..Release::default() }
         })
     }
+
+    /// Whether it wants a part of the requests of its domains to reach a new revision before the others do.
+    pub(crate) fn shares_out(&self) -> bool {
+        matches!(self.release().strategy, Strategy::Canary { .. }) && !self.domain.is_empty()
+    }
 }
 
 impl Service for ServiceSpec {

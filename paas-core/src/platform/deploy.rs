@@ -72,6 +72,10 @@ impl Inner {
             match () {
                 () if !service.volumes.is_empty() && !scheduler.volumes => refuse("volumes")?,
                 () if release.header.is_some() && !router.headers => refuse("routing by header")?,
+                // It would go over at once, with nobody having seen the new revision work.
+                () if service.shares_out() && !router.weights => {
+                    refuse("shares of the requests of a domain, which a canary needs")?;
+                }
                 () if release.sticky.is_some() && !router.sticky => refuse("sticky cookies")?,
                 () => {}
             }

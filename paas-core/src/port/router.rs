@@ -7,10 +7,25 @@ use crate::Result;
 use crate::guard::{Guarded, call};
 use crate::model::{Address, Resource, Route, RouteStatus, Scope, SlotTraffic};
 
+/// Who ends TLS of requests to domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// Nobody that the router knows of: domains are served over plain HTTP, and what shall be private goes through
+    /// something before it.
+    None,
+    /// What stood at the edge before the platform, with certificates of the company's. The router neither makes nor reads
+    /// any.
+    Existing,
+}
+
 /// What a router can do, beyond what all can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouterCapabilities {
+    /// Whether requests to domains are shared out by the weights. Without it, all of them go to the slot with the greatest
+    /// weight that has endpoints, and an app with a domain and a canary is refused before it is stored.
+    pub weights: bool,
     /// Whether calls to a service's own address follow the weights, as those to its domains do.
     pub internal_weights: bool,
     /// Whether a header can choose the slot.
@@ -27,6 +42,8 @@ pub struct RouterCapabilities {
     /// Whether it tells what endpoints have open, and so when one has drained. Without it nothing is ever
     /// [`in_use`](RouteStatus::in_use), which then says nothing.
     pub drains: bool,
+    /// Who ends TLS.
+    pub tls: Tls,
 }
 
 impl RouterCapabilities {
@@ -34,6 +51,7 @@ impl RouterCapabilities {
     #[must_use]
     pub fn none() -> Self {
         Self {
+            weights: false,
             internal_weights: false,
             headers: false,
             sticky: false,
@@ -41,6 +59,7 @@ impl RouterCapabilities {
             fenced: false,
             immediate: false,
             drains: false,
+            tls: Tls::None,
         }
     }
 }

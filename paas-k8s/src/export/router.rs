@@ -23,7 +23,7 @@ pub(super) struct ExportRouter {
 
 impl ExportRouter {
     pub(super) fn new(shelf: &Arc<Shelf>, platform: &str, config: RouterConfig) -> Self {
-        let inner = MemoryRouter::with_capabilities(router::capabilities(&config));
+        let inner = MemoryRouter::with_capabilities(config.capabilities());
         Self { inner, shelf: Arc::clone(shelf), platform: platform.to_owned(), config }
     }
 

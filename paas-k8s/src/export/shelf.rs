@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 /// The kinds in the order in which they are applied: what others refer to or are held by comes first.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "Namespace",
     "NetworkPolicy",
     "ResourceQuota",
@@ -19,6 +19,7 @@ const ORDER: [&str; 12] = [
     "StatefulSet",
     "Deployment",
     "HTTPRoute",
+    "Ingress",
 ];
 
 /// A Secret that pods refer to.

@@ -4,6 +4,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::BackendsConfig;
+use crate::router::Edge;
 
 /// A kind of object, and what may be done with it.
 pub(super) struct Grant {
@@ -83,8 +84,12 @@ const ROUTER_WITH_GATEWAY: &[Grant] = &[
     grant(NETWORKING, "networkpolicies", KEPT),
 ];
 
-/// Domains without a Gateway. Asked for ahead, nothing calls it yet.
-const ROUTER_WITHOUT_GATEWAY: &[Grant] = &[grant(NETWORKING, "ingresses", KEPT)];
+/// [`GatewayRouter`](crate::GatewayRouter), with a class of Ingresses.
+const ROUTER_WITH_INGRESS: &[Grant] = &[
+    grant(DISCOVERY, "endpointslices", &["list", "watch"]),
+    grant(NETWORKING, "ingresses", KEPT),
+    grant(NETWORKING, "networkpolicies", KEPT),
+];
 
 /// [`KubeTenancy`](crate::KubeTenancy): before a namespace goes, it must hold none of what runs or keeps data.
 const TENANCY: &[Grant] = &[
@@ -118,7 +123,11 @@ pub(super) fn own() -> Vec<PolicyRule> {
 /// What is needed in tenants' namespaces, which come and go, and so in all of them.
 pub(super) fn everywhere(config: &BackendsConfig) -> Vec<PolicyRule> {
     let mut parts = vec![CONNECTION, SCHEDULER, LOGS, EXEC, NODES, ROUTER, TENANCY, VOLUMES];
-    parts.push(if config.router.gateway.is_some() { ROUTER_WITH_GATEWAY } else { ROUTER_WITHOUT_GATEWAY });
+    parts.extend(match config.router.edge() {
+        Some(Edge::Gateway(_)) => Some(ROUTER_WITH_GATEWAY),
+        Some(Edge::Ingress(_)) => Some(ROUTER_WITH_INGRESS),
+        None => None,
+    });
     rules(&parts)
 }
 

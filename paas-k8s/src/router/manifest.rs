@@ -1,14 +1,17 @@
 //! From a route to the objects that bring requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kube::api::{ApiResource, GroupVersionKind};
 use paas_core::model::{Address, Digest, Protocol, Route, RouteSlot, ServiceId, Slot};
 use paas_core::{Error, Result};
 use serde_json::{Value, json};
 
-use super::RouterConfig;
+use super::{Edge, RouterConfig};
 use crate::label;
+
+mod http_route;
+mod ingress;
 
 /// Marks what a route is made of.
 pub(crate) const ROUTED: &str = "paas-sdk.dev/route";
@@ -26,14 +29,21 @@ const PORT: u16 = 80;
 pub(super) enum Kind {
     Service,
     HttpRoute,
+    Ingress,
     /// What lets the gateway reach the pods where nothing else may.
     NetworkPolicy,
 }
 
 impl Kind {
+    /// Whether it leads requests of domains to slots.
+    pub(super) fn is_public(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::Ingress)
+    }
+
     pub(super) fn resource(self) -> ApiResource {
         match self {
             Self::Service => ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&()),
+            Self::Ingress => ApiResource::erase::<k8s_openapi::api::networking::v1::Ingress>(&()),
             Self::NetworkPolicy => ApiResource::erase::<k8s_openapi::api::networking::v1::NetworkPolicy>(&()),
             Self::HttpRoute => {
                 ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"))
@@ -53,16 +63,16 @@ pub(super) struct Rendered {
 }
 
 /// Refuses what no route can be, and what this router cannot do.
-pub(super) fn check(route: &Route, has_gateway: bool) -> Result<()> {
+pub(super) fn check(config: &RouterConfig, route: &Route) -> Result<()> {
     let about = |error: Error| Err(error.with("service", &route.service));
     if route.sticky.is_some() {
         return about(Error::unsupported("keep a client on its slot"));
     }
-    if !has_gateway && !route.hosts.is_empty() {
-        return about(Error::unsupported("publish a domain without a gateway"));
+    if config.edge().is_none() && !route.hosts.is_empty() {
+        return about(Error::unsupported("publish a domain without a Gateway or a class of Ingresses"));
     }
-    if !has_gateway && route.header.is_some() {
-        return about(Error::unsupported("route by header without a gateway"));
+    if config.gateway.is_none() && route.header.is_some() {
+        return about(Error::unsupported("route by header without a Gateway"));
     }
     let slots: BTreeSet<Slot> = route.slots.iter().map(|slot| slot.slot).collect();
     if slots.len() < route.slots.len() {
@@ -142,61 +152,60 @@ pub(super) fn render(
     before: Option<Slot>,
 ) -> Vec<Rendered> {
     let main = main_slot(route, before);
-    let object = |kind: Kind, name: String, hosts: &[String], spec: Value| {
-        let mut labels = label::ours(platform);
-        for (label, value) in [
-            (label::TENANT, route.tenant.to_string()),
-            (label::ENVIRONMENT, route.environment.to_string()),
-            (label::APP, route.app.to_string()),
-            (label::SERVICE, route.service.to_string()),
-            (ROUTED, "yes".to_owned()),
-        ] {
-            labels.insert(label.to_owned(), value);
-        }
-        let resource = kind.resource();
-        let mut object = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {
-                "name": name,
-                "namespace": namespace(platform, route),
-                "labels": labels,
-                "annotations": { HOSTS: hosts.join(" ") },
-            },
-            "spec": spec,
-        });
-        let digest = Digest::of(&object);
-        object["metadata"]["annotations"][APPLIED] = json!(digest);
-        Rendered { kind, namespace: namespace(platform, route), name, digest, object }
-    };
+    let object = |kind: Kind, name: String, spec: Value| object(platform, route, kind, name, &[], &spec);
     let mut objects: Vec<Rendered> = Slot::BOTH
         .iter()
-        .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), &[], service(route, *slot)))
+        .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), service(route, *slot)))
         .collect();
-    let mut own = object(Kind::Service, service_name(&route.service), &[], service(route, main));
+    let mut own = object(Kind::Service, service_name(&route.service), service(route, main));
     own.object["metadata"]["annotations"][PROTOCOL] = json!(route.protocol);
     own.object["metadata"]["annotations"][MAIN] = json!(main);
     objects.push(own);
-    if let Some(gateway) = config.gateway.as_ref().filter(|_| !route.hosts.is_empty()) {
-        let parents = parents(gateway, &config.listeners);
-        let policy = admission(route, &gateway.0);
-        objects.push(object(Kind::NetworkPolicy, service_name(&route.service), &[], policy));
-        for (path, hosts) in by_path(route) {
-            let name = format!(
-                "{}-{}",
-                service_name(&route.service),
-                label::digest(&format!("{path} {}", hosts[0]), 5)
-            );
-            let pairs: Vec<String> = hosts.iter().map(|host| format!("{host}{path}")).collect();
-            objects.push(object(
-                Kind::HttpRoute,
-                name,
-                &pairs,
-                http_route(route, main, &parents, &hosts, &path),
-            ));
-        }
+    if let Some(edge) = config.edge().filter(|_| !route.hosts.is_empty()) {
+        let policy = admission(route, edge.namespace());
+        objects.push(object(Kind::NetworkPolicy, service_name(&route.service), policy));
+        objects.extend(match edge {
+            Edge::Gateway(gateway) => http_route::render(platform, config, gateway, route, main),
+            Edge::Ingress(ingress) => vec![ingress::render(platform, config, ingress, route, main)],
+        });
     }
     objects
+}
+
+/// One object of a route, which publishes these pairs of host and path.
+fn object(
+    platform: &str,
+    route: &Route,
+    kind: Kind,
+    name: String,
+    pairs: &[String],
+    spec: &Value,
+) -> Rendered {
+    let mut labels = label::ours(platform);
+    for (label, value) in [
+        (label::TENANT, route.tenant.to_string()),
+        (label::ENVIRONMENT, route.environment.to_string()),
+        (label::APP, route.app.to_string()),
+        (label::SERVICE, route.service.to_string()),
+        (ROUTED, "yes".to_owned()),
+    ] {
+        labels.insert(label.to_owned(), value);
+    }
+    let (resource, namespace) = (kind.resource(), namespace(platform, route));
+    let mut object = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": { HOSTS: pairs.join(" ") },
+        },
+        "spec": spec,
+    });
+    let digest = Digest::of(&object);
+    object["metadata"]["annotations"][APPLIED] = json!(digest);
+    Rendered { kind, namespace, name, digest, object }
 }
 
 /// A Service of the pods of one slot.
@@ -221,58 +230,6 @@ fn admission(route: &Route, gateway: &str) -> Value {
             "from": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": gateway } } }],
             "ports": [{ "protocol": "TCP", "port": "main" }],
         }],
-    })
-}
-
-/// As many hosts as one HTTPRoute may have.
-const HOSTS_OF_ONE: usize = 16;
-
-/// The hosts of each path, as many together as one object may have.
-fn by_path(route: &Route) -> Vec<(String, Vec<String>)> {
-    let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for domain in &route.hosts {
-        paths.entry(domain.path.clone()).or_default().push(domain.host.clone());
-    }
-    let parts = |(path, hosts): (String, Vec<String>)| {
-        hosts.chunks(HOSTS_OF_ONE).map(|hosts| (path.clone(), hosts.to_vec())).collect::<Vec<_>>()
-    };
-    paths.into_iter().flat_map(parts).collect()
-}
-
-/// What a route attaches to: these listeners of a Gateway, or all that let it.
-fn parents((namespace, name): &(String, String), listeners: &[String]) -> Value {
-    let whole = json!({ "namespace": namespace, "name": name });
-    if listeners.is_empty() {
-        return json!([whole]);
-    }
-    let one = |listener: &String| {
-        let mut one = whole.clone();
-        one["sectionName"] = json!(listener);
-        one
-    };
-    listeners.iter().map(one).collect()
-}
-
-fn http_route(route: &Route, main: Slot, parents: &Value, hosts: &[String], path: &str) -> Value {
-    let backend = |slot: Slot, weight: u32| json!({ "name": slot_name(&route.service, slot), "port": PORT, "weight": weight });
-    let path = json!({ "type": "PathPrefix", "value": path });
-    let mut rules = Vec::new();
-    if let Some((header, slot)) = &route.header {
-        let header = json!({ "type": "Exact", "name": header.name, "value": header.value });
-        rules.push(json!({
-            "matches": [{ "path": path, "headers": [header] }],
-            "backendRefs": [backend(*slot, 1)],
-        }));
-    }
-    let weighted: Vec<Value> =
-        sharing(route).into_iter().map(|slot| backend(slot.slot, slot.weight)).collect();
-    // Nobody can answer yet: whoever asks is told so by the gateway, and not that there is no such host.
-    let backends = if weighted.is_empty() { vec![backend(main, 1)] } else { weighted };
-    rules.push(json!({ "matches": [{ "path": path }], "backendRefs": backends }));
-    json!({
-        "parentRefs": parents,
-        "hostnames": hosts,
-        "rules": rules,
     })
 }
 

@@ -1,9 +1,9 @@
 //! The routes there are: what was applied here, and what the cluster has of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kube::api::{ObjectMeta, PartialObjectMeta};
+use kube::api::ObjectMeta;
 use paas_core::backend::HintFeed;
 use paas_core::model::{
     Address, AppId, Digest, EnvironmentId, Epoch, InstanceId, Protocol, Resource, Route, RouteStatus,
@@ -13,7 +13,7 @@ use paas_core::{Error, Result};
 
 use super::manifest::{self, APPLIED, HOSTS, Kind, MAIN, PROTOCOL, Rendered};
 use crate::apply::{self, Known};
-use crate::follow::{self, Dead};
+use crate::follow::Dead;
 use crate::label;
 
 /// How many hints wait for a reader that is behind.
@@ -128,6 +128,8 @@ struct State {
     services: HashMap<ServiceId, HashSet<String>>,
     /// The uids of what publishes a host and path.
     hosts: HashMap<String, HashSet<String>>,
+    /// Why what has a uid is refused by the edge.
+    refused: HashMap<String, String>,
     /// What was deleted by us and may still be told of.
     gone: HashSet<String>,
     dead: Dead,
@@ -208,13 +210,29 @@ impl Table {
         }
     }
 
-    fn remove(&self, uid: &str) {
+    pub(super) fn remove(&self, uid: &str) {
         let mut state = self.state();
         state.gone.remove(uid);
+        state.refused.remove(uid);
         state.dead.add(uid);
         let Some(object) = state.take(uid) else { return };
         drop(state);
         self.feed.tell(object.resource(), &object.owner.2);
+    }
+
+    /// Why the edge refuses an object, where it does.
+    pub(super) fn refuse(&self, uid: &str, why: Option<&str>) {
+        let mut state = self.state();
+        let Some(object) = state.objects.get(uid) else { return };
+        let (resource, app) = (object.resource(), object.owner.2.clone());
+        let before = match why {
+            Some(why) => state.refused.insert(uid.to_owned(), why.to_owned()),
+            None => state.refused.remove(uid),
+        };
+        drop(state);
+        if before.as_deref() != why {
+            self.feed.tell(resource, &app);
+        }
     }
 
     /// We have deleted it: whatever is still told of it is from before.
@@ -225,7 +243,7 @@ impl Table {
         state.gone.insert(uid.to_owned());
     }
 
-    fn keep(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
+    pub(super) fn keep(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
         let lost: Vec<String> = {
             let state = self.state();
             let all = state.objects.values().filter(|own| own.kind == kind && own.version <= version);
@@ -296,7 +314,10 @@ impl Table {
             {
                 let address = manifest::address_of(&own.name, &own.namespace, protocol);
                 let applied = Digest::of(&"found");
-                all.push(RouteStatus::new(own.owner.2.clone(), own.service().clone(), applied, address));
+                let mut status =
+                    RouteStatus::new(own.owner.2.clone(), own.service().clone(), applied, address);
+                status.message = state.refusal(own.service());
+                all.push(status);
             }
         }
         all
@@ -304,6 +325,12 @@ impl Table {
 }
 
 impl State {
+    /// Why the edge refuses an object of a service: of several, always the same.
+    fn refusal(&self, service: &ServiceId) -> Option<String> {
+        let own = self.living(self.services.get(service));
+        own.filter_map(|own| self.refused.get(&own.uid)).min().cloned()
+    }
+
     /// The routes that this process has applied, as far as the cluster still has them as they were applied.
     fn held_within(&self, within: &Resource) -> Vec<RouteStatus> {
         let own = self.held.iter().filter(|(_, held)| within.contains(&held.resource));
@@ -316,40 +343,9 @@ impl State {
             let mut status =
                 RouteStatus::new(held.app.clone(), service.clone(), applied, held.address.clone());
             status.routed.clone_from(&held.routed);
+            status.message = self.refusal(service);
             status
         })
         .collect()
-    }
-}
-
-/// How objects of a kind come into the table.
-pub(super) struct Shelf {
-    table: Arc<Table>,
-    kind: Kind,
-}
-
-impl Shelf {
-    pub(super) fn new(table: &Arc<Table>, kind: Kind) -> Self {
-        Self { table: Arc::clone(table), kind }
-    }
-}
-
-impl<K> follow::Shelf<PartialObjectMeta<K>> for Shelf {
-    fn put(&self, object: PartialObjectMeta<K>) {
-        if let Some(object) = Object::of(self.kind, &object.metadata) {
-            self.table.put(object);
-        }
-    }
-
-    fn remove(&self, uid: &str) {
-        self.table.remove(uid);
-    }
-
-    fn keep(&self, uids: &HashSet<String>, version: u64) {
-        self.table.keep(self.kind, uids, version);
-    }
-
-    fn reset(&self) {
-        self.table.feed.reset();
     }
 }

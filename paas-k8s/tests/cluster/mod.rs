@@ -23,6 +23,7 @@ use crate::fixture::{PLATFORM, connect};
 mod log;
 mod reach;
 mod room;
+mod route;
 mod tls;
 mod volume;
 
@@ -40,7 +41,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [log::CASES, reach::CASES, room::CASES, tls::CASES, volume::CASES].concat().into_iter().map(
+    [log::CASES, reach::CASES, room::CASES, route::CASES, tls::CASES, volume::CASES].concat().into_iter().map(
         |(name, case)| {
             let proof: Proof = Box::new(move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -24,6 +24,7 @@ impl Default for Routers {
     fn default() -> Self {
         let backend = MemoryRouter::new();
         let mut capabilities = RouterCapabilities::none();
+        capabilities.weights = true;
         capabilities.internal_weights = true;
         capabilities.headers = true;
         capabilities.sticky = true;

@@ -129,7 +129,7 @@ fn under_host(bed: &Bed) -> Result<Route> {
     Ok(route)
 }
 
-/// As [`route`], for cases that send no requests: nobody is where its endpoints are.
+/// As [`route`], for routes that are refused: nobody is where its endpoints are, and a router may wait for them.
 fn named(bed: &Bed, weights: &[(Slot, u32)]) -> Result<Route> {
     let mut route = under_host(bed)?;
     for (port, (slot, weight)) in (8_001..).zip(weights) {

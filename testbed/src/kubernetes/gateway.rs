@@ -54,6 +54,8 @@ fn flags() -> Vec<String> {
         format!("--providers.kubernetesgateway.statusaddress.ip={NODE_ADDRESS}"),
         "--providers.kubernetesingress=true".into(),
         format!("--providers.kubernetesingress.ingressendpoint.ip={NODE_ADDRESS}"),
+        // A prefix is one of whole parts of a path, as the cluster has it. Traefik takes any beginning unless told.
+        "--providers.kubernetesingress.strictprefixmatching=true".into(),
         // Suites wait for what they changed: two seconds, which it would otherwise gather changes for, are long.
         "--providers.providersthrottleduration=100ms".into(),
         "--metrics.prometheus=true".into(),

@@ -31,6 +31,8 @@ pub(super) fn check(route: &Route) -> Result<()> {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) route: Route,
+    /// Why its domains are refused.
+    pub(super) refused: Option<String>,
     address: SocketAddr,
     since: Timestamp,
     /// How much each slot is owed; they sum to zero.
@@ -47,6 +49,7 @@ impl Held {
     pub(super) fn new(route: &Route, address: SocketAddr, since: Timestamp) -> Self {
         Self {
             route: route.clone(),
+            refused: None,
             address,
             since,
             credit: BTreeMap::new(),
@@ -85,6 +88,7 @@ impl Held {
     pub(super) fn status(&self) -> RouteStatus {
         let Route { app, service, .. } = &self.route;
         let mut status = RouteStatus::new(app.clone(), service.clone(), self.route.digest(), self.address());
+        status.message.clone_from(&self.refused);
         status.routed = endpoints(&self.route).map(|endpoint| endpoint.instance.clone()).collect();
         status.in_use = self
             .open

@@ -71,6 +71,13 @@ impl State {
         }
     }
 
+    pub(super) fn refuse(&mut self, service: &Resource, why: Option<&str>) {
+        if let Some(held) = self.routes.get_mut(service) {
+            held.refused = why.map(str::to_owned);
+            self.tell(service);
+        }
+    }
+
     pub(super) fn statuses(&self, resource: &Resource) -> Vec<RouteStatus> {
         let selected = self.routes.iter().filter(|(service, _)| resource.contains(service));
         selected.map(|(_, held)| held.status()).collect()

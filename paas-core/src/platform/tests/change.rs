@@ -18,6 +18,24 @@ async fn a_service_with_many_volumes_starts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_domain_that_the_edge_refuses_is_told() {
+    let world = World::new().await;
+    let mut web = service("1", &[]);
+    web.domain = vec!["shop.example.com".parse().unwrap()];
+    world.deploy(&one(&web)).await.unwrap();
+    let route = world.router.service_of("shop.example.com", "/").unwrap();
+    let explained = async || world.shop().await.explain().await.unwrap().to_string();
+    assert!(explained().await.contains("all is well"));
+    world.router.refuse(&route, Some("Accepted is False: no listener of this name"));
+    let text = explained().await;
+    assert!(text.contains("1 of 1 services need attention"), "{text}");
+    assert!(text.contains("its domains are not reached: Accepted is False: no listener"), "{text}");
+    assert!(text.contains("-> whoever runs the edge"), "{text}");
+    world.router.refuse(&route, None);
+    assert!(explained().await.contains("all is well"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_that_cannot_be_made_say_why_and_come_once_they_can() {
     let world = World::new().await;
     world.scheduler.behave(&name("web"), Behaviour::refused("exceeded quota: room"));

@@ -79,6 +79,43 @@ async fn a_release_with_pauses_uses_both_slots() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_canary_of_a_domain_is_refused_where_the_router_does_not_share_requests_out() {
+    let clock = Clock::runtime(Timestamp(1_000_000));
+    let router = MemoryRouter::with_capabilities(RouterCapabilities::none());
+    let platform = compose(&clock)
+        .scheduler(Arc::new(rolling(&clock)))
+        .router(Arc::new(router.clone()))
+        .volumes(Arc::new(MemoryVolumeStore::new()))
+        .state(Arc::new(MemoryStateStore::new()));
+    let platform = platform.build().await.unwrap();
+    let operator = Principal::operator("ops");
+    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
+    let user = Principal::user("ann", tenant.id);
+    let mut canary = three("1", r#"{ "canary": ["50%"], "every": "1s" }"#);
+    canary.domain = vec!["shop.example.com".parse().unwrap()];
+
+    let production = platform.production(&user).await.unwrap();
+    let plan = production.plan(&one(&canary)).await.unwrap().to_string();
+    assert!(plan.contains("the release would be refused"), "{plan}");
+    let error = platform.deploy(&user, &one(&canary)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("service: web"), "{error}");
+    assert_eq!(router.calls("apply"), 0);
+    assert_eq!(production.apps().await.unwrap(), []);
+
+    // What goes over at once, and what nobody outside asks, needs no shares.
+    canary.release = Some(serde_json::from_str(r#""blue-green""#).unwrap());
+    platform.deploy(&user, &one(&canary)).await.unwrap().finished_within(LONG).await.unwrap();
+    let inside = three("2", r#"{ "canary": ["50%"], "every": "1s" }"#);
+    platform.deploy(&user, &one(&inside)).await.unwrap().finished_within(LONG).await.unwrap();
+    let rolling =
+        ServiceSpec { domain: canary.domain, ..three("3", r#"{ "strategy": "rolling", "every": "1s" }"#) };
+    let plan = production.plan(&one(&rolling)).await.unwrap().to_string();
+    assert!(plan.contains("the greater side"), "{plan}");
+    platform.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_smaller_count_is_the_schedulers_to_reach() {
     let world = native().await;
     world.deploy(&one(&three("1", r#""rolling""#))).await.unwrap();

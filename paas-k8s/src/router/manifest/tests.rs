@@ -91,15 +91,18 @@ fn a_slot_without_endpoints_leaves_its_share_to_the_other() {
 #[test]
 fn what_this_router_cannot_do_is_refused() {
     let mut route = route(&[(Slot::Blue, 10_000)]);
-    check(&route, true).unwrap();
-    assert_eq!(check(&route, false).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
+    check(&config(), &route).unwrap();
+    assert_eq!(
+        check(&RouterConfig::default(), &route).unwrap_err().kind(),
+        paas_core::ErrorKind::Unsupported
+    );
     route.sticky = Some("cookie".into());
-    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
+    assert_eq!(check(&config(), &route).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
     route.sticky = None;
     route.slots.push(route.slots[0].clone());
-    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+    assert_eq!(check(&config(), &route).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
     route.slots[1].slot = Slot::Green;
-    assert_eq!(check(&route, true).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
+    assert_eq!(check(&config(), &route).unwrap_err().kind(), paas_core::ErrorKind::Invalid);
 }
 
 #[test]
@@ -136,5 +139,73 @@ fn names_are_names_in_dns() {
         for name in [service_name(&id), slot_name(&id, Slot::Green)] {
             assert!(name.len() <= 63 && name.starts_with('s'), "{name}");
         }
+    }
+}
+
+fn ingress() -> RouterConfig {
+    RouterConfig::default().ingress("edge", "public")
+}
+
+/// What an Ingress comes to, with a certificate, compared as a whole.
+#[test]
+fn an_ingress_is_as_it_was() {
+    let mut route = route(&[(Slot::Blue, 1_000), (Slot::Green, 9_000)]);
+    route.hosts.push("shop.example.com/api".parse().unwrap());
+    let objects = render("paas", &ingress().ingress_tls("wildcard"), &route, None);
+    let published: Vec<Value> =
+        objects.into_iter().filter(|it| it.kind != Kind::Service).map(|it| it.object).collect();
+    golden::check("router/manifest/ingress.json", &published);
+}
+
+#[test]
+fn an_ingress_leads_to_the_slot_with_the_greater_weight() {
+    let leads = |route: &Route, before: Option<Slot>| {
+        let objects = render("paas", &ingress(), route, before);
+        let own = objects.iter().find(|it| it.kind == Kind::Ingress).unwrap();
+        assert_eq!(own.object["spec"].get("tls"), None);
+        let backend = &own.object["spec"]["rules"][0]["http"]["paths"][0]["backend"];
+        backend["service"]["name"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(leads(&route(&[(Slot::Blue, 5_001), (Slot::Green, 4_999)]), None), "s-1-blue");
+    assert_eq!(leads(&route(&[(Slot::Blue, 1_000), (Slot::Green, 9_000)]), None), "s-1-green");
+    assert_eq!(leads(&route(&[]), Some(Slot::Green)), "s-1-green");
+    let mut empty = route(&[(Slot::Blue, 9_000), (Slot::Green, 1_000)]);
+    empty.slots[0].endpoints.clear();
+    assert_eq!(leads(&empty, Some(Slot::Blue)), "s-1-green");
+}
+
+#[test]
+fn an_ingress_routes_by_no_header() {
+    let mut route = route(&[(Slot::Blue, 10_000)]);
+    check(&ingress(), &route).unwrap();
+    let header = paas_core::model::HeaderMatch { name: "X-Canary".into(), value: "yes".into() };
+    route.header = Some((header, Slot::Green));
+    assert_eq!(check(&ingress(), &route).unwrap_err().kind(), paas_core::ErrorKind::Unsupported);
+}
+
+#[test]
+fn what_is_configured_says_what_can_be_done() {
+    use paas_core::port::Tls;
+    let can = |config: &RouterConfig| {
+        config.check().unwrap();
+        let can = config.capabilities();
+        (can.weights, can.headers, can.tls)
+    };
+    assert_eq!(can(&RouterConfig::default()), (false, false, Tls::None));
+    assert_eq!(can(&config()), (true, true, Tls::Existing));
+    assert_eq!(can(&ingress()), (false, false, Tls::None));
+    assert_eq!(can(&ingress().ingress_tls("wildcard")), (false, false, Tls::Existing));
+}
+
+#[test]
+fn a_configuration_that_contradicts_itself_is_refused() {
+    let wrong = [
+        config().ingress("edge", "public"),
+        ingress().metrics("127.0.0.1:9100"),
+        ingress().listener("https"),
+        config().ingress_tls("wildcard"),
+    ];
+    for config in wrong {
+        assert_eq!(config.check().unwrap_err().kind(), paas_core::ErrorKind::Invalid, "{config:?}");
     }
 }

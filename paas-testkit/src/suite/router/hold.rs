@@ -69,7 +69,7 @@ async fn what_is_not_declared_is_refused(bed: Bed) -> Result<()> {
 }
 
 async fn applying_the_same_route_twice_changes_nothing(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     let address = apply(&bed, &route).await?;
     let before = status(&bed, &route).await?;
     assert_eq!(apply(&bed, &route).await?, address);
@@ -87,9 +87,9 @@ async fn a_route_without_endpoints_holds_the_address(bed: Bed) -> Result<()> {
 }
 
 async fn an_address_outlives_slots_endpoints_and_domains(bed: Bed) -> Result<()> {
-    let mut route = named(&bed, &[(Slot::Blue, 1)])?;
+    let mut route = route(&bed, &[(Slot::Blue, 1)]).await?;
     let address = apply(&bed, &route).await?;
-    route.slots = named(&bed, &[(Slot::Green, 7)])?.slots;
+    route.slots = vec![bed.world.slot(Slot::Green, 7, endpoints(&bed, &route, Slot::Green, 1).await?)];
     assert_eq!(apply(&bed, &route).await?, address);
     route.hosts.clear();
     assert_eq!(apply(&bed, &route).await?, address);
@@ -126,7 +126,7 @@ async fn an_endpoint_that_comes_twice_is_invalid(bed: Bed) -> Result<()> {
 }
 
 async fn an_invalid_route_changes_nothing(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &route).await?;
     let before = status(&bed, &route).await?;
     let mut invalid = route.clone();
@@ -176,11 +176,11 @@ async fn a_domain_that_was_given_up_is_free(bed: Bed) -> Result<()> {
     first.hosts.clear();
     apply(&bed, &first).await?;
     answers(&bed, &domain(&bed, "/"), None).await?;
-    apply(&bed, &named(&bed, &[(Slot::Blue, 1)])?).await.map(drop)
+    apply(&bed, &route(&bed, &[(Slot::Blue, 1)]).await?).await.map(drop)
 }
 
 async fn a_domain_of_a_removed_route_is_free(bed: Bed) -> Result<()> {
-    let first = named(&bed, &[(Slot::Blue, 1)])?;
+    let first = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply(&bed, &first).await?;
     bed.port.remove(&bed.world.scope(), &first.resource()).await?;
     let second = route(&bed, &[(Slot::Blue, 1)]).await?;
@@ -201,7 +201,7 @@ async fn a_route_may_repeat_its_own_domains(bed: Bed) -> Result<()> {
 }
 
 async fn observe_repeats_the_digest_and_names_the_endpoints(bed: Bed) -> Result<()> {
-    let mut route = named(&bed, &[(Slot::Blue, 0), (Slot::Green, 1)])?;
+    let mut route = route(&bed, &[(Slot::Blue, 0), (Slot::Green, 1)]).await?;
     for _ in 0..2 {
         let address = apply(&bed, &route).await?;
         let Some(status) = status(&bed, &route).await? else { panic!("the route is not observed") };
@@ -278,14 +278,14 @@ async fn removing_one_route_leaves_others_alone(bed: Bed) -> Result<()> {
 }
 
 async fn an_apply_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply_in(&bed, &bed.world.in_term(2), &route).await?;
     refused(apply_in(&bed, &bed.world.in_term(1), &route).await, ErrorKind::Conflict);
     Ok(())
 }
 
 async fn a_removal_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply_in(&bed, &bed.world.in_term(2), &route).await?;
     let before = status(&bed, &route).await?;
     refused(bed.port.remove(&bed.world.in_term(1), &route.resource()).await, ErrorKind::Conflict);
@@ -294,7 +294,7 @@ async fn a_removal_of_an_earlier_term_is_refused(bed: Bed) -> Result<()> {
 }
 
 async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply_in(&bed, &bed.world.in_term(1), &route).await?;
     bed.port.observe(&bed.world.in_term(2), &bed.world.selector()).await?;
     refused(apply_in(&bed, &bed.world.in_term(1), &route).await, ErrorKind::Conflict);
@@ -304,7 +304,7 @@ async fn a_read_with_a_later_term_raises_the_bar(bed: Bed) -> Result<()> {
 }
 
 async fn a_refused_apply_changes_nothing(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     apply_in(&bed, &bed.world.in_term(2), &route).await?;
     let before = status(&bed, &route).await?;
     let mut stale = route.clone();
@@ -315,7 +315,7 @@ async fn a_refused_apply_changes_nothing(bed: Bed) -> Result<()> {
 }
 
 async fn the_same_term_may_write_again(bed: Bed) -> Result<()> {
-    let route = named(&bed, &[(Slot::Blue, 1)])?;
+    let route = route(&bed, &[(Slot::Blue, 1)]).await?;
     for term in [1, 1, 2, 2] {
         apply_in(&bed, &bed.world.in_term(term), &route).await?;
     }

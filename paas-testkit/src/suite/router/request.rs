@@ -21,15 +21,16 @@ pub(super) fn cases() -> Vec<Case<dyn RouterFixture>> {
         a_host_is_matched_whatever_its_case,
         all_endpoints_of_a_slot_get_requests,
         requests_follow_the_route_that_was_applied_last,
-        weights_are_followed_within_one_percent,
+        weights_are_followed_within_one_percent needs weights,
+        the_slot_with_the_greatest_weight_gets_most_or_all,
         a_change_of_weights_is_followed,
         a_slot_of_weight_zero_gets_nothing,
         a_slot_without_endpoints_leaves_its_share_to_the_other,
         requests_to_the_address_follow_the_weights_too needs internal_weights,
         a_header_chooses_its_slot_whatever_the_weights needs headers,
         a_header_of_another_value_chooses_nothing needs headers,
-        a_cookie_keeps_a_client_on_its_slot needs sticky,
-        a_cookie_does_not_hold_a_slot_of_weight_zero needs sticky,
+        a_cookie_keeps_a_client_on_its_slot needs sticky & weights,
+        a_cookie_does_not_hold_a_slot_of_weight_zero needs sticky & weights,
         a_header_comes_before_a_cookie needs headers & sticky,
         an_open_request_keeps_its_endpoint_in_use needs drains,
         an_endpoint_out_of_the_route_is_drained_with_its_last_request needs drains,
@@ -110,6 +111,25 @@ async fn weights_are_followed_within_one_percent(bed: Bed) -> Result<()> {
         (route.slots[0].weight, route.slots[1].weight) = (blue, green);
         apply(&bed, &route).await?;
         follows(&bed, &route, &domain(&bed, "/"), percent).await?;
+    }
+    Ok(())
+}
+
+/// All of it where the router follows no weights.
+async fn the_slot_with_the_greatest_weight_gets_most_or_all(bed: Bed) -> Result<()> {
+    const REQUESTS: u32 = 40;
+    let mut route = route(&bed, &[(Slot::Blue, 3), (Slot::Green, 1)]).await?;
+    let by_weight = bed.port.capabilities().weights;
+    for (blue, green, most) in [(3, 1, Slot::Blue), (1, 3, Slot::Green), (3, 2, Slot::Blue)] {
+        (route.slots[0].weight, route.slots[1].weight) = (blue, green);
+        apply(&bed, &route).await?;
+        shows(&bed, &format!("{most} gets most or all"), true, || async {
+            let shares = shares(&bed, &route, &domain(&bed, "/"), &[], REQUESTS).await?;
+            let (own, nobody) = (shares.get(&Some(most)).copied().unwrap_or_default(), shares.get(&None));
+            let expected = if by_weight { REQUESTS / 2 + 1..REQUESTS } else { REQUESTS..REQUESTS + 1 };
+            Ok(nobody.is_none() && expected.contains(&own))
+        })
+        .await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::case::{Case, cases};
 pub(super) fn cases() -> Vec<Case<dyn RouterFixture>> {
     cases![dyn RouterFixture:
         a_service_without_a_route_has_no_traffic needs traffic,
-        requests_are_counted_by_slot_and_revision needs traffic,
+        requests_are_counted_by_slot_and_revision needs traffic & weights,
         failed_requests_are_counted_as_errors needs traffic,
         every_request_has_a_latency needs traffic,
         the_newest_revision_comes_first needs traffic,
