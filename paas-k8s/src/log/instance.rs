@@ -20,8 +20,10 @@ use crate::scheduler::{Output, Writer};
 const BATCH: usize = 256 * 1024;
 /// A follower looks after its stream so often while nothing comes.
 const QUIET: Duration = Duration::from_secs(3);
-/// After so much, a stream that falls silent may be one that has missed the change to a new file.
+/// A stream that falls silent may be one that has missed the change to a new file: after so much, it is asked for again soon.
 const BUSY: usize = 64 * 1024;
+/// After less, it is asked for again once it is silent for so long.
+const CALM: Duration = Duration::from_secs(10);
 /// A stream that is silent for so long is opened anew: its connection may be dead.
 const SILENCE: Duration = Duration::from_secs(300);
 /// How long a stream is kept while others wait for one.
@@ -48,7 +50,7 @@ pub(super) struct Instance {
     cursor: Cursor,
     /// The newest output's last reading ended where the output ended, as far as can be known.
     is_whole: bool,
-    /// The newest output was asked for once more because it fell silent.
+    /// The newest output was asked for once more because it fell silent, and gave nothing new since.
     is_settled: bool,
 }
 
@@ -269,10 +271,12 @@ impl Instance {
                     return self.end(lines, is_newest).await;
                 }
                 Ok(Ok(chunk)) => {
-                    let taken = chunk.len();
+                    let (taken, at) = (chunk.len(), self.cursor.position());
                     if let Some(end) = self.take(chunk, &mut lines).await {
                         return end;
                     }
+                    // What comes after a look that found nothing may be cut off again.
+                    self.is_settled &= self.cursor.position() == at;
                     stream.consume_unpin(taken);
                     (heard, bytes) = (Instant::now(), bytes + taken);
                 }
@@ -300,7 +304,8 @@ impl Instance {
             self.cursor.give_up();
             return Some(End::Again);
         }
-        if !self.is_settled && bytes >= BUSY {
+        let may_be_stale = bytes >= BUSY || (bytes > 0 && silence >= CALM);
+        if !self.is_settled && may_be_stale {
             return Some(End::Stale);
         }
         (silence >= SILENCE).then_some(End::Again)

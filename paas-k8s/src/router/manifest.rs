@@ -153,14 +153,15 @@ pub(super) fn render(
 ) -> Vec<Rendered> {
     let main = main_slot(route, before);
     let object = |kind: Kind, name: String, spec: Value| object(platform, route, kind, name, &[], &spec);
-    let mut objects: Vec<Rendered> = Slot::BOTH
-        .iter()
-        .map(|slot| object(Kind::Service, slot_name(&route.service, *slot), service(route, *slot)))
-        .collect();
     let mut own = object(Kind::Service, service_name(&route.service), service(route, main));
     own.object["metadata"]["annotations"][PROTOCOL] = json!(route.protocol);
     own.object["metadata"]["annotations"][MAIN] = json!(main);
-    objects.push(own);
+    // A route is found by it, so it comes first.
+    let mut objects = vec![own];
+    let slots = Slot::BOTH.iter();
+    objects.extend(
+        slots.map(|slot| object(Kind::Service, slot_name(&route.service, *slot), service(route, *slot))),
+    );
     if let Some(edge) = config.edge().filter(|_| !route.hosts.is_empty()) {
         let policy = admission(route, edge.namespace());
         objects.push(object(Kind::NetworkPolicy, service_name(&route.service), policy));

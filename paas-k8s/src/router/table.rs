@@ -260,7 +260,11 @@ impl Table {
     pub(super) fn others(&self, service: &ServiceId, wanted: &[Rendered]) -> Vec<Object> {
         let state = self.state();
         let is_wanted = |own: &Object| wanted.iter().any(|it| it.kind == own.kind && it.name == own.name);
-        state.living(state.services.get(service)).filter(|own| !is_wanted(own)).cloned().collect()
+        let others = state.living(state.services.get(service)).filter(|own| !is_wanted(own));
+        let mut others: Vec<Object> = others.cloned().collect();
+        // What a route is found by goes last: a removal that is cut short must be seen to be left.
+        others.sort_by_key(|own| own.own.is_some());
+        others
     }
 
     /// Refuses a host and path that belong to another service.

@@ -30,12 +30,17 @@ use tally::Tally;
 cases![
     a_rolled_service_is_read_without_loss_or_doubling,
     the_last_lines_of_a_crashed_container_come_before_those_of_the_next,
-    more_than_a_file_holds_is_given_in_full_or_with_a_gap,
     a_reader_that_is_behind_is_told_what_it_missed,
     a_reader_goes_on_where_another_ended,
     a_connection_that_is_cut_again_and_again_costs_no_line,
     more_instances_than_streams_have_their_turns,
 ];
+
+/// A kubelet that begins several files at once makes this one fail now and then: it is not known why.
+pub(super) const LONG_CASES: &[super::Case] =
+    &[("more_than_a_file_holds_is_given_in_full_or_with_a_gap", || {
+        Box::pin(more_than_a_file_holds_is_given_in_full_or_with_a_gap())
+    })];
 
 type Items = BoxStream<'static, Result<LogItem>>;
 
@@ -178,7 +183,23 @@ async fn more_than_a_file_holds_is_given_in_full_or_with_a_gap() -> Result<()> {
     let source = KubeLogSource::new(&play.scheduler);
     let mut items = play.read(&source, play.selector()).await?;
     let mut tally = Tally::default();
-    tally.take_until(&mut items, |tally| tally.ends_with(&["out 39999", "err 39999"])).await?;
+    // It serves once all is written. What was thrown away unread shows as a gap before whatever comes later.
+    let address = play.address().await?;
+    let mut every_second = tokio::time::interval(Duration::from_secs(1));
+    let later = async {
+        loop {
+            every_second.tick().await;
+            if let Err(error) = post(address, "/out", b"later").await {
+                break error;
+            }
+        }
+    };
+    tokio::select! {
+        read = tally.take_until(&mut items, |tally| tally.ends_with(&["later"])) => read?,
+        error = later => return Err(error),
+    }
+    let is_whole = tally.ends_with(&["out 39999", "err 39999"]);
+    assert!(is_whole || tally.gaps() > 0, "lines are missing, and nothing says so");
     tally.assert_exact_between_gaps(&["out", "err"]);
     play.end().await
 }

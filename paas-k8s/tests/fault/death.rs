@@ -15,7 +15,8 @@ use paas_core::platform::Platform;
 use paas_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
-use super::{FULL, finish, patiently};
+use super::{finish, patiently};
+use crate::fixture::FULL;
 use crate::fixture::rooms::{broken, client};
 use crate::platform::{Case, World, cases, config, open_with, serving, unique_name, until};
 use crate::proxy::Proxy;
@@ -70,7 +71,10 @@ async fn ask(platform: &Platform, world: &str, phase: Phase) -> Result<()> {
     let operation = match (environment.app(&name).await, phase) {
         // It is removed already.
         (Err(error), Phase::Remove) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        (Ok(app), Phase::Remove) => app.remove().await?,
+        (Ok(app), Phase::Remove) => match app.remove().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            removal => removal?,
+        },
         (Ok(app), _) if already(&app, phase).await? => {
             // It was taken: nobody asks twice.
             let taken = app.operations().await?.into_iter().max_by_key(|operation| operation.created);

@@ -16,6 +16,7 @@ use paas_core::{Error, ErrorKind, Result};
 use paas_testkit::Proof;
 use tokio::time::Instant;
 
+use crate::fixture::FULL;
 use crate::fixture::rooms::{broken, client};
 use crate::platform::{SOON, World, named};
 use crate::proxy::Proxy;
@@ -25,8 +26,6 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     named("fault", [death::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat())
 }
 
-/// With this in the environment, everything is tried that takes long.
-const FULL: &str = "PAAS_FULL";
 /// Between two times that somebody asks.
 const PAUSE: Duration = Duration::from_millis(100);
 
