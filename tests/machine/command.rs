@@ -51,7 +51,7 @@ async fn a_wrong_value_is_named() {
         (&["--listen"], "--listen needs an address"),
         (&["--data", ""], "--data needs a directory"),
         (&["--keep=yes"], "--keep takes no value"),
-        (&["--tour", "--keep"], "--tour brings its own"),
+        (&["--tour", "--keep"], "--tour brings a platform and a place of its own"),
     ];
     for (arguments, part) in wrong {
         let output = run(arguments);
