@@ -387,6 +387,7 @@ async fn what_made_room_for_newer_lines_shows_as_a_gap(bed: Bed) -> Result<()> {
     let Some((_, position)) = end(&items) else { panic!("no batch") };
     bed.fixture.overflow(&origin).await?;
     emit(&bed, &origin, &["last"]).await?;
+    until_the_last_is_there(&bed, &origin).await?;
     let mut selector = LogSelector::follow(origin.resource());
     selector.after = vec![(origin.instance.clone(), origin.stream, position)];
     let mut stream = open(&bed, selector).await?;
@@ -420,13 +421,16 @@ async fn a_reader_without_a_position_begins_with_the_oldest_line_that_is_there(b
     emit(&bed, &origin, &["first"]).await?;
     bed.fixture.overflow(&origin).await?;
     emit(&bed, &origin, &["last"]).await?;
-    let selector = LogSelector::existing(origin.resource());
-    let lines = bed
-        .eventually("the last line is there", || async {
-            let lines = texts(&existing(&bed, selector.clone(), 1).await?);
-            Ok(lines.last().is_some_and(|line| line == "last").then_some(lines))
-        })
-        .await?;
+    let lines = until_the_last_is_there(&bed, &origin).await?;
     assert_ne!(lines[0], "first");
     Ok(())
+}
+
+/// The lines that are there once the source has come to the last one, and with it thrown away the first.
+async fn until_the_last_is_there(bed: &Bed, origin: &LogOrigin) -> Result<Vec<String>> {
+    bed.eventually("the last line is there", || async {
+        let lines = texts(&existing(bed, LogSelector::existing(origin.resource()), 1).await?);
+        Ok(lines.last().is_some_and(|line| line == "last").then_some(lines))
+    })
+    .await
 }
