@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(3);
 const BUSY: usize = 64 * 1024;
 /// After less, it is asked for again once it is silent for so long.
 const CALM: Duration = Duration::from_secs(10);
+/// The one that is opened then may miss a change, too: each that gives nothing new is trusted for so many times longer.
+const TRUST: u32 = 4;
 /// A stream that is silent for so long is opened anew: its connection may be dead.
 const SILENCE: Duration = Duration::from_secs(300);
 /// How long a stream is kept while others wait for one.
@@ -50,8 +52,10 @@ pub(super) struct Instance {
     cursor: Cursor,
     /// The newest output's last reading ended where the output ended, as far as can be known.
     is_whole: bool,
-    /// The newest output was asked for once more because it fell silent, and gave nothing new since.
-    is_settled: bool,
+    /// How often the newest output was asked for again because it fell silent, and nothing new has come since.
+    looks: u32,
+    /// The last line that was given did not come for long, while others did: one reading to the end tells whether it is there.
+    is_lost: bool,
 }
 
 /// How a reading ended.
@@ -65,8 +69,10 @@ enum End {
     Cut(Error),
     /// It is to begin again.
     Again,
-    /// It fell silent after much, and is to be asked for again once.
+    /// It fell silent, and is to be asked for again.
     Stale,
+    /// What comes does not end, and has not come to the last line that was given.
+    Lost,
     /// Somebody else has waited for the stream.
     Turn,
     /// The reader is gone.
@@ -91,7 +97,8 @@ impl Instance {
         position: Option<LogPosition>,
     ) -> Self {
         let cursor = Cursor::after(position);
-        Self { shared, writer, view, items, follow: false, cursor, is_whole: true, is_settled: false }
+        let (is_whole, looks, is_lost) = (true, 0, false);
+        Self { shared, writer, view, items, follow: false, cursor, is_whole, looks, is_lost }
     }
 
     /// Reads what is there.
@@ -106,7 +113,7 @@ impl Instance {
                 End::Clean if !has_ended || self.cursor.position() == before => return,
                 End::Clean | End::Turn => {}
                 End::Cut(error) if tries == TRIES => return drop(self.items.send(Err(error)).await),
-                End::Cut(_) | End::Again | End::Stale => {
+                End::Cut(_) | End::Again | End::Stale | End::Lost => {
                     tokio::time::sleep(pause).await;
                     (pause, tries) = (pause * 2, tries + 1);
                 }
@@ -156,7 +163,7 @@ impl Instance {
                 self.is_whole = true;
                 Next::Leave
             }
-            (End::Again | End::Stale | End::Turn, _) => Next::Again,
+            (End::Again | End::Stale | End::Lost | End::Turn, _) => Next::Again,
             (End::Clean, _) if is_new => Next::Again,
             (End::Clean | End::Nothing, View::Gone) => Next::Leave,
             (End::Clean, View::Here(Output::Ended(restarts))) => {
@@ -208,12 +215,14 @@ impl Instance {
     async fn outputs(&mut self, has_ended: bool) -> Result<End> {
         let since = self.cursor.since(now());
         self.cursor.open(self.restarts());
+        // Only where the output ends it is sure what is not in it.
+        let is_search = std::mem::take(&mut self.is_lost);
         // The newest first: whatever is found in the one before it then, no output lies between the two.
-        let newest = self.request(Which::Newest, since).await?;
+        let newest = self.request(Which::Newest, since, self.follow && !is_search).await?;
         let opened = now();
         let mut found = newest.is_some();
         loop {
-            let Some(previous) = self.request(Which::Previous, since).await? else { break };
+            let Some(previous) = self.request(Which::Previous, since, false).await? else { break };
             found = true;
             self.cursor.begin(false, now());
             let before = self.cursor.position();
@@ -229,16 +238,18 @@ impl Instance {
         };
         self.cursor.begin(true, opened);
         let end = self.pump(newest, has_ended, true).await;
-        self.is_settled = matches!(end, End::Stale);
-        Ok(end)
+        self.looks += u32::from(matches!(end, End::Stale));
+        self.is_lost = matches!(end, End::Lost);
+        Ok(if is_search && matches!(end, End::Clean) { End::Again } else { end })
     }
 
     async fn request(
         &self,
         which: Which,
         since: Option<u64>,
+        follow: bool,
     ) -> Result<Option<impl AsyncBufRead + Unpin + Send + use<>>> {
-        request::open(&self.shared.connection, &self.writer, which, since, self.follow).await
+        request::open(&self.shared.connection, &self.writer, which, since, follow).await
     }
 
     /// Gives on what comes from a stream.
@@ -275,10 +286,14 @@ impl Instance {
                     if let Some(end) = self.take(chunk, &mut lines).await {
                         return end;
                     }
-                    // What comes after a look that found nothing may be cut off again.
-                    self.is_settled &= self.cursor.position() == at;
+                    if self.cursor.position() != at {
+                        self.looks = 0;
+                    }
                     stream.consume_unpin(taken);
                     (heard, bytes) = (Instant::now(), bytes + taken);
+                    if self.follow && is_newest && self.cursor.is_looking() && begun.elapsed() >= QUIET {
+                        return End::Lost;
+                    }
                 }
                 Ok(Err(cause)) => {
                     let Ok(()) = self.flush(&mut lines).await else { return End::Closed };
@@ -304,11 +319,9 @@ impl Instance {
             self.cursor.give_up();
             return Some(End::Again);
         }
-        let may_be_stale = bytes >= BUSY || (bytes > 0 && silence >= CALM);
-        if !self.is_settled && may_be_stale {
-            return Some(End::Stale);
-        }
-        (silence >= SILENCE).then_some(End::Again)
+        let first = if bytes >= BUSY { QUIET } else { CALM };
+        let trust = first.saturating_mul(TRUST.saturating_pow(self.looks));
+        (silence >= trust.min(SILENCE)).then_some(End::Stale)
     }
 
     async fn end(&mut self, mut lines: Lines, is_newest: bool) -> End {
@@ -369,3 +382,6 @@ fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ pub(super) async fn open(
 ) -> Result<Option<impl AsyncBufRead + Unpin + Send + use<>>> {
     let params = LogParams {
         container: Some(writer.container.to_owned()),
-        follow: follow && which == Which::Newest,
+        follow,
         previous: which == Which::Previous,
         since_time: since.and_then(|second| Timestamp::from_second(i64::try_from(second).ok()?).ok()),
         timestamps: true,

@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::manifest::CONTAINER;
 
 /// A look at the pods that the watches tell of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outputs(Arc<Cache>);
 
 /// An instance that writes, has written or will write.
