@@ -18,7 +18,7 @@ use paas_testkit::Proof;
 use serde_json::{Value, json};
 
 use crate::fixture::rooms::{client, namespace};
-use crate::fixture::{FULL, PLATFORM, connect};
+use crate::fixture::{PLATFORM, connect};
 
 mod log;
 mod reach;
@@ -41,11 +41,8 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    let long = if std::env::var_os(FULL).is_some() { log::LONG_CASES } else { &[] };
-    [log::CASES, reach::CASES, room::CASES, route::CASES, tls::CASES, volume::CASES, long]
-        .concat()
-        .into_iter()
-        .map(|(name, case)| {
+    [log::CASES, reach::CASES, room::CASES, route::CASES, tls::CASES, volume::CASES].concat().into_iter().map(
+        |(name, case)| {
             let proof: Proof = Box::new(move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(2)
@@ -57,7 +54,8 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
                     .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
             });
             (format!("cluster::{name}"), proof)
-        })
+        },
+    )
 }
 
 /// A tenant with one environment that was applied, and the cluster behind it.
