@@ -233,13 +233,13 @@ impl Tour<'_> {
         let began = Instant::now();
         let (web, api) = (self.known("web").await?, self.known("api").await?);
         let pods = cluster.instances(&api).await?;
-        let serving = cluster.serving(&api).await?;
-        let again = self.put_back(cluster, "deployments", &serving, &["--cascade=orphan"]).await?;
+        let (web_serves, api_serves) = (cluster.serving(&web).await?, cluster.serving(&api).await?);
+        let again = self.put_back(cluster, "deployments", &api_serves, &["--cascade=orphan"]).await?;
         self.settled().await?;
         if cluster.instances(&api).await? != pods {
             self.report.wrong("a deployment that was put back has exchanged its pods".to_owned());
         }
-        let policy = self.put_back(cluster, "networkpolicies", &of(&web), &[]).await?;
+        let policy = self.put_back(cluster, "networkpolicies", &web_serves, &[]).await?;
         self.figure_of_mending("deployment, deleted to there again", again);
         self.figure_of_mending("network policy, deleted to there again", policy);
         self.enough(began, self.bounds.step).await?;
