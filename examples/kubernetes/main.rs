@@ -10,10 +10,16 @@
 //!
 //! `-- --rbac` prints what the platform must be allowed to do there, for `kubectl apply -f -`.
 //!
+//! `-- --run` is the platform alone, until it is asked to end: what a pod of `platform.yaml` does, next to this file. Where one
+//! runs, the other commands say what they want, and it acts.
+//!
+//! `PAAS_PLATFORM=NAME` is another platform on the same cluster, in a namespace of that name.
+//!
 //! A domain needs a Gateway that lets routes of all namespaces attach: `PAAS_GATEWAY=NAMESPACE/NAME`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command talks.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,11 +28,12 @@ use paas::memory::{MemoryAuditLog, MemoryAuthorizer};
 use paas::model::{AppName, AppSpec, Principal, ServiceSpec, TenantName};
 use paas::platform::Platform;
 use paas::{Error, PlatformBuilder, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: cargo run --example kubernetes --features kubernetes -- \
-    [--export] IMAGE PORT [DOMAIN] | --remove | --rbac";
+    [--export] IMAGE PORT [DOMAIN] | --remove | --rbac | --run";
 
-/// The name of the platform.
+/// The name of the platform, unless the environment gives another.
 const NAME: &str = "example";
 
 #[tokio::main]
@@ -45,8 +52,12 @@ async fn main() -> ExitCode {
     }
 }
 
+fn name() -> String {
+    std::env::var("PAAS_PLATFORM").unwrap_or_else(|_| NAME.to_owned())
+}
+
 fn connection() -> ConnectionConfig {
-    ConnectionConfig::default().platform(NAME)
+    ConnectionConfig::default().platform(name())
 }
 
 fn config() -> BackendsConfig {
@@ -74,12 +85,15 @@ async fn run(arguments: &[String]) -> Result<()> {
     if let [flag, arguments @ ..] = arguments
         && flag == "--export"
     {
-        let export = KubeExport::new(NAME, config())?;
+        let export = KubeExport::new(&name(), config())?;
         let (platform, user) = begin(export.builder()).await?;
         platform.deploy(&user, &app(arguments)?).await?.finished().await?;
         print!("{}", export.yaml());
         platform.shutdown().await;
         return Ok(());
+    }
+    if arguments == ["--run"] {
+        return serve().await;
     }
     let connection = Connection::connect(connection()).await?;
     let (platform, user) = begin(KubeBackends::open(&connection, config()).await?.builder()).await?;
@@ -94,6 +108,37 @@ async fn run(arguments: &[String]) -> Result<()> {
     }
     platform.shutdown().await; // the app runs on
     Ok(())
+}
+
+/// Leads where nobody else does, until it is asked to end.
+async fn serve() -> Result<()> {
+    let mut end = pin!(asked_to_end()?);
+    let platform = tokio::select! {
+        platform = start() => platform?,
+        () = &mut end => return Ok(()),
+    };
+    println!("runs as {}", KubeBackends::engine().replica);
+    end.await;
+    platform.shutdown().await; // another need not wait until the term is over
+    Ok(())
+}
+
+async fn start() -> Result<Platform> {
+    let connection = Connection::connect(connection()).await?;
+    compose(KubeBackends::open(&connection, config()).await?.builder()).await
+}
+
+/// As the first process of a container, a program has to listen to this itself.
+fn asked_to_end() -> Result<impl Future<Output = ()>> {
+    let unheard = |cause| Error::unavailable("cannot listen to signals").with_source(cause);
+    let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(unheard)?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
 }
 
 /// A platform, and somebody of its only tenant.

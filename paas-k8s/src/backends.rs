@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use paas_core::Result;
+use paas_core::engine::EngineConfig;
 use paas_core::platform::{Platform, PlatformBuilder};
 
 use crate::{
     Connection, GatewayRouter, KubeCluster, KubeLogSource, KubeScheduler, KubeSecretStore, KubeStateStore,
     KubeTenancy, KubeVolumes, LogsConfig, RouterConfig, SchedulerConfig, TenancyConfig, VolumesConfig,
 };
+
+/// What the kubelet sets for every container.
+const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
+/// The name of the pod, unless it shares the network of its node.
+const POD: &str = "HOSTNAME";
 
 /// What a company decides about the backends on its cluster.
 #[derive(Clone, Debug, Default)]
@@ -59,11 +65,12 @@ impl KubeBackends {
         })
     }
 
-    /// Starts to compose a platform of them. A cluster keeps no audit log and decides nothing about users: `audit` and
-    /// `authorizer` are still to be set.
+    /// Starts to compose a platform of them, whose engine is that of [`KubeBackends::engine`]. A cluster keeps no audit log and
+    /// decides nothing about users: `audit` and `authorizer` are still to be set.
     #[must_use]
     pub fn builder(&self) -> PlatformBuilder {
         Platform::builder()
+            .engine(Self::engine())
             .scheduler(self.scheduler.clone())
             .exec(self.scheduler.clone())
             .logs(self.logs.clone())
@@ -73,5 +80,43 @@ impl KubeBackends {
             .cluster(self.cluster.clone())
             .state(self.state.clone())
             .secrets(self.secrets.clone())
+    }
+
+    /// How an engine works unless said otherwise. In a pod, the replica has the pod's name: it stays over restarts of the
+    /// container, and no other pod has it. Replicas in pods that share the network of their node have the node's name, so
+    /// they are to be named by whoever composes them.
+    #[must_use]
+    pub fn engine() -> EngineConfig {
+        engine(|name| std::env::var(name).ok())
+    }
+}
+
+/// The defaults, as this environment tells them.
+fn engine(variable: impl Fn(&str) -> Option<String>) -> EngineConfig {
+    let mut config = EngineConfig::default();
+    let pod = variable(IN_A_POD).and_then(|_| variable(POD)).filter(|name| !name.is_empty());
+    if let Some(pod) = pod {
+        config.replica = pod;
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_in_pods_have_the_names_of_their_pods() {
+        let replica = |known: &[(&str, &str)]| {
+            let known: Vec<(String, String)> =
+                known.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            engine(|name| known.iter().find(|own| own.0 == name).map(|own| own.1.clone())).replica
+        };
+        let server = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        assert_eq!(replica(&[server, ("HOSTNAME", "platform-1")]), "platform-1");
+        let elsewhere = EngineConfig::default().replica;
+        assert_eq!(replica(&[("HOSTNAME", "laptop")]), elsewhere, "outside, a machine has one");
+        assert_eq!(replica(&[server, ("HOSTNAME", "")]), elsewhere);
+        assert_eq!(replica(&[server]), elsewhere);
     }
 }

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     paas_testkit::Conformance::new(fixture::suites())
         .with_cases_on(fixture::PEER, platform::trials())
         .with_cases_on(fixture::TWO_NODES, platform::on_two_nodes())
+        .with_cases_on(fixture::PLATFORM_IMAGE, platform::on_image())
         .with_cases_on(fixture::PEER, cluster::trials())
         .with_cases_on(fixture::PEER, fault::trials())
         .with_cases_on(fixture::FAKE_NODES, platform::trials_with_fake_nodes())

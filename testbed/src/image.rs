@@ -1,7 +1,8 @@
-//! Archives of images of one static program, in the form that `docker save` writes and containerd reads.
+//! Archives of images of one program, in the form that `docker save` writes and containerd reads.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,12 +23,16 @@ pub(crate) struct Image {
     pub(crate) env: &'static [&'static str],
 }
 
-/// Writes an archive of images that share one layer: the program, in the root folder.
-pub(crate) fn archive(to: &Path, program: &Path, images: &[Image]) -> Result<()> {
+/// Writes an archive of images that share one layer: the program, in the root folder, and what it needs of this machine,
+/// where that is here.
+pub(crate) fn archive(to: &Path, program: &Path, needs: &[PathBuf], images: &[Image]) -> Result<()> {
     let name = program.file_name().ok_or("an image needs a program")?.to_string_lossy();
-    let content = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
+    let read = |file: &Path| fs::read(file).map_err(|error| format!("{}: {error}", file.display()));
     let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, &name, 0o755, &content)?;
+    append(&mut layer, &name, 0o755, &read(program)?)?;
+    for file in needs {
+        append(&mut layer, file.to_string_lossy().trim_start_matches('/'), 0o755, &read(file)?)?;
+    }
     let layer = layer.into_inner()?;
     let mut archive = tar::Builder::new(File::create(to)?);
     append(&mut archive, LAYER, 0o644, &layer)?;
@@ -68,6 +73,26 @@ fn append(
     Ok(())
 }
 
+/// The libraries that a program loads, and who loads them, as this machine finds them.
+pub(crate) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let mut ldd = Command::new("ldd");
+    let output = ldd.arg(program).env("LC_ALL", "C").stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("ldd {}: {error}", program.display()).into());
+    }
+    loaded(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// A line is `NAME => FILE (ADDRESS)`, or `FILE (ADDRESS)`; what has no file is the kernel's.
+fn loaded(lines: &str) -> Result<Vec<PathBuf>> {
+    if let Some(missing) = lines.lines().find(|line| line.ends_with("not found")) {
+        return Err(format!("a library is missing: {}", missing.trim()).into());
+    }
+    let file = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(lines.lines().filter_map(file).collect())
+}
+
 /// The digest of some bytes, in hexadecimal.
 pub(crate) fn digest(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -100,12 +125,17 @@ mod tests {
         fs::write(&program, b"a program").unwrap();
         let image = |name, arguments, env| Image { name, arguments, env };
         let images = [image("it-serves:1", &["serve"], &["BIND=0.0.0.0"]), image("it:1", &[], &[])];
-        archive(&archived, &program, &images).unwrap();
+        let library = folder.join("libit.so");
+        fs::write(&library, b"a library").unwrap();
+        archive(&archived, &program, std::slice::from_ref(&library), &images).unwrap();
         let found = files(File::open(&archived).unwrap());
         fs::remove_dir_all(&folder).unwrap();
         let manifest: Value = serde_json::from_slice(&found["manifest.json"].1).unwrap();
         let layer = &found["layer.tar"].1;
-        assert_eq!(files(layer.as_slice())["it"], (0o755, b"a program".to_vec()));
+        let layered = files(layer.as_slice());
+        assert_eq!(layered["it"], (0o755, b"a program".to_vec()));
+        let library = library.strip_prefix("/").unwrap().display().to_string();
+        assert_eq!(layered[&library], (0o755, b"a library".to_vec()), "it is where it was");
         for (number, (name, entrypoint, env)) in [
             ("it-serves:1", json!(["/it", "serve"]), json!(["BIND=0.0.0.0"])),
             ("it:1", json!(["/it"]), json!([])),
@@ -120,5 +150,14 @@ mod tests {
             assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest(layer)));
             assert_eq!((&config["config"]["Entrypoint"], &config["config"]["Env"]), (&entrypoint, &env));
         }
+    }
+
+    #[test]
+    fn libraries_are_where_this_machine_finds_them() {
+        let told = "\tlinux-vdso.so.1 (0x00007fca)\n\tlibc.so.6 => /lib/libc.so.6 (0x00007fca)\n\t/lib64/ld.so.2 (0x00007fca)\n";
+        let files = ["/lib/libc.so.6", "/lib64/ld.so.2"].map(PathBuf::from);
+        assert_eq!(loaded(told).unwrap(), files);
+        let error = loaded("\tlibmoon.so => not found\n").unwrap_err().to_string();
+        assert!(error.contains("libmoon.so"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use crate::golang::Module;
 use crate::image::Image;
 use crate::sandbox::{Sandbox, until};
 use crate::step::step;
-use crate::{Result, cache, command, image, machine, package};
+use crate::{Result, cache, command, image, live, machine, package};
 
 /// The release. From 1.35 on the kubelet refuses cgroup v1 and wants containerd 2.
 const VERSION: &str = "v1.34.4";
@@ -43,6 +43,10 @@ const IMAGES: [(&str, &[Image]); 3] = [
 const fn shop(name: &'static str, arguments: &'static [&'static str]) -> Image {
     Image { name, arguments, env: &["BIND=0.0.0.0"] }
 }
+
+/// The image of a platform, by the example whose program it runs.
+const PLATFORM: (&str, Image) =
+    ("kubernetes", Image { name: "testbed.local/platform:1", arguments: &[], env: &[] });
 
 const PACKAGES: [(&str, &str); 9] = [
     ("etcd-server", "etcd"),
@@ -97,13 +101,15 @@ fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder().join("admin.kubeconfig")
 }
 
-/// What nodes a cluster has, besides its first.
+/// What a cluster has, besides its first node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     /// A second one that runs pods, too.
     pub(crate) has_two_nodes: bool,
     /// Any number that are there in name only.
     pub(crate) has_fake_nodes: bool,
+    /// The image of a platform.
+    pub(crate) has_platform: bool,
 }
 
 /// Provisions the cluster and starts it; where it runs, does nothing. Tells whether it started it.
@@ -124,7 +130,11 @@ pub(crate) fn up(shape: Shape, consent: bool) -> Result<bool> {
     if shape.has_fake_nodes {
         kwok::program()?;
     }
-    let archives: Vec<_> = images()?.iter().map(|archive| archive.display().to_string()).collect();
+    let mut archives = images()?;
+    if shape.has_platform {
+        archives.push(platform()?);
+    }
+    let archives: Vec<_> = archives.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
     config::write(&sandbox, shape)?;
@@ -218,12 +228,28 @@ fn images() -> Result<Vec<PathBuf>> {
         if !archive.exists() {
             // In place at once: one that was cut short would never be made anew.
             let draft = archive.with_extension("new");
-            image::archive(&draft, &program, images)?;
+            image::archive(&draft, &program, &[], images)?;
             fs::rename(&draft, &archive)?;
         }
         Ok(archive)
     };
     step("images", || IMAGES.iter().map(archive).collect())
+}
+
+/// The archive of a platform's image: the example as it is built for everybody else, and the libraries that it loads. Built
+/// statically, all that it is made of would be built once more.
+fn platform() -> Result<PathBuf> {
+    let (example, image) = PLATFORM;
+    let archive = cache::folder("images")?.join("platform.tar");
+    step("image of a platform", || {
+        let program =
+            live::built(&["build", "--example", example, "--features", "kubernetes"], "example", example)?;
+        let draft = archive.with_extension("new");
+        image::archive(&draft, &program, &image::libraries(&program)?, &[image])?;
+        fs::rename(&draft, &archive)?;
+        Ok(())
+    })?;
+    Ok(archive)
 }
 
 /// Builds the program of a package of this workspace so that it needs no file beside it.

@@ -24,6 +24,9 @@ const KUBERNETES: &str = "kubernetes";
 /// The name by which cases ask for a cluster of two nodes that nobody else uses.
 const TWO_NODES: &str = "two-nodes";
 
+/// The names of a cluster that has the image of a platform.
+const PLATFORM: &str = "kubernetes,platform";
+
 /// The variable by which suites are told which peers there are.
 pub(crate) const LIVE: &str = "PAAS_LIVE";
 
@@ -46,9 +49,15 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
     }
     let runs = step("build the live suites", || all(arguments, is_full))?;
     let began = Instant::now();
-    let (alone, shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
-    let shape = kubernetes::Shape { has_fake_nodes: is_full, ..kubernetes::Shape::default() };
+    let (alone, mut shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
+    let shape =
+        kubernetes::Shape { has_fake_nodes: is_full, has_platform: true, ..kubernetes::Shape::default() };
     let started = kubernetes::up(shape, consent)?;
+    if started {
+        shared.iter_mut().filter(|run| run.peer == KUBERNETES).for_each(|run| run.peer = PLATFORM);
+    } else {
+        println!("live cases of a platform's image: ignored: a cluster was up already, and may not have it");
+    }
     let outcome = run(&shared, is_full);
     if started {
         kubernetes::down()?;

@@ -23,6 +23,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 const TWO: &str = "--two-nodes";
 /// The flag by which it gets nodes that are there in name only.
 const FAKE: &str = "--fake-nodes";
+/// The flag by which it gets the image of a platform.
+const PLATFORM: &str = "--platform";
 /// The flag by which a test runs what takes longer, too.
 const FULL: &str = "--full";
 
@@ -30,7 +32,8 @@ const USAGE: &str = "\
 usage: cargo run -p testbed -- COMMAND
 
   up kubernetes             provisions a cluster of one node and starts it; does nothing where it runs. --two-nodes adds a
-                            second one, --fake-nodes a program that answers for nodes which are there in name only
+                            second one, --fake-nodes a program that answers for nodes which are there in name only,
+                            --platform the image of a platform
   status                    what this machine can provide, and what runs
   down                      stops everything that it started, and leaves nothing mounted
   exec COMMAND              runs a command in the cluster's network, with KUBECONFIG set
@@ -57,15 +60,18 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some("exec") => (Vec::new(), arguments.iter().map(String::as_str).collect()),
         _ => arguments.iter().map(String::as_str).partition(|word| word.starts_with("--")),
     };
-    if let Some(unknown) = flags.iter().find(|flag| ![machine::CONSENT, TWO, FAKE, FULL].contains(flag)) {
+    if let Some(unknown) =
+        flags.iter().find(|flag| ![machine::CONSENT, TWO, FAKE, PLATFORM, FULL].contains(flag))
+    {
         return Err(format!("unknown option `{unknown}`\n\n{USAGE}").into());
     }
     let consent = flags.contains(&machine::CONSENT) || std::env::var_os("CI").is_some();
     match words.as_slice() {
         ["up", "kubernetes"] => {
-            let (has_two_nodes, has_fake_nodes) = (flags.contains(&TWO), flags.contains(&FAKE));
-            kubernetes::up(kubernetes::Shape { has_two_nodes, has_fake_nodes }, consent)
-                .map(|_| ExitCode::SUCCESS)
+            let [has_two_nodes, has_fake_nodes, has_platform] =
+                [TWO, FAKE, PLATFORM].map(|flag| flags.contains(&flag));
+            let shape = kubernetes::Shape { has_two_nodes, has_fake_nodes, has_platform };
+            kubernetes::up(shape, consent).map(|_| ExitCode::SUCCESS)
         }
         ["test", arguments @ ..] => live::test(arguments, flags.contains(&FULL), consent),
         ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, consent),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::fixture::FULL;
 use crate::fixture::rooms::{broken, client};
-use crate::platform::{SOON, World, named};
+use crate::platform::{SOON, World, named, until};
 use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
@@ -55,9 +55,14 @@ impl Stage {
 
     /// Nothing is there twice: what runs the only service, and what leads to it.
     async fn expect_nothing_doubled(&self, replicas: i32) -> Result<()> {
-        let (deployment, _) = self.world.only::<Deployment>().await?;
-        let status = deployment.status.unwrap_or_default();
-        assert_eq!((status.replicas, status.ready_replicas), (Some(replicas), Some(replicas)));
+        // The cluster counts a moment after pods have become ready.
+        until("as many instances as asked for, all ready", || async {
+            let (deployment, _) = self.world.only::<Deployment>().await?;
+            let status = deployment.status.unwrap_or_default();
+            let all = (status.replicas, status.ready_replicas) == (Some(replicas), Some(replicas));
+            Ok(all.then_some(()))
+        })
+        .await?;
         let sets: Api<ReplicaSet> = Api::all(self.world.client.clone());
         let sets = sets.list(&self.world.labels()).await.map_err(broken)?.items;
         let running =

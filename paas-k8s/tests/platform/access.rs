@@ -123,7 +123,7 @@ fn asked(call: &Call, own: &str, granted: &BTreeSet<Right>) -> Vec<Right> {
 }
 
 /// Applies the rules as an operator does.
-async fn grant(admin: &Client, access: &Rbac) -> Result<()> {
+pub(super) async fn grant(admin: &Client, access: &Rbac) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(admin.clone());
     apply(&namespaces, &access.namespace).await?;
     apply::<ServiceAccount>(&within(admin, access), &access.account).await?;

@@ -62,7 +62,7 @@ fn name() -> String {
 }
 
 /// What `kubectl` answers, given this as its input.
-async fn kubectl(arguments: &[&str], input: &str) -> String {
+pub(super) async fn kubectl(arguments: &[&str], input: &str) -> String {
     let mut kubectl = tokio::process::Command::new("kubectl");
     kubectl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = kubectl.kill_on_drop(true).spawn().expect("kubectl on the path");

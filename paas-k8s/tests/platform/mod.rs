@@ -7,11 +7,13 @@ mod drain;
 mod drift;
 mod exec;
 mod export;
+mod inside;
 mod log;
 mod node;
 mod release;
 mod status;
 mod term;
+mod token;
 
 use std::future::Future;
 use std::path::Path;
@@ -62,6 +64,7 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
             log::CASES,
             status::CASES,
             term::CASES,
+            token::CASES,
         ]
         .concat(),
     )
@@ -70,6 +73,11 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
 /// The cases that need a cluster of two nodes to themselves.
 pub(crate) fn on_two_nodes() -> impl Iterator<Item = (String, Proof)> {
     named("platform", drain::CASES.to_vec())
+}
+
+/// The cases that need the image of a platform.
+pub(crate) fn on_image() -> impl Iterator<Item = (String, Proof)> {
+    named("platform", inside::CASES.to_vec())
 }
 
 /// Those that take nodes away, for which all others have to wait.
@@ -214,17 +222,8 @@ impl World {
         Ok((object, Api::namespaced(self.client.clone(), &namespace)))
     }
 
-    /// Where a service is reached from within the cluster's network.
     pub(crate) async fn address(&self) -> Result<(String, u16)> {
-        let services: Api<Service> = Api::all(self.client.clone());
-        let found = services.list(&self.labels()).await.map_err(broken)?;
-        // The service's own has no slot in its name.
-        let own = found.items.into_iter().find(|it| {
-            let name = it.metadata.name.as_deref().unwrap_or_default();
-            !name.ends_with("-blue") && !name.ends_with("-green")
-        });
-        let ip = own.and_then(|service| service.spec?.cluster_ip).unwrap();
-        Ok((ip, 80))
+        address(&self.client, &self.labels()).await
     }
 
     pub(crate) async fn end(self) -> Result<()> {
@@ -236,6 +235,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Where the only service with these labels is reached from within the cluster's network.
+async fn address(client: &Client, labels: &ListParams) -> Result<(String, u16)> {
+    let services: Api<Service> = Api::all(client.clone());
+    let found = services.list(labels).await.map_err(broken)?;
+    // The service's own has no slot in its name.
+    let own = found.items.into_iter().find(|it| {
+        let name = it.metadata.name.as_deref().unwrap_or_default();
+        !name.ends_with("-blue") && !name.ends_with("-green")
+    });
+    let ip = own.and_then(|service| service.spec?.cluster_ip).unwrap();
+    Ok((ip, 80))
 }
 
 /// Asks again and again until it is so; how long that took.
