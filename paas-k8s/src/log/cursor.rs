@@ -143,6 +143,11 @@ impl Cursor {
         Verdict::Take(position)
     }
 
+    /// The line at this position, which was taken last, was not given: its end did not come.
+    pub(super) fn put_back(&mut self, position: LogPosition) {
+        self.at = Some(position);
+    }
+
     /// Whether all lines with the stamp of the last one that was given, as many as were given, have been passed over.
     fn is_found(&self) -> bool {
         self.looking.zip(self.at).is_some_and(|(passed, at)| passed > 0 && passed == at.index)

@@ -112,10 +112,10 @@ impl Instance {
                 // Its last line may have no newline: that is sure once nothing else comes.
                 End::Clean if !has_ended || self.cursor.position() == before => return,
                 End::Clean | End::Turn => {}
-                End::Cut(error) if tries == TRIES => return drop(self.items.send(Err(error)).await),
+                End::Cut(error) if tries >= TRIES => return drop(self.items.send(Err(error)).await),
                 End::Cut(_) | End::Again | End::Stale | End::Lost => {
                     tokio::time::sleep(pause).await;
-                    (pause, tries) = (pause * 2, tries + 1);
+                    (pause, tries) = ((pause * 2).min(LONGEST_PAUSE), tries + 1);
                 }
             }
         }
@@ -252,19 +252,33 @@ impl Instance {
         request::open(&self.shared.connection, &self.writer, which, since, follow).await
     }
 
-    /// Gives on what comes from a stream.
+    /// Gives on what comes from a stream, in whole lines.
     async fn pump(
         &mut self,
-        mut stream: impl AsyncBufRead + Unpin + Send,
+        stream: impl AsyncBufRead + Unpin + Send,
         has_ended: bool,
         is_newest: bool,
     ) -> End {
         let mut lines = Lines::default();
+        let end = self.pump_into(&mut lines, stream, has_ended, is_newest).await;
+        if let Some(position) = lines.unfinished() {
+            self.cursor.put_back(position);
+        }
+        end
+    }
+
+    async fn pump_into(
+        &mut self,
+        lines: &mut Lines,
+        mut stream: impl AsyncBufRead + Unpin + Send,
+        has_ended: bool,
+        is_newest: bool,
+    ) -> End {
         let (begun, before) = (Instant::now(), self.cursor.position());
         let (mut heard, mut bytes) = (begun, 0);
         loop {
             let is_more = stream.fill_buf().now_or_never().is_some();
-            if (!is_more || lines.len() >= BATCH) && self.flush(&mut lines).await.is_err() {
+            if (!is_more || lines.len() >= BATCH) && self.flush(lines).await.is_err() {
                 return End::Closed;
             }
             if is_newest && begun.elapsed() > SLICE && self.shared.streams.is_waited_for() {
@@ -276,14 +290,14 @@ impl Instance {
             };
             match chunk {
                 Ok(Ok([])) => {
-                    if has_ended && self.cursor.position() == before {
+                    if has_ended && lines.unfinished().is_some_and(|at| Some(at) == before) {
                         lines.finish();
                     }
                     return self.end(lines, is_newest).await;
                 }
                 Ok(Ok(chunk)) => {
                     let (taken, at) = (chunk.len(), self.cursor.position());
-                    if let Some(end) = self.take(chunk, &mut lines).await {
+                    if let Some(end) = self.take(chunk, lines).await {
                         return end;
                     }
                     if self.cursor.position() != at {
@@ -296,7 +310,7 @@ impl Instance {
                     }
                 }
                 Ok(Err(cause)) => {
-                    let Ok(()) = self.flush(&mut lines).await else { return End::Closed };
+                    let Ok(()) = self.flush(lines).await else { return End::Closed };
                     return End::Cut(Error::unavailable("the output was cut off").with_source(cause));
                 }
                 Err(_) if !is_newest => {
@@ -324,8 +338,8 @@ impl Instance {
         (silence >= trust.min(SILENCE)).then_some(End::Stale)
     }
 
-    async fn end(&mut self, mut lines: Lines, is_newest: bool) -> End {
-        if self.flush(&mut lines).await.is_err() {
+    async fn end(&mut self, lines: &mut Lines, is_newest: bool) -> End {
+        if self.flush(lines).await.is_err() {
             return End::Closed;
         }
         if is_newest && self.cursor.is_looking() {

@@ -137,6 +137,14 @@ impl Lines {
         }
     }
 
+    /// The position of the line whose end has not come.
+    pub(super) const fn unfinished(&self) -> Option<LogPosition> {
+        match self.state {
+            State::Kept(_, position) => Some(position),
+            _ => None,
+        }
+    }
+
     /// How many bytes of whole lines there are.
     pub(super) const fn len(&self) -> usize {
         self.whole

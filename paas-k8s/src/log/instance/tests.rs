@@ -1,8 +1,9 @@
 use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,7 +25,7 @@ const THEN: u64 = 1_700_000_000;
 /// So many lines are there when somebody comes first.
 const LINES: u64 = 5;
 
-type Sent = UnsyncBoxBody<Bytes, Infallible>;
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A kubelet whose only container writes a line every second, and how often it was asked.
 #[derive(Default)]
@@ -32,6 +33,8 @@ struct Kubelet {
     asked: AtomicU32,
     /// So many who follow are given the first file, and nothing that comes later.
     deaf: u32,
+    /// So many are cut off in the middle of the last line that is there.
+    cut: u32,
 }
 
 fn line(number: u64) -> Bytes {
@@ -65,7 +68,18 @@ impl Kubelet {
         if !query.contains("follow=true") {
             return body(there);
         }
-        if self.asked.fetch_add(1, Ordering::Relaxed) < self.deaf {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked < self.cut {
+            let whole = (0..LINES - 1).map(|number| Ok(line(number)));
+            let torn = [Ok(line(LINES - 1).slice(..34)), Err(io::Error::other("cut"))];
+            // What comes before the cut arrives by itself.
+            let torn = stream::iter(torn).then(|part| async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                part
+            });
+            return sent(stream::iter(whole).chain(torn));
+        }
+        if asked < self.deaf {
             return body(stream::iter((0..LINES).map(line)).chain(stream::pending()));
         }
         let later = stream::unfold(LINES + age, |number| async move {
@@ -76,9 +90,12 @@ impl Kubelet {
     }
 }
 
-fn body(lines: impl futures_util::Stream<Item = Bytes> + Send + 'static) -> Response<Sent> {
-    let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(line)));
-    Response::new(StreamBody::new(frames).boxed_unsync())
+fn body(lines: impl Stream<Item = Bytes> + Send + 'static) -> Response<Sent> {
+    sent(lines.map(Ok))
+}
+
+fn sent(parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response<Sent> {
+    Response::new(StreamBody::new(parts.map(|part| part.map(Frame::data))).boxed_unsync())
 }
 
 /// Follows from this position on, for at most two minutes, until the line of this number comes; gives all that came.
@@ -147,4 +164,9 @@ async fn a_last_line_that_comes_late_is_found() {
 #[tokio::test(start_paused = true)]
 async fn streams_that_miss_a_new_file_are_opened_anew_until_one_does_not() {
     assert_eq!(follow(Kubelet { deaf: 2, ..Kubelet::default() }, None, 100).await, numbered(0..=100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_cut_in_the_middle_comes_whole_with_the_next_stream() {
+    assert_eq!(follow(Kubelet { cut: 3, ..Kubelet::default() }, None, 20).await, numbered(0..=20));
 }
