@@ -10,6 +10,7 @@ mod export;
 mod log;
 mod node;
 mod release;
+mod room;
 mod status;
 mod term;
 
@@ -60,6 +61,7 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
             exec::CASES,
             export::CASES,
             log::CASES,
+            room::CASES,
             status::CASES,
             term::CASES,
         ]
