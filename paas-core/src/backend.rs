@@ -1,9 +1,11 @@
 //! What backends have in common, for those who write one.
 
+mod drift;
 mod feed;
 mod fence;
 mod steps;
 
+pub use drift::Drift;
 pub use feed::{Feed, HintFeed};
 pub use fence::Fence;
 pub use steps::Steps;

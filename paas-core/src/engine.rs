@@ -21,6 +21,7 @@ pub(crate) mod reconcile;
 pub(crate) mod record;
 mod report;
 pub(crate) mod rollout;
+mod room;
 pub(crate) mod run;
 pub(crate) mod stage;
 pub(crate) mod store;

@@ -12,7 +12,7 @@ use crate::{Connection, label};
 
 mod foreign;
 
-pub(crate) use foreign::{REPLICAS, changed_by};
+pub(crate) use foreign::{REPLICAS, changed_by, removal as additions};
 
 /// The term of the leader that wrote an object last.
 pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";

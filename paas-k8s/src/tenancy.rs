@@ -4,28 +4,36 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use futures_util::future::try_join_all;
+use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use paas_core::backend::Fence;
-use paas_core::model::{ByteSize, CpuQuantity, Environment, EnvironmentId, Scope, Tenant, TenantId};
+use paas_core::model::{
+    ByteSize, CpuQuantity, Environment, EnvironmentId, Resource as Subject, Scope, Tenant, TenantId,
+};
 use paas_core::port::{Backend, Tenancy};
 use paas_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::failed;
-use crate::{Connection, export, label, list};
+use crate::{Connection, apply, export, label, list};
 use room::Room;
+use table::Removed;
 
 pub use destination::Destination;
 
 mod destination;
+mod part;
 mod removal;
 mod room;
+mod sync;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -85,7 +93,9 @@ impl Default for TenancyConfig {
 /// unless a policy allows it (names can be looked up, and [`TenancyConfig::outside`] is reached), a quota and limits bound what is used, and no pod is given a token
 /// of the API server.
 ///
-/// What somebody changes in these objects is put back by the next `apply`. A namespace of such a name that is not marked
+/// What somebody changes in these objects is told by [`watch`](Tenancy::watch), which lists and watches them as long as it is
+/// read, and is put back by the next `apply`: what the platform decides takes the values it had, and what was added to a
+/// specification goes. A namespace of such a name that is not marked
 /// as that environment's is never taken over. Network policies are kept by the cluster's network plugin: one that knows
 /// none isolates nothing.
 #[derive(Debug)]
@@ -93,13 +103,15 @@ pub struct KubeTenancy {
     connection: Connection,
     config: TenancyConfig,
     fence: Fence,
+    removed: Removed,
 }
 
 impl KubeTenancy {
     /// Environments that may use what [`TenancyConfig::default`] says.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        Self { connection, config: TenancyConfig::default(), fence: Fence::default() }
+        let (fence, removed) = (Fence::default(), Removed::default());
+        Self { connection, config: TenancyConfig::default(), fence, removed }
     }
 
     /// Environments that may use as much as this from their next `apply` on.
@@ -122,10 +134,10 @@ impl KubeTenancy {
         namespace.metadata.uid = uid;
         put(&namespaces, &namespace).await?;
         for policy in &room.policies {
-            put(&self.within(room), policy).await?;
+            put_alone(&self.within(room), policy).await?;
         }
-        put(&self.within(room), &room.quota).await?;
-        put(&self.within(room), &room.limits).await?;
+        put_alone(&self.within(room), &room.quota).await?;
+        put_alone(&self.within(room), &room.limits).await?;
         for account in &room.accounts {
             put(&self.within(room), account).await?;
         }
@@ -194,7 +206,7 @@ fn owned(found: &impl ResourceExt, wanted: &Namespace) -> Result<Option<String>>
 }
 
 /// Makes an object what it should be, whoever changed it.
-async fn put<K>(api: &Api<K>, object: &K) -> Result<()>
+async fn put<K>(api: &Api<K>, object: &K) -> Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
 {
@@ -203,12 +215,32 @@ where
     let apply = || async {
         let applied = api.patch(&name, &params, &Patch::Apply(object)).await;
         let about = |cause| failed(cause, "apply").with("kind", K::kind(&())).with("name", &name);
-        applied.map(drop).map_err(about)
+        applied.map_err(about)
     };
     match apply().await {
         // The cluster makes an account of its own in each namespace, maybe at this moment.
         Err(error) if error.kind() == ErrorKind::Conflict => apply().await,
         outcome => outcome,
+    }
+}
+
+/// As [`put`], and takes away what somebody else has added to what it specifies.
+async fn put_alone<K>(api: &Api<K>, object: &K) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
+{
+    let applied = put(api, object).await?;
+    let unreadable = |cause| Error::internal("an object cannot be written as JSON").with_source(cause);
+    let value = serde_json::to_value(&applied).map_err(unreadable)?;
+    let Some(spec) = apply::additions(applied.meta(), &value["spec"]) else { return Ok(()) };
+    let name = object.name_any();
+    tracing::warn!(name, %spec, "drift: somebody else has added to what keeps an environment apart; it is removed");
+    let patch = json!({ "metadata": { "resourceVersion": applied.resource_version() }, "spec": spec });
+    let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
+    match api.patch_metadata(&name, &params, &Patch::Merge(patch)).await {
+        // Who changed it meanwhile is told of.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        outcome => outcome.map(drop).map_err(|cause| failed(cause, "remove additions").with("name", name)),
     }
 }
 
@@ -237,7 +269,10 @@ impl Tenancy for KubeTenancy {
     async fn apply(&self, scope: &Scope, tenant: &Tenant, environments: &[Environment]) -> Result<()> {
         tenant.check_own(environments)?;
         self.fence.admit(scope)?;
+        self.removed.forget(&tenant.id);
         for some in environments.chunks(AT_ONCE) {
+            // Others were made in between: somebody else may lead by now.
+            self.fence.admit(scope)?;
             try_join_all(some.iter().map(|environment| self.make_for(tenant, environment))).await?;
         }
         Ok(())
@@ -256,8 +291,20 @@ impl Tenancy for KubeTenancy {
         Ok(tenants.into_iter().collect())
     }
 
+    async fn watch(&self, scope: &Scope) -> Result<BoxStream<'static, Subject>> {
+        self.fence.see(scope);
+        let own = scope.resource().clone();
+        let changed = sync::changed(&self.connection, &self.config, &self.removed).await?;
+        Ok(changed.filter(move |about| std::future::ready(own.contains(about))).boxed())
+    }
+
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {
         self.fence.admit(scope)?;
-        removal::remove(&self.connection, tenant).await
+        self.removed.put(tenant);
+        let removed = removal::remove(&self.connection, tenant).await;
+        if removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            self.removed.forget(tenant);
+        }
+        removed
     }
 }

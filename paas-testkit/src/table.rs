@@ -157,7 +157,7 @@ mod tests {
             "{document}"
         );
         assert_eq!(lines[6], "| `state_store` | 27 passed, 3 unsupported | – |");
-        assert_eq!(lines[7], "| `tenancy` | 10 passed | – |");
+        assert_eq!(lines[7], "| `tenancy` | 13 passed | – |");
         assert!(document.ends_with("\n\n</details>\n\n<!-- /compatibility -->\nand more\n"), "{document}");
         assert!(document.contains("\n- `state_store` on `memory`: acknowledged writes survive a restart; "));
     }

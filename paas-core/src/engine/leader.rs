@@ -13,6 +13,7 @@ use super::lease::not_leading;
 use super::queue::{Item, Queue};
 use super::reconcile::{Acted, Next, Reconciler, is_race};
 use super::record::AppRecord;
+use super::room::Rooms;
 use super::run::Engine;
 use super::store::{APP, Store, Versioned, decode};
 use crate::Result;
@@ -54,12 +55,15 @@ pub(super) struct Leader {
     since: u32,
     /// The calls that the last look at an app has made.
     acted: BTreeMap<AppId, Acted>,
+    pub(super) rooms: Rooms,
 }
 
 impl Leader {
     pub(super) fn new(engine: &Engine, epoch: Epoch) -> Self {
         let scope = Scope::engine(Resource::Platform, epoch);
         let store = Store { scope: scope.clone(), ..engine.store.clone() };
+        let tenancies = engine.ports.tenancies.clone();
+        let rooms = Rooms::new(tenancies, store.clone(), scope.clone(), epoch);
         let reconciler = Reconciler {
             ports: engine.ports.clone(),
             store,
@@ -83,6 +87,7 @@ impl Leader {
             deaf: false,
             since: KNOWN,
             acted: BTreeMap::new(),
+            rooms,
         }
     }
 
@@ -117,6 +122,7 @@ impl Leader {
         if self.deaf {
             self.listen().await;
         }
+        self.rooms.listen();
         self.since += 1;
         if self.reconciler.known.is_told() && (1..KNOWN).contains(&self.since) {
             self.apps.iter().for_each(|(app, tenant)| self.queue.put((tenant.clone(), app.clone())));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{AppId, AppName, OperationEvent, OperationId, TenantId};
-use crate::port::{Router, Scheduler, StateStore, VolumeStore};
+use crate::port::{Router, Scheduler, StateStore, Tenancy, VolumeStore};
 
 /// The backends that the engine works with.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Ports {
     pub volumes: Arc<dyn VolumeStore>,
     /// Keeps the records.
     pub state: Arc<dyn StateStore>,
+    /// Make room for tenants.
+    pub tenancies: Vec<Arc<dyn Tenancy>>,
 }
 
 /// Something that happened in an operation, as the leader tells it.

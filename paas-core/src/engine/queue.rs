@@ -1,4 +1,4 @@
-//! Apps that want a look, fair between tenants.
+//! What wants a look, fair between tenants: apps, or their tenants' room.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,31 +14,47 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The longest pause where somebody keeps undoing what was done: it is to be put back soon, and without a race of two.
 const LONGEST_UNDONE: Duration = Duration::from_secs(1);
 
-/// Names an app to look at.
-pub(crate) type Item = (TenantId, AppId);
+/// Names what to look at: an app, unless it is said what else.
+pub(crate) type Item<T = AppId> = (TenantId, T);
 
 /// Tenants take turns; within a tenant apps come in the order in which they were put in. An app is in it once, and is
 /// not given out again while somebody works on it.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
+#[derive(Debug)]
+pub(crate) struct Queue<T = AppId> {
     turns: VecDeque<TenantId>,
-    waiting: BTreeMap<TenantId, VecDeque<AppId>>,
-    queued: BTreeSet<Item>,
-    working: BTreeSet<Item>,
+    waiting: BTreeMap<TenantId, VecDeque<T>>,
+    queued: BTreeSet<Item<T>>,
+    working: BTreeSet<Item<T>>,
     /// Asked for while somebody works on it.
-    again: BTreeSet<Item>,
+    again: BTreeSet<Item<T>>,
     /// By time, and by app: the earliest time at which each wants a look.
-    later: BTreeSet<(Instant, Item)>,
-    due: BTreeMap<Item, Instant>,
+    later: BTreeSet<(Instant, Item<T>)>,
+    due: BTreeMap<Item<T>, Instant>,
     /// Failures in a row.
-    failures: BTreeMap<Item, u32>,
+    failures: BTreeMap<Item<T>, u32>,
     /// Failed, and not looked at before its pause is over, whoever asks.
-    resting: BTreeSet<Item>,
+    resting: BTreeSet<Item<T>>,
 }
 
-impl Queue {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            working: BTreeSet::new(),
+            again: BTreeSet::new(),
+            later: BTreeSet::new(),
+            due: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            resting: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T: Clone + Ord> Queue<T> {
     /// Asks for a look at an app now.
-    pub(crate) fn put(&mut self, item: Item) {
+    pub(crate) fn put(&mut self, item: Item<T>) {
         if self.resting.contains(&item) {
             return;
         }
@@ -55,13 +71,13 @@ impl Queue {
     }
 
     /// Asks for a look now because of something new, which does not wait for the pause after a failure.
-    pub(crate) fn put_anew(&mut self, item: Item) {
+    pub(crate) fn put_anew(&mut self, item: Item<T>) {
         self.resting.remove(&item);
         self.put(item);
     }
 
     /// Asks for a look at a later time.
-    pub(crate) fn put_at(&mut self, item: Item, at: Instant) {
+    pub(crate) fn put_at(&mut self, item: Item<T>, at: Instant) {
         if self.due.get(&item).is_some_and(|known| *known <= at) {
             return;
         }
@@ -72,7 +88,7 @@ impl Queue {
     }
 
     /// The next app to look at.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Item> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Item<T>> {
         while let Some(due) = self.later.first().filter(|(at, _)| *at <= now).cloned() {
             self.later.remove(&due);
             self.due.remove(&due.1);
@@ -99,32 +115,32 @@ impl Queue {
     }
 
     /// Says that the look at an app has ended well.
-    pub(crate) fn done(&mut self, item: &Item) {
+    pub(crate) fn done(&mut self, item: &Item<T>) {
         self.failures.remove(item);
         self.finish(item);
     }
 
     /// Says that it has failed: it is tried again, after a pause that doubles from 100 ms to 30 s, and is as long as was
     /// asked for, up to [`LONGEST_ASKED`].
-    pub(crate) fn failed(&mut self, item: &Item, asked: Option<Duration>, now: Instant) {
+    pub(crate) fn failed(&mut self, item: &Item<T>, asked: Option<Duration>, now: Instant) {
         let pause = self.pause(item).min(LONGEST).max(asked.unwrap_or_default().min(LONGEST_ASKED));
         self.rest(item, now + pause);
     }
 
     /// Says that somebody has undone what was done for it: it is done again, after a pause that doubles from 100 ms to 1 s.
-    pub(crate) fn undone(&mut self, item: &Item, now: Instant) {
+    pub(crate) fn undone(&mut self, item: &Item<T>, now: Instant) {
         let pause = self.pause(item).min(LONGEST_UNDONE);
         self.rest(item, now + pause);
     }
 
-    fn pause(&mut self, item: &Item) -> Duration {
+    fn pause(&mut self, item: &Item<T>) -> Duration {
         let failures = self.failures.entry(item.clone()).or_default();
         let pause = Duration::from_millis(100 << (*failures).min(9));
         *failures += 1;
         pause
     }
 
-    fn rest(&mut self, item: &Item, until: Instant) {
+    fn rest(&mut self, item: &Item<T>, until: Instant) {
         // What asks in between must not get around the pause.
         self.again.remove(item);
         self.finish(item);
@@ -135,7 +151,7 @@ impl Queue {
         self.resting.insert(item.clone());
     }
 
-    fn finish(&mut self, item: &Item) {
+    fn finish(&mut self, item: &Item<T>) {
         self.working.remove(item);
         if self.again.remove(item) {
             self.put(item.clone());
@@ -153,7 +169,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tenants_take_turns() {
-        let mut queue = Queue::default();
+        let mut queue: Queue = Queue::default();
         (0..100).for_each(|app| queue.put(item("loud", app)));
         queue.put(item("quiet", 0));
         let first: Vec<_> = (0..3).filter_map(|_| queue.take(Instant::now())).collect();
@@ -162,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_app_is_worked_on_once_at_a_time() {
-        let mut queue = Queue::default();
+        let mut queue: Queue = Queue::default();
         queue.put(item("t", 0));
         queue.put(item("t", 0));
         let taken = queue.take(Instant::now()).unwrap();
@@ -174,7 +190,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_are_tried_again_after_growing_pauses() {
-        let mut queue = Queue::default();
+        let mut queue: Queue = Queue::default();
         queue.put(item("t", 0));
         for pause in [100, 200, 400] {
             let taken = queue.take(Instant::now()).unwrap();
@@ -194,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_somebody_keeps_undoing_is_done_again_within_a_second() {
-        let mut queue = Queue::default();
+        let mut queue: Queue = Queue::default();
         queue.put(item("t", 0));
         for pause in [100, 200, 400, 800, 1_000, 1_000] {
             let taken = queue.take(Instant::now()).unwrap();

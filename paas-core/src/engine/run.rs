@@ -115,7 +115,9 @@ impl Engine {
         let mut resync = Instant::now() + self.config.resync;
         loop {
             leader.fill(self.config.concurrency);
-            let due = leader.queue.next_due().unwrap_or(resync).min(resync);
+            leader.rooms.fill(self.config.concurrency);
+            let due = [leader.queue.next_due(), leader.rooms.next_due()];
+            let due = due.into_iter().flatten().fold(resync, Instant::min);
             tokio::select! {
                 biased;
                 () = stopped(stop) => return Ok(()),
@@ -132,6 +134,8 @@ impl Engine {
                 Some(apps) = leader.listings.next() => leader.listed(apps)?,
                 Some(collector) = leader.collections.next() => leader.collected(collector),
                 Some(wake) = leader.wakes.next() => leader.hear(wake).await,
+                Some((item, outcome)) = leader.rooms.repairs.next() => leader.rooms.finish(&item, outcome),
+                Some(word) = leader.rooms.words.next() => leader.rooms.hear(word),
                 () = tokio::time::sleep_until(due) => {
                     if Instant::now() >= resync {
                         leader.resync().await;

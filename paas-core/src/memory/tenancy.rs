@@ -4,22 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 
 use super::lock;
-use crate::model::{Environment, EnvironmentId, Scope, Tenant, TenantId};
+use crate::backend::Drift;
+use crate::model::{Environment, EnvironmentId, Resource, Scope, Tenant, TenantId};
 use crate::port::Tenancy;
 use crate::{Error, Result};
 
-/// Remembers which tenants and environments have room; tests say which of them still have something there.
+/// Remembers which tenants and environments have room; tests say which of them still have something there, and whose room
+/// somebody else changes.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTenancy {
     tenants: Arc<Mutex<Tenants>>,
+    drift: Arc<Drift<Resource>>,
 }
 
 #[derive(Debug, Default)]
 struct Tenants {
     known: BTreeMap<TenantId, Known>,
     occupied: BTreeSet<TenantId>,
+    changed: BTreeSet<(TenantId, EnvironmentId)>,
 }
 
 #[derive(Debug)]
@@ -43,6 +48,21 @@ impl MemoryTenancy {
     /// Says that a tenant has nothing here any more.
     pub fn vacate(&self, tenant: &TenantId) {
         lock(&self.tenants).occupied.remove(tenant);
+    }
+
+    /// Changes the room of an environment as somebody else would; the next `apply` puts it back.
+    pub fn change(&self, tenant: &TenantId, environment: &EnvironmentId) {
+        lock(&self.tenants).changed.insert((tenant.clone(), environment.clone()));
+        self.drift.note(Resource::Environment(tenant.clone(), environment.clone()));
+    }
+
+    /// Whether the room of an environment is as it was applied last.
+    #[must_use]
+    pub fn is_whole(&self, tenant: &TenantId, environment: &EnvironmentId) -> bool {
+        let tenants = lock(&self.tenants);
+        let known = tenants.known.get(tenant);
+        known.is_some_and(|known| known.environments.contains_key(environment))
+            && !tenants.changed.contains(&(tenant.clone(), environment.clone()))
     }
 
     /// The tenants, as they were applied last.
@@ -72,11 +92,19 @@ impl Tenancy for MemoryTenancy {
         known.tenant = tenant.clone();
         let named = environments.iter().map(|environment| (environment.id.clone(), environment.clone()));
         known.environments.extend(named);
+        for environment in environments {
+            tenants.changed.remove(&(tenant.id.clone(), environment.id.clone()));
+            self.drift.settle(&Resource::Environment(tenant.id.clone(), environment.id.clone()));
+        }
         Ok(())
     }
 
     async fn list(&self, _: &Scope) -> Result<Vec<TenantId>> {
         Ok(lock(&self.tenants).known.keys().cloned().collect())
+    }
+
+    async fn watch(&self, _: &Scope) -> Result<BoxStream<'static, Resource>> {
+        Ok(self.drift.watch())
     }
 
     async fn remove(&self, _: &Scope, tenant: &TenantId) -> Result<()> {
@@ -85,6 +113,12 @@ impl Tenancy for MemoryTenancy {
             return Err(Error::conflict("the tenant still has something here").with("tenant", tenant));
         }
         tenants.known.remove(tenant);
+        tenants.changed.retain(|(own, environment)| {
+            if own == tenant {
+                self.drift.settle(&Resource::Environment(tenant.clone(), environment.clone()));
+            }
+            own != tenant
+        });
         Ok(())
     }
 }

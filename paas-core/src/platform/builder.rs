@@ -134,13 +134,14 @@ impl PlatformBuilder {
         let exec = self.exec.map(|exec| Arc::new(Guarded::new(guard.clone(), exec)) as Arc<dyn Exec>);
         let logs = self.logs.map(|logs| Arc::new(Guarded::new(guard.clone(), logs)) as Arc<dyn LogSource>);
         let behind = |tenancy| Arc::new(Guarded::new(guard.clone(), tenancy)) as Arc<dyn Tenancy>;
-        let tenancies = self.tenancies.into_iter().map(behind).collect();
+        let tenancies: Vec<_> = self.tenancies.into_iter().map(behind).collect();
         let clock = self.clock.unwrap_or_else(Clock::system);
         let ports = Ports {
             scheduler: Arc::clone(&scheduler),
             router: Arc::clone(&router),
             volumes: Arc::clone(&volumes),
             state: Arc::clone(&state),
+            tenancies: tenancies.clone(),
         };
         let engine = Arc::new(Engine::new(ports, self.engine, clock.clone()));
         let (stop, stopped) = watch::channel(false);

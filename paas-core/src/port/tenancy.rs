@@ -2,6 +2,9 @@
 
 use async_trait::async_trait;
 
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
 use super::Backend;
 use crate::Result;
 use crate::guard::{Guarded, call};
@@ -25,6 +28,20 @@ pub trait Tenancy: Backend {
     /// Only those of the transport.
     async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>>;
 
+    /// Tells of room that is not as it was applied last, because somebody else has changed it: by its environment, or by its
+    /// tenant where that is not known or environments are not kept apart. What is so at the moment of the call comes first.
+    /// It may be told twice, or for nothing; what was removed by [`Tenancy::remove`] is not told. [`Tenancy::apply`] puts it
+    /// back.
+    ///
+    /// Without one of its own, a backend says that nobody else changes its room: the stream tells nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` where nothing can be watched now.
+    async fn watch(&self, scope: &Scope) -> Result<BoxStream<'static, Resource>> {
+        let _ = scope;
+        Ok(stream::pending().boxed())
+    }
+
     /// Removes what isolates a tenant. Idempotent: a missing tenant is `Ok`.
     ///
     /// # Errors
@@ -45,6 +62,11 @@ impl<T: Tenancy + ?Sized> Tenancy for Guarded<T> {
     async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>> {
         let call = call!(self, scope, "tenancy", "list", Administer, Resource::Platform, idempotent);
         self.guard.run(call, || self.inner.list(scope)).await
+    }
+
+    async fn watch(&self, scope: &Scope) -> Result<BoxStream<'static, Resource>> {
+        let call = call!(self, scope, "tenancy", "watch", Read, scope.resource().clone(), idempotent);
+        self.guard.run(call, || self.inner.watch(scope)).await
     }
 
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::memory::MemoryTenancy;
-use paas_core::model::{Environment, Scope, Tenant, TenantId};
+use paas_core::model::{Environment, Resource, Scope, Tenant, TenantId};
 use paas_core::port::{Backend, Tenancy};
 
 use super::shelf::{Shelf, has};
@@ -54,6 +55,10 @@ impl Tenancy for ExportTenancy {
 
     async fn list(&self, scope: &Scope) -> Result<Vec<TenantId>> {
         self.inner.list(scope).await
+    }
+
+    async fn watch(&self, scope: &Scope) -> Result<BoxStream<'static, Resource>> {
+        self.inner.watch(scope).await
     }
 
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {

@@ -29,8 +29,8 @@ const POLICY: &str = "policy";
 /// Of objects that are followed, and written on condition of what was seen. A server-side apply of what is missing makes
 /// it, for which it takes `create` as well.
 const KEPT: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
-/// Of objects that are written whatever they were.
-const PUT: &[&str] = &["create", "patch"];
+/// Of objects that are followed, and written whatever they were.
+const PUT: &[&str] = &["list", "watch", "create", "patch"];
 const LISTED: &[&str] = &["list"];
 
 /// [`Connection`](crate::Connection): looks whether its namespace is there.
@@ -91,7 +91,8 @@ const ROUTER_WITH_INGRESS: &[Grant] = &[
     grant(NETWORKING, "networkpolicies", KEPT),
 ];
 
-/// [`KubeTenancy`](crate::KubeTenancy): before a namespace goes, it must hold none of what runs or keeps data.
+/// [`KubeTenancy`](crate::KubeTenancy): follows what it makes, and before a namespace goes, it must hold none of what runs
+/// or keeps data.
 const TENANCY: &[Grant] = &[
     grant(APPS, "daemonsets", LISTED),
     grant(APPS, "deployments", LISTED),
@@ -99,7 +100,7 @@ const TENANCY: &[Grant] = &[
     grant(BATCH, "cronjobs", LISTED),
     grant(BATCH, "jobs", LISTED),
     grant(CORE, "limitranges", PUT),
-    grant(CORE, "namespaces", &["get", "list", "create", "patch", "delete"]),
+    grant(CORE, "namespaces", KEPT),
     grant(CORE, "persistentvolumeclaims", LISTED),
     grant(CORE, "pods", LISTED),
     grant(CORE, "resourcequotas", PUT),

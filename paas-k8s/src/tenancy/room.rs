@@ -12,11 +12,20 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
-use paas_core::model::{Environment, Tenant};
+use paas_core::model::{Environment, EnvironmentId, Tenant, TenantId};
 
 use super::{Destination, TenancyConfig};
 use crate::policy::{ACCOUNT, ENFORCE, ENFORCE_VERSION};
 use crate::{label, quantity};
+
+/// The name of the policy that denies all.
+pub(super) const DENY_ALL: &str = "paas-deny-all";
+/// The name of the policy that allows what all may do.
+pub(super) const ALLOW_OUT: &str = "paas-allow-out";
+/// The name of the quota, and of the limits.
+pub(super) const AMOUNTS: &str = "paas";
+/// The account that Kubernetes makes in each namespace.
+pub(super) const CLUSTERS_ACCOUNT: &str = "default";
 
 /// Everything in one environment's namespace that keeps it apart from others, and the namespace itself.
 #[derive(Debug)]
@@ -35,17 +44,14 @@ impl Room {
         environment: &Environment,
         config: &TenancyConfig,
     ) -> Self {
-        let place = Place {
-            namespace: label::namespace(platform, &tenant.id, &environment.id),
-            labels: label::of_environment(platform, &tenant.id, &environment.id),
-        };
+        let place = Place::new(platform, &tenant.id, &environment.id);
         Self {
             namespace: place.namespace(tenant, environment, config),
             policies: [place.deny_all(), place.allow_out(config)],
             quota: place.quota(config),
             limits: place.limits(config),
             // Whatever forgets to name an account gets the one that Kubernetes makes.
-            accounts: [place.account(ACCOUNT), place.account("default")],
+            accounts: [place.account(ACCOUNT), place.account(CLUSTERS_ACCOUNT)],
         }
     }
 
@@ -56,12 +62,19 @@ impl Room {
 }
 
 /// Where the objects are, and whose.
-struct Place {
-    namespace: String,
-    labels: BTreeMap<String, String>,
+pub(super) struct Place {
+    pub(super) namespace: String,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl Place {
+    pub(super) fn new(platform: &str, tenant: &TenantId, environment: &EnvironmentId) -> Self {
+        Self {
+            namespace: label::namespace(platform, tenant, environment),
+            labels: label::of_environment(platform, tenant, environment),
+        }
+    }
+
     fn named(&self, name: &str) -> ObjectMeta {
         ObjectMeta {
             name: Some(name.to_owned()),
@@ -71,8 +84,9 @@ impl Place {
         }
     }
 
-    fn namespace(&self, tenant: &Tenant, environment: &Environment, config: &TenancyConfig) -> Namespace {
-        let mut labels = self.labels.clone();
+    /// The labels that hold pods to a standard.
+    pub(super) fn security(&self, config: &TenancyConfig) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
         for (mode, version) in [
             (ENFORCE, ENFORCE_VERSION),
             ("pod-security.kubernetes.io/warn", "pod-security.kubernetes.io/warn-version"),
@@ -81,6 +95,12 @@ impl Place {
             labels.insert(mode.into(), "restricted".into());
             labels.insert(version.into(), config.pod_security.clone());
         }
+        labels
+    }
+
+    fn namespace(&self, tenant: &Tenant, environment: &Environment, config: &TenancyConfig) -> Namespace {
+        let mut labels = self.labels.clone();
+        labels.extend(self.security(config));
         let annotations = [
             (label::TENANT_NAME.to_owned(), tenant.name.to_string()),
             (label::ENVIRONMENT_NAME.to_owned(), environment.name.to_string()),
@@ -97,7 +117,7 @@ impl Place {
     }
 
     /// Nothing in, nothing out, whatever no other policy allows.
-    fn deny_all(&self) -> NetworkPolicy {
+    pub(super) fn deny_all(&self) -> NetworkPolicy {
         let spec = NetworkPolicySpec {
             pod_selector: Some(LabelSelector::default()),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
@@ -105,11 +125,11 @@ impl Place {
             ingress: Some(Vec::new()),
             egress: Some(Vec::new()),
         };
-        NetworkPolicy { metadata: self.named("paas-deny-all"), spec: Some(spec) }
+        NetworkPolicy { metadata: self.named(DENY_ALL), spec: Some(spec) }
     }
 
     /// Names are looked up in the cluster's DNS, and what the platform allows to all is reached.
-    fn allow_out(&self, config: &TenancyConfig) -> NetworkPolicy {
+    pub(super) fn allow_out(&self, config: &TenancyConfig) -> NetworkPolicy {
         let to: Vec<_> = config.outside.iter().map(Destination::peer).collect();
         // A rule without peers would be one for everybody.
         let outside = (!to.is_empty()).then_some(NetworkPolicyEgressRule { to: Some(to), ports: None });
@@ -119,10 +139,10 @@ impl Place {
             egress: Some([names()].into_iter().chain(outside).collect()),
             ingress: None,
         };
-        NetworkPolicy { metadata: self.named("paas-allow-out"), spec: Some(spec) }
+        NetworkPolicy { metadata: self.named(ALLOW_OUT), spec: Some(spec) }
     }
 
-    fn quota(&self, config: &TenancyConfig) -> ResourceQuota {
+    pub(super) fn quota(&self, config: &TenancyConfig) -> ResourceQuota {
         let hard = amounts([
             ("limits.cpu", quantity::cores(config.cpu)),
             ("limits.memory", quantity::bytes(config.memory)),
@@ -134,10 +154,10 @@ impl Place {
             ("services.loadbalancers", quantity::count(0)),
         ]);
         let spec = ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() };
-        ResourceQuota { metadata: self.named("paas"), spec: Some(spec), status: None }
+        ResourceQuota { metadata: self.named(AMOUNTS), spec: Some(spec), status: None }
     }
 
-    fn limits(&self, config: &TenancyConfig) -> LimitRange {
+    pub(super) fn limits(&self, config: &TenancyConfig) -> LimitRange {
         let item = LimitRangeItem {
             type_: "Container".into(),
             default: Some(amounts([
@@ -150,7 +170,7 @@ impl Place {
             ])),
             ..LimitRangeItem::default()
         };
-        LimitRange { metadata: self.named("paas"), spec: Some(LimitRangeSpec { limits: vec![item] }) }
+        LimitRange { metadata: self.named(AMOUNTS), spec: Some(LimitRangeSpec { limits: vec![item] }) }
     }
 
     /// An account whose token no pod is given: apps have no business with the API server.

@@ -1,9 +1,16 @@
 //! What is sent to the API server, without one.
 
-use k8s_openapi::api::core::v1::{NamespaceCondition, NamespaceStatus};
+use futures_util::FutureExt;
+use k8s_openapi::api::core::v1::{
+    LimitRange, NamespaceCondition, NamespaceStatus, ResourceQuota, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::PartialObjectMeta;
 use paas_core::model::{EnvironmentName, TenantName, Timestamp};
 use serde_json::Value;
 
+use super::part::{Piece, Seen};
+use super::table::Table;
 use super::*;
 use crate::golden;
 use crate::policy;
@@ -172,4 +179,128 @@ fn what_keeps_a_namespace_is_told() {
     assert_eq!(removal::reasons(&namespace), "a finalizer remains");
     namespace.status = None;
     assert_eq!(removal::reasons(&namespace), "the cluster gives no reason");
+}
+
+fn uid(object: &Value) -> String {
+    format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+}
+
+/// An object with what the cluster adds to it.
+fn stored(mut object: Value) -> Value {
+    object["metadata"]["uid"] = uid(&object).into();
+    // What is empty is not stored.
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.retain(|_, value| value.as_array().is_none_or(|items| !items.is_empty()));
+    }
+    object
+}
+
+fn seen(object: &Value) -> Option<Seen> {
+    fn of<P: Piece + DeserializeOwned>(object: &Value) -> Option<Seen> {
+        let object: P = serde_json::from_value(object.clone()).unwrap();
+        Seen::of(&object, "paas", &TenancyConfig::default())
+    }
+    match object["kind"].as_str().unwrap() {
+        "Namespace" => of::<PartialObjectMeta<Namespace>>(object),
+        "NetworkPolicy" => of::<NetworkPolicy>(object),
+        "ResourceQuota" => of::<ResourceQuota>(object),
+        "LimitRange" => of::<LimitRange>(object),
+        "ServiceAccount" => of::<ServiceAccount>(object),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_was_applied_is_whole_and_each_guard_that_is_dropped_is_seen() {
+    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    assert!(all.iter().all(|object| seen(object).is_some_and(|seen| seen.off.is_none())), "{all:?}");
+    for (which, pointer, _) in GUARDS.iter().filter(|(_, pointer, _)| !pointer.is_empty()) {
+        let own = |object: &&Value| object["kind"] == *which || object["metadata"]["name"] == *which;
+        let mut object = all.iter().find(own).unwrap().clone();
+        assert!(policy::tests::drop_field(&mut object, pointer), "{which} {pointer}");
+        assert!(seen(&object).is_none_or(|seen| seen.off.is_some()), "{which} {pointer}");
+    }
+}
+
+#[test]
+fn what_somebody_adds_is_seen_and_another_way_to_write_an_amount_is_none() {
+    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let changed = |place: usize, pointer: &str, value: Value| {
+        let mut object = all[place].clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[key] = value;
+        seen(&object).unwrap().off.is_some()
+    };
+    assert!(changed(1, "/spec/ingress", serde_json::json!([{}])));
+    assert!(changed(1, "/spec/podSelector/matchLabels", serde_json::json!({ "a": "b" })));
+    assert!(changed(3, "/spec/hard/configmaps", "0".into()));
+    assert!(changed(3, "/spec/hard/pods", "201".into()));
+    assert!(!changed(3, "/spec/hard/pods", "0.2k".into()));
+    assert!(!changed(3, "/spec/hard/limits.cpu", "32000m".into()));
+    assert!(changed(4, "/spec/limits/0/max", serde_json::json!({ "cpu": "1" })));
+    // A copy elsewhere, with the labels of what it was made from, is nobody's.
+    let mut copy = all[1].clone();
+    copy["metadata"]["namespace"] = "elsewhere".into();
+    assert!(seen(&copy).is_none());
+}
+
+/// A table into which all objects of a room were put.
+fn table(objects: &[Value], removed: &Removed) -> Table {
+    let table = Table::new("paas", TenancyConfig::default(), removed.clone());
+    objects.iter().for_each(|object| table.put(seen(object).unwrap()));
+    table
+}
+
+#[test]
+fn a_table_tells_of_rooms_that_are_not_whole_until_they_are() {
+    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let removed = Removed::default();
+    let told = |table: &Table| table.drift.watch().next().now_or_never().flatten();
+    let table_of = |objects: &[Value]| table(objects, &removed);
+    let whole = table_of(&all);
+    whole.complete();
+    assert_eq!(told(&whole), None);
+
+    let lacks = table_of(&all[..6]);
+    assert_eq!(told(&lacks), None, "it may still be made");
+    lacks.complete();
+    let own = told(&lacks).unwrap();
+    assert_eq!(own.to_string(), "t-00acme/e-00staging");
+    lacks.put(seen(&all[6]).unwrap());
+    assert_eq!(told(&lacks), None);
+
+    let mut open = all[1].clone();
+    open["spec"]["ingress"] = serde_json::json!([{}]);
+    whole.put(seen(&open).unwrap());
+    let mut watch = whole.drift.watch();
+    assert_eq!(watch.next().now_or_never().flatten(), Some(own.clone()));
+    open["status"] = serde_json::json!({ "used": {} });
+    whole.put(seen(&open).unwrap());
+    assert_eq!(watch.next().now_or_never(), None, "its status is nobody's");
+    open["spec"]["egress"] = serde_json::json!([{}]);
+    whole.put(seen(&open).unwrap());
+    assert_eq!(watch.next().now_or_never().flatten(), Some(own.clone()));
+    whole.put(seen(&all[1]).unwrap());
+    assert_eq!(told(&whole), None);
+    whole.remove(&uid(&all[1]));
+    assert_eq!(told(&whole), Some(own.clone()));
+
+    let gone = table_of(&all);
+    gone.remove(&uid(&all[0]));
+    assert_eq!(told(&gone), Some(own));
+    let ended = table_of(&all);
+    removed.put(&TenantId::new("t-00acme").unwrap());
+    ended.remove(&uid(&all[1]));
+    assert_eq!(told(&ended), None, "its tenant was removed");
+}
+
+#[test]
+fn what_goes_with_its_namespace_is_not_missed() {
+    let mut all: Vec<Value> = objects().into_iter().map(stored).collect();
+    all[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let table = table(&all, &Removed::default());
+    table.remove(&uid(&all[1]));
+    assert_eq!(table.drift.watch().next().now_or_never(), None);
+    table.remove(&uid(&all[0]));
+    assert!(table.drift.watch().next().now_or_never().is_some(), "the whole of it is");
 }

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::api::{Patch, PatchParams};
 use paas_core::Result;
 use paas_core::engine::EngineConfig;
 use paas_k8s::{Connection, ConnectionConfig};
+use serde_json::json;
 
 use super::{Case, World, app, cases, config, open_over, serving, unique_name, until};
 use crate::fixture::calls::{Call, Calls, Verb};
-use crate::fixture::rooms::client;
+use crate::fixture::rooms::{broken, client};
 
-pub(super) const CASES: &[(&str, Case)] =
-    cases![a_changed_service_is_written_once, an_app_that_stands_still_costs_no_call];
+pub(super) const CASES: &[(&str, Case)] = cases![
+    a_changed_service_is_written_once,
+    a_guard_that_was_edited_is_put_back_once,
+    an_app_that_stands_still_costs_no_call
+];
 
 /// How often every app is looked at. Every tenth time its record is read again.
 const RESYNC: Duration = Duration::from_secs(1);
@@ -61,6 +67,30 @@ async fn an_app_that_stands_still_costs_no_call() -> Result<()> {
     assert!(more.is_empty(), "{more:?}");
     let lists = calls.since(from).iter().filter(|call| is_list_of_records(call)).count();
     assert!((1..=4).contains(&lists), "{lists} looks at all records");
+    world.end().await
+}
+
+async fn a_guard_that_was_edited_is_put_back_once() -> Result<()> {
+    let (world, calls) = seen().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    rests(&calls).await?;
+    let from = Instant::now();
+    let (_, quotas) = world.only::<ResourceQuota>().await?;
+    let edit = Patch::Merge(json!({ "spec": { "hard": { "pods": "9999" } } }));
+    quotas.patch("paas", &PatchParams::default(), &edit).await.map_err(broken)?;
+    until("it is put back", || async {
+        let spec = quotas.get("paas").await.map_err(broken)?.spec.unwrap();
+        Ok((spec.hard.unwrap()["pods"].0 == "200").then_some(()))
+    })
+    .await?;
+    rests(&calls).await?;
+    let asked = asked(&calls, from);
+    let (written, read): (Vec<&Call>, Vec<&Call>) = asked.iter().partition(|call| call.verb == Verb::Write);
+    // Two policies, two accounts, the quota, the limits and the namespace.
+    assert_eq!(written.len(), 7, "{written:?}");
+    assert!(written.iter().all(|call| !call.is_of_records()), "{written:?}");
+    // The tenant, its environments, and the namespace.
+    assert!(read.len() <= 3, "{read:?}");
     world.end().await
 }
 

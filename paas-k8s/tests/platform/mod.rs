@@ -11,6 +11,7 @@ mod inside;
 mod log;
 mod node;
 mod release;
+mod room;
 mod status;
 mod term;
 mod token;
@@ -62,6 +63,7 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
             exec::CASES,
             export::CASES,
             log::CASES,
+            room::CASES,
             status::CASES,
             term::CASES,
             token::CASES,

@@ -148,6 +148,10 @@ impl<T: Tenancy + ?Sized> Tenancy for Faulty<T> {
         self.run("tenancy", "list", self.inner.list(scope)).await
     }
 
+    async fn watch(&self, scope: &Scope) -> Result<BoxStream<'static, Resource>> {
+        self.run("tenancy", "watch", self.inner.watch(scope)).await
+    }
+
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {
         self.run("tenancy", "remove", self.inner.remove(scope, tenant)).await
     }

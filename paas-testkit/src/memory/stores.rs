@@ -16,7 +16,7 @@ use paas_core::port::{
 use crate::Fixture;
 use crate::suite::Durability;
 use crate::suite::authorizer::AuthorizerFixture;
-use crate::suite::tenancy::TenancyFixture;
+use crate::suite::tenancy::{TenancyFixture, Vigilance};
 use crate::suite::volume_store::VolumeStoreFixture;
 
 /// A fixture that holds one memory backend.
@@ -54,7 +54,7 @@ fixtures! {
     /// [`MemoryStateStore`].
     StateStores = MemoryStateStore as StateStore, Durability = Durability { durable: false };
     /// [`MemoryTenancy`].
-    Tenancies = MemoryTenancy as Tenancy, () = ();
+    Tenancies = MemoryTenancy as Tenancy, Vigilance = Vigilance { watched: true };
     /// [`MemoryVolumeStore`].
     VolumeStores = MemoryVolumeStore as VolumeStore, VolumeStoreCapabilities = {
         let mut capabilities = VolumeStoreCapabilities::none();
@@ -86,13 +86,22 @@ impl TenancyFixture for Tenancies {
         Box::pin(async { Ok(()) })
     }
 
+    fn change<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.backend.change(tenant, environment);
+        Box::pin(async { Ok(()) })
+    }
+
     fn has_room<'a>(
         &'a self,
         tenant: &'a TenantId,
         environment: &'a EnvironmentId,
     ) -> BoxFuture<'a, Result<bool>> {
-        let known = self.backend.environments(tenant);
-        Box::pin(async move { Ok(known.iter().any(|known| known.id == *environment)) })
+        let is_whole = self.backend.is_whole(tenant, environment);
+        Box::pin(async move { Ok(is_whole) })
     }
 }
 

@@ -2,17 +2,28 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use paas_core::model::{Clock, Environment, EnvironmentId, EnvironmentName, Tenant, TenantId, TenantName};
+use futures_util::stream::BoxStream;
+use paas_core::model::{
+    Clock, Environment, EnvironmentId, EnvironmentName, Resource, Tenant, TenantId, TenantName,
+};
 use paas_core::port::Tenancy;
-use paas_core::{ErrorKind, Result};
+use paas_core::{Error, ErrorKind, Result};
 
 use crate::bench::refused;
 use crate::case::{Case, cases, suites};
 use crate::{Bench, Fixture};
 
+/// What tenancies are told apart by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vigilance {
+    /// Whether it tells of room that somebody else has changed.
+    pub watched: bool,
+}
+
 /// A tenancy.
-pub trait TenancyFixture: Fixture<Port = dyn Tenancy, Capabilities = ()> {
+pub trait TenancyFixture: Fixture<Port = dyn Tenancy, Capabilities = Vigilance> {
     /// Gives a tenant something in an environment that was applied, which keeps the tenant from being removed.
     fn occupy<'a>(
         &'a self,
@@ -27,7 +38,18 @@ pub trait TenancyFixture: Fixture<Port = dyn Tenancy, Capabilities = ()> {
         environment: &'a EnvironmentId,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Whether workloads may follow in this environment.
+    /// Changes the room of an environment that was applied, as somebody else would. Only fixtures that declare it to be
+    /// watched are asked.
+    fn change<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        environment: &'a EnvironmentId,
+    ) -> BoxFuture<'a, Result<()>> {
+        let _ = (tenant, environment);
+        Box::pin(async { Err(Error::unsupported("change")) })
+    }
+
+    /// Whether workloads may follow in this environment, and what [`TenancyFixture::change`] has done is put back.
     fn has_room<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -51,6 +73,9 @@ fn cases() -> Vec<Case<dyn TenancyFixture>> {
         removing_a_missing_tenant_is_ok,
         removing_one_tenant_leaves_others,
         a_tenant_that_still_has_something_there_is_not_removed,
+        room_that_somebody_else_changes_is_told_and_is_put_back_by_an_apply needs watched,
+        room_that_was_changed_before_is_told_to_whoever_watches_later needs watched,
+        room_that_was_applied_or_removed_is_not_told needs watched,
     ]
 }
 
@@ -183,4 +208,64 @@ async fn a_tenant_that_still_has_something_there_is_not_removed(bed: Bed) -> Res
     assert!(has_room(&bed, own_environment).await?);
     bed.fixture.vacate(own_tenant, own_environment).await?;
     remove(&bed, own_tenant).await
+}
+
+/// What is told of these tenants; others are at work on the same backend.
+async fn told(bed: &Bed, tenants: [&TenantId; 2]) -> Result<BoxStream<'static, Resource>> {
+    let own = tenants.map(Clone::clone);
+    let told = bed.port.watch(&bed.world.platform()).await?;
+    let is_own = move |about: &Resource| about.tenant().is_some_and(|tenant| own.contains(tenant));
+    Ok(told.filter(move |about| std::future::ready(is_own(about))).boxed())
+}
+
+/// The next that is told is this environment, or its tenant.
+async fn tells(
+    bed: &Bed,
+    told: &mut BoxStream<'static, Resource>,
+    tenant: &TenantId,
+    environment: &EnvironmentId,
+) -> Result<()> {
+    let next = bed.soon("the change is told", told.next()).await?;
+    let own = Resource::Environment(tenant.clone(), environment.clone());
+    assert!(next.as_ref().is_some_and(|next| next.contains(&own)), "{next:?}");
+    Ok(())
+}
+
+async fn room_that_somebody_else_changes_is_told_and_is_put_back_by_an_apply(bed: Bed) -> Result<()> {
+    let (tenant, environment) = (&bed.world.tenant, &bed.world.environment);
+    apply(&bed, &own(&bed)?).await?;
+    let mut told = told(&bed, [tenant; 2]).await?;
+    for _ in 0..3 {
+        bed.fixture.change(tenant, environment).await?;
+        assert!(!has_room(&bed, environment).await?);
+        tells(&bed, &mut told, tenant, environment).await?;
+        apply(&bed, &own(&bed)?).await?;
+        assert!(has_room(&bed, environment).await?);
+    }
+    remove(&bed, tenant).await
+}
+
+async fn room_that_was_changed_before_is_told_to_whoever_watches_later(bed: Bed) -> Result<()> {
+    let (tenant, environment) = (&bed.world.tenant, &bed.world.environment);
+    apply(&bed, &own(&bed)?).await?;
+    bed.fixture.change(tenant, environment).await?;
+    for _ in 0..2 {
+        let mut told = told(&bed, [tenant; 2]).await?;
+        tells(&bed, &mut told, tenant, environment).await?;
+    }
+    remove(&bed, tenant).await
+}
+
+async fn room_that_was_applied_or_removed_is_not_told(bed: Bed) -> Result<()> {
+    let (own_tenant, other_tenant) = (&bed.world.tenant, &bed.world.other);
+    let theirs = EnvironmentId::generate(&bed.world.ids);
+    let other = (tenant(other_tenant, "acme")?, vec![environment(&theirs, other_tenant, "production")?]);
+    let mut told = told(&bed, [own_tenant, other_tenant]).await?;
+    apply(&bed, &own(&bed)?).await?;
+    apply(&bed, &own(&bed)?).await?;
+    remove(&bed, own_tenant).await?;
+    apply(&bed, &other).await?;
+    bed.fixture.change(other_tenant, &theirs).await?;
+    tells(&bed, &mut told, other_tenant, &theirs).await?;
+    remove(&bed, other_tenant).await
 }

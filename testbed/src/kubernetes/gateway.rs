@@ -49,6 +49,8 @@ fn flags() -> Vec<String> {
     vec![
         format!("--entrypoints.web.address={NODE_ADDRESS}:80"),
         format!("--entrypoints.websecure.address={NODE_ADDRESS}:443"),
+        // An Ingress that names certificates says nothing of how it is served: whoever comes here speaks TLS.
+        "--entrypoints.websecure.http.tls=true".into(),
         format!("--entrypoints.metrics.address={NODE_ADDRESS}:9100"),
         "--providers.kubernetesgateway=true".into(),
         format!("--providers.kubernetesgateway.statusaddress.ip={NODE_ADDRESS}"),
