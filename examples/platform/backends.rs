@@ -56,9 +56,13 @@ impl Backends {
     /// The processes of the platform, by role.
     pub(crate) async fn pids(&self) -> Result<Value> {
         let mut pids = json!({ "platform": std::process::id() });
-        if let Self::Machine(machine) = self {
-            let (keeper, edge) = machine.pids().await?;
-            (pids["keeper"], pids["edge"]) = (json!(keeper), json!(edge));
+        match self {
+            Self::Machine(machine) => {
+                let (keeper, edge) = machine.pids().await?;
+                (pids["keeper"], pids["edge"]) = (json!(keeper), json!(edge));
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::Cluster(_) => {}
         }
         Ok(pids)
     }
