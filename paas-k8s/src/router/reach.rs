@@ -18,6 +18,9 @@ use crate::follow;
 const SERVICE: &str = "kubernetes.io/service-name";
 /// How long a call waits for the cluster; a pass that was refused is repeated.
 const LONGEST: Duration = Duration::from_secs(5);
+/// How long somebody must have been ready. A gateway learns of endpoints and of routes by watches of its own, in no order: one
+/// that is told of a route in the moment in which we see somebody there may still see nobody.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Which of our Services have somebody ready behind them.
 #[derive(Debug, Default)]
@@ -31,7 +34,8 @@ struct Slice {
     version: u64,
     namespace: String,
     service: String,
-    has_ready: bool,
+    /// Since when somebody has been ready.
+    ready_since: Option<Instant>,
 }
 
 impl Slice {
@@ -43,9 +47,11 @@ impl Slice {
             version: meta.resource_version.as_ref()?.parse().ok()?,
             namespace: meta.namespace.clone()?,
             service: meta.labels.as_ref()?.get(SERVICE)?.clone(),
-            has_ready: slice.endpoints.iter().any(|endpoint| {
-                is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready))
-            }),
+            ready_since: slice
+                .endpoints
+                .iter()
+                .any(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|it| it.ready)))
+                .then(Instant::now),
         })
     }
 }
@@ -55,12 +61,14 @@ impl Reach {
         self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has(&self, namespace: &str, service: &str) -> bool {
+    /// Since when somebody is ready behind a Service.
+    fn since(&self, namespace: &str, service: &str) -> Option<Instant> {
         let slices = self.slices();
-        slices.values().any(|own| own.has_ready && own.service == service && own.namespace == namespace)
+        let own = slices.values().filter(|own| own.service == service && own.namespace == namespace);
+        own.filter_map(|own| own.ready_since).min()
     }
 
-    /// Waits until somebody is ready behind a Service.
+    /// Waits until somebody is ready behind a Service, and everybody can know.
     ///
     /// # Errors
     /// `Unavailable` where nobody is for as long as a call may wait.
@@ -68,14 +76,19 @@ impl Reach {
         let until = Instant::now() + LONGEST;
         loop {
             let changed = self.changed.notified();
-            if self.has(namespace, service) {
+            let settled = self.since(namespace, service).map(|since| since + SETTLED);
+            let now = Instant::now();
+            if settled.is_some_and(|settled| settled <= now) {
                 return Ok(());
             }
-            if tokio::time::timeout_at(until, changed).await.is_err() {
+            if now >= until {
                 return Err(Error::unavailable("the cluster brings no requests to the ready instances yet")
                     .with("namespace", namespace)
                     .with("endpoints of", service));
             }
+            // Either may be the reason to look again.
+            let look = settled.map_or(until, |settled| settled.min(until));
+            drop(tokio::time::timeout_at(look, changed).await);
         }
     }
 }
@@ -88,8 +101,11 @@ impl follow::Shelf<EndpointSlice> for Shelf {
         let Some(uid) = object.metadata.uid.clone() else { return };
         let Some(slice) = Slice::of(&object) else { return };
         let mut slices = self.0.slices();
-        if slices.get(&uid).is_none_or(|known| known.version < slice.version) {
-            slices.insert(uid, slice);
+        let known = slices.get(&uid);
+        if known.is_none_or(|known| known.version < slice.version) {
+            let before = known.and_then(|known| known.ready_since);
+            let ready_since = slice.ready_since.map(|now| before.unwrap_or(now));
+            slices.insert(uid, Slice { ready_since, ..slice });
         }
         drop(slices);
         self.0.changed.notify_waiters();
@@ -146,6 +162,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn somebody_counts_once_everybody_can_know_of_them() {
+        let reach = Arc::new(Reach::default());
+        let shelf = Shelf(Arc::clone(&reach));
+        let begun = Instant::now();
+        shelf.put(slice("a", 1, "web-blue", &[true]));
+        reach.wait("room", "web-blue").await.unwrap();
+        assert!(begun.elapsed() >= SETTLED, "after {:?}", begun.elapsed());
+        // Another instance changes nothing; that all were away begins anew.
+        shelf.put(slice("a", 2, "web-blue", &[true, true]));
+        let again = Instant::now();
+        reach.wait("room", "web-blue").await.unwrap();
+        assert_eq!(again.elapsed(), Duration::ZERO);
+        shelf.put(slice("a", 3, "web-blue", &[false]));
+        shelf.put(slice("a", 4, "web-blue", &[true]));
+        reach.wait("room", "web-blue").await.unwrap();
+        assert!(again.elapsed() >= SETTLED);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_old_or_gone_says_nothing() {
         let reach = Arc::new(Reach::default());
         let shelf = Shelf(Arc::clone(&reach));
@@ -155,9 +190,9 @@ mod tests {
         shelf.put(slice("a", 6, "web-blue", &[true]));
         reach.wait("room", "web-blue").await.unwrap();
         shelf.remove("a");
-        assert!(!reach.has("room", "web-blue"));
+        assert_eq!(reach.since("room", "web-blue"), None);
         shelf.put(slice("b", 7, "web-blue", &[true]));
         shelf.keep(&HashSet::new(), 8);
-        assert!(!reach.has("room", "web-blue"));
+        assert_eq!(reach.since("room", "web-blue"), None);
     }
 }
