@@ -168,7 +168,7 @@ impl KubeVolumes {
         let own = label::of_tenant(self.connection.platform(), tenant);
         let mut found = list::all(&self.connection.cluster(), &format!("{own},{further}")).await?;
         // Copies and backups carry the labels of what they were made from, and are somebody else's.
-        found.retain(|claim| claim::is_in_its_place(self.connection.platform(), claim));
+        found.retain(claim::is_in_its_place);
         Ok(found)
     }
 
@@ -258,7 +258,12 @@ impl VolumeStore for KubeVolumes {
         confirmation.check(id)?;
         self.fence.admit(scope)?;
         for claim in self.found(tenant, &format!("{}={id}", claim::VOLUME)).await? {
-            self.remove_claim(&claim).await.map_err(|error| error.with("volume", id))?;
+            // One that does not say which volume it is may be somebody's copy.
+            let removed = match claim::status(&claim) {
+                Ok(_) => self.remove_claim(&claim).await,
+                Err(error) => Err(error),
+            };
+            removed.map_err(|error| error.with("volume", id))?;
         }
         Ok(())
     }

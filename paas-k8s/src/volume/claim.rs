@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use paas_core::model::{ByteSize, Volume, VolumeStatus};
+use paas_core::model::{ByteSize, ServiceId, Volume, VolumeStatus};
 use paas_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -103,12 +103,23 @@ pub(super) fn check_own(platform: &str, found: &PersistentVolumeClaim, wanted: &
     Ok(())
 }
 
-/// Whether a claim is where the volume that it describes is, under that volume's name.
-pub(super) fn is_in_its_place(platform: &str, claim: &PersistentVolumeClaim) -> bool {
-    // What cannot be read is told of by whoever reads it.
-    let Ok(VolumeStatus { volume, .. }) = status(claim) else { return true };
-    let namespace = label::namespace(platform, &volume.tenant, &volume.environment);
-    claim.metadata.namespace.as_deref() == Some(&*namespace) && claim.name_any() == name(&volume)
+/// Whether a claim is where the volume that it describes is, under that volume's name. Where the description cannot be read,
+/// its labels must do: whoever makes a copy often leaves annotations out, and a copy is not the volume.
+pub(super) fn is_in_its_place(claim: &PersistentVolumeClaim) -> bool {
+    label::is_in_its_place(&claim.metadata)
+        && match status(claim) {
+            Ok(VolumeStatus { volume, .. }) => claim.name_any() == name(&volume),
+            Err(_) => is_named_as_one(claim),
+        }
+}
+
+/// Whether the name of a claim is that of some volume of the service that its labels name.
+fn is_named_as_one(claim: &PersistentVolumeClaim) -> bool {
+    let Some(Ok(service)) = claim.labels().get(label::SERVICE).map(ServiceId::new) else { return false };
+    let name = claim.name_any();
+    name.rsplit_once('-').is_some_and(|(rest, ordinal)| {
+        ordinal.parse::<u32>().is_ok() && rest.ends_with(&format!("-{}", label::owner_of_volumes(&service)))
+    })
 }
 
 /// How much a claim asks for.

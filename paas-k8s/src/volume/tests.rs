@@ -118,3 +118,27 @@ fn a_pod_uses_a_claim_until_it_has_ended() {
         assert!(!claim::is_used_by("own", &pod(phase, "other")));
     }
 }
+
+#[test]
+fn a_copy_that_tells_nothing_is_not_the_volume() {
+    let own = |namespace: &str, name: &str, is_described: bool| {
+        let mut claim = claim(1);
+        claim.metadata.namespace = Some(namespace.to_owned());
+        claim.metadata.name = Some(name.to_owned());
+        if !is_described {
+            claim.metadata.annotations = None;
+        }
+        claim
+    };
+    let wanted = volume(1);
+    let namespace = label::namespace("paas", &wanted.tenant, &wanted.environment);
+    for is_described in [true, false] {
+        assert!(claim::is_in_its_place(&own(&namespace, "data-s-1-blue-2", is_described)));
+        for (namespace, name) in
+            [("backup", "data-s-1-blue-2"), (&namespace, "data-s-1-blue-2-copy"), (&namespace, "copy-2")]
+        {
+            let copy = own(namespace, name, is_described);
+            assert!(!claim::is_in_its_place(&copy), "{namespace}/{name}, {is_described}");
+        }
+    }
+}
