@@ -224,7 +224,7 @@ impl Leader {
     /// That somebody else leads.
     pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Result<()> {
         match outcome {
-            Ok(Next::Deposed) => return Err(not_leading()),
+            Ok(Next::Deposed(_)) => return Err(not_leading()),
             Ok(Next::Acted(acted))
                 if self.acted.get(&item.1).is_some_and(|last| last.calls == acted.calls) =>
             {
@@ -246,7 +246,7 @@ impl Leader {
                         self.queue.put(item.clone());
                     }
                     Next::At(Some(at)) => self.queue.put_at(item.clone(), self.instant(at)),
-                    Next::At(None) | Next::Deposed => {}
+                    Next::At(None) | Next::Deposed(_) => {}
                 }
             }
             Err(error) => {

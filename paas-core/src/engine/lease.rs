@@ -43,16 +43,24 @@ pub(crate) struct Lease {
     held: Option<(Versioned<LeaseRecord>, Instant)>,
     /// The term that this process held last.
     last: Option<Epoch>,
+    /// The latest epoch that somebody has written in, as far as it was seen: where the lease was deleted, it does not tell.
+    latest: Epoch,
 }
 
 impl Lease {
     pub(crate) fn new(store: Store, holder: String, length: Duration) -> Self {
-        Self { store, holder, length, seen: None, held: None, last: None }
+        Self { store, holder, length, seen: None, held: None, last: None, latest: Epoch(0) }
     }
 
     /// How often to call [`Lease::hold`].
     pub(crate) fn beat(&self) -> Duration {
         self.length / 4
+    }
+
+    /// Somebody has written in this epoch: a term of an earlier one is over, and the next is later.
+    pub(crate) fn surpass(&mut self, epoch: Epoch) {
+        self.latest = self.latest.max(epoch);
+        self.held = None;
     }
 
     /// Takes or renews the lease; `None` while somebody else holds it.
@@ -72,7 +80,7 @@ impl Lease {
     async fn take(&mut self, started: Instant) -> Result<Option<Term>> {
         self.held = None;
         let Some(lease) = self.store.get::<LeaseRecord>(&lease_key()?).await? else {
-            let value = LeaseRecord { holder: self.holder.clone(), epoch: Epoch(1), renewals: 0 };
+            let value = LeaseRecord { holder: self.holder.clone(), epoch: Epoch(self.latest.0 + 1), renewals: 0 };
             return self.write(value, Expected::Absent, started).await;
         };
         // Not when the reading began: the answer may have come late, and be about a lease renewed meanwhile.
@@ -92,7 +100,7 @@ impl Lease {
         if !expired {
             return Ok(None);
         }
-        let epoch = Epoch(lease.value.epoch.0 + u64::from(!defect::has(Defect::TermReused)));
+        let epoch = Epoch(lease.value.epoch.max(self.latest).0 + u64::from(!defect::has(Defect::TermReused)));
         let value = LeaseRecord { holder: self.holder.clone(), epoch, renewals: 0 };
         self.write(value, Expected::Version(lease.version), started).await
     }

@@ -73,8 +73,8 @@ pub(crate) enum Next {
     Again,
     /// Calls were made: look again at once, unless they are made for nothing.
     Acted(Acted),
-    /// A leader of a later term has written the record: this one's term is over.
-    Deposed,
+    /// A leader of this later term has written the record: this one's term is over.
+    Deposed(Epoch),
     /// Look again at this time, or when something happens.
     At(Option<Timestamp>),
 }
@@ -122,7 +122,7 @@ impl Reconciler {
     /// condition of is no older than it, but calls have no condition.
     async fn follow(&self, stored: Versioned<AppRecord>, is_read: bool) -> Result<Option<Next>> {
         if stored.value.epoch > self.epoch {
-            return Ok(Some(Next::Deposed));
+            return Ok(Some(Next::Deposed(stored.value.epoch)));
         }
         if !stored.value.ended.is_empty() {
             // First, since it makes room in the record.

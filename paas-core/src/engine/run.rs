@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::leader::Leader;
 use super::lease::{Lease, Term};
 use super::ports::{EngineEvent, Ports};
-use super::reconcile::RevisionCache;
+use super::reconcile::{Next, RevisionCache};
 use super::store::Store;
 use crate::Result;
 use crate::model::{Action, Clock, Principal, Resource, Scope};
@@ -130,7 +130,12 @@ impl Engine {
                         Err(error) => return Err(error),
                     }
                 }
-                Some((item, outcome)) = leader.passes.next() => leader.finish(&item, outcome)?,
+                Some((item, outcome)) = leader.passes.next() => {
+                    if let Ok(Next::Deposed(later)) = outcome {
+                        lease.surpass(later);
+                    }
+                    leader.finish(&item, outcome)?;
+                }
                 Some(apps) = leader.listings.next() => leader.listed(apps)?,
                 Some(collector) = leader.collections.next() => leader.collected(collector),
                 Some(wake) = leader.wakes.next() => leader.hear(wake).await,

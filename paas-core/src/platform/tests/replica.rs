@@ -33,6 +33,23 @@ async fn after_a_crash_the_same_replica_need_not_wait() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// Somebody deletes it to have another replica lead, or restores a backup without it: terms go on after those before.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_deleted_keeps_nobody_from_leading() {
+    let rig = Rig::new();
+    for version in ["1", "2"] {
+        let world = rig.world(EngineConfig::default()).await;
+        world.deploy(&one(&service(version, &[]))).await.unwrap();
+    }
+    let scope = Scope::testing(Resource::Platform);
+    let lease = rig.state.inner.records().into_iter().find(|r| r.key.kind.as_str() == "lease").unwrap();
+    rig.state.inner.delete(&scope, &lease.key, lease.version).await.unwrap();
+    let world = rig.world(EngineConfig::default()).await;
+    let began = tokio::time::Instant::now();
+    world.deploy(&one(&service("3", &[]))).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn forgetting_an_app_leaves_the_name_of_its_successor() {
     let rig = Rig::new();
