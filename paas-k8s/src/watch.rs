@@ -244,7 +244,10 @@ impl<S: Source> Watch<S> {
             .timeout(u32::try_from(LENGTH.as_secs()).unwrap_or(u32::MAX));
         match in_time(self.source.watch(&params, version)).await {
             Ok(events) => self.open = Some(events),
-            Err(kube::Error::Api(status)) if status.code == 410 => self.version = None,
+            Err(kube::Error::Api(status)) if status.code == 410 => {
+                self.version = None;
+                self.rest().await;
+            }
             Err(error) => {
                 tracing::debug!(%error, "a watch cannot be opened yet");
                 self.rest().await;
