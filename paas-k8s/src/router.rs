@@ -78,19 +78,24 @@ impl GatewayRouter {
         let mut followers =
             vec![Follower::start(services, Shelf::new(&table, Kind::Service), &selector).await?];
         if let Some(edge) = config.edge() {
-            let follow = |kind: Kind| Shelf::new(&table, kind);
             followers.push(match edge {
                 Edge::Gateway(_) => {
                     let routes = Objects(connection.all_dynamic(&Kind::HttpRoute.resource()));
-                    Follower::start(routes, follow(Kind::HttpRoute), &selector).await?
+                    Follower::start(
+                        routes,
+                        Shelf::new(&table, Kind::HttpRoute).refused_by(acceptance::refusal),
+                        &selector,
+                    )
+                    .await?
                 }
                 Edge::Ingress(_) => {
                     let ingresses = Metadata(connection.cluster::<Ingress>());
-                    Follower::start(ingresses, follow(Kind::Ingress), &selector).await?
+                    Follower::start(ingresses, Shelf::new(&table, Kind::Ingress), &selector).await?
                 }
             });
             let policies = Metadata(connection.cluster::<NetworkPolicy>());
-            followers.push(Follower::start(policies, follow(Kind::NetworkPolicy), &selector).await?);
+            followers
+                .push(Follower::start(policies, Shelf::new(&table, Kind::NetworkPolicy), &selector).await?);
             // They have the labels of the Service that they are about.
             let slices = Objects(connection.cluster::<EndpointSlice>());
             followers.push(Follower::start(slices, reach::Shelf(Arc::clone(&reach)), &selector).await?);

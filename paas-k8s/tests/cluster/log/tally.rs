@@ -29,7 +29,7 @@ impl Tally {
     pub(super) async fn take_until(
         &mut self,
         items: &mut Items,
-        is_so: impl Fn(&Self) -> bool,
+        mut is_so: impl FnMut(&Self) -> bool,
     ) -> Result<()> {
         while !is_so(self) {
             let next = tokio::time::timeout(Duration::from_secs(100), items.next()).await;
