@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::gc::Collector;
 use super::known::{Era, Known};
-use super::lease::not_leading;
 use super::queue::{Item, Queue};
 use super::reconcile::{Acted, Next, Reconciler, is_race};
 use super::record::AppRecord;
@@ -218,13 +217,10 @@ impl Leader {
         }
     }
 
-    /// Takes in how a pass has ended.
-    ///
-    /// # Errors
-    /// That somebody else leads.
-    pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Result<()> {
+    /// Takes in how a pass has ended: of a later term that was met, it tells.
+    pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Option<Epoch> {
         match outcome {
-            Ok(Next::Deposed(_)) => return Err(not_leading()),
+            Ok(Next::Deposed(later)) => return Some(later),
             Ok(Next::Acted(acted))
                 if self.acted.get(&item.1).is_some_and(|last| last.calls == acted.calls) =>
             {
@@ -259,7 +255,7 @@ impl Leader {
                 self.queue.failed(item, error.retry_after(), Instant::now());
             }
         }
-        Ok(())
+        None
     }
 
     fn instant(&self, at: Timestamp) -> Instant {

@@ -40,11 +40,20 @@ pub(crate) struct Lease {
     length: Duration,
     /// The version of somebody else's lease, and when it was first seen.
     seen: Option<(Version, Instant)>,
-    held: Option<(Versioned<LeaseRecord>, Instant)>,
+    held: Option<Held>,
     /// The term that this process held last.
     last: Option<Epoch>,
     /// The latest epoch that somebody has written in, as far as it was seen: where the lease was deleted, it does not tell.
     latest: Epoch,
+}
+
+/// What this process holds.
+#[derive(Debug)]
+struct Held {
+    lease: LeaseRecord,
+    /// `None` from before a write until its answer: it may have been stored, whatever is heard of it.
+    version: Option<Version>,
+    until: Instant,
 }
 
 impl Lease {
@@ -63,18 +72,53 @@ impl Lease {
         self.held = None;
     }
 
-    /// Takes or renews the lease; `None` while somebody else holds it.
+    /// Renews a term until it is over. What fails is tried again as long as the term lasts.
+    pub(crate) async fn keep(&mut self, mut term: Term) {
+        loop {
+            tokio::time::sleep_until(term.until.min(Instant::now() + self.beat())).await;
+            if Instant::now() >= term.until {
+                return;
+            }
+            match tokio::time::timeout_at(term.until, self.hold()).await {
+                Ok(Ok(Some(renewed))) if renewed.epoch == term.epoch => term = renewed,
+                Ok(Err(error)) => tracing::warn!(?error, "cannot renew the lease"),
+                Ok(Ok(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes or renews the lease; `None` while somebody else holds it. Safe to cancel at any moment.
     pub(crate) async fn hold(&mut self) -> Result<Option<Term>> {
         let started = Instant::now();
-        match self.held.clone() {
-            Some((lease, until)) if started < until => self.renew(lease, started).await,
+        match &self.held {
+            Some(held) if started < held.until => self.renew(started).await,
             _ => self.take(started).await,
         }
     }
 
-    async fn renew(&mut self, lease: Versioned<LeaseRecord>, started: Instant) -> Result<Option<Term>> {
-        let value = LeaseRecord { renewals: lease.value.renewals + 1, ..lease.value };
-        self.write(value, Expected::Version(lease.version), started).await
+    async fn renew(&mut self, started: Instant) -> Result<Option<Term>> {
+        // A second time where a write that nobody heard of came first: this process's own, or that of somebody else.
+        for _ in 0..2 {
+            let Some(lease) = self.current().await? else { break };
+            let value = LeaseRecord { renewals: lease.value.renewals + 1, ..lease.value };
+            if let Some(term) = self.write(value, Expected::Version(lease.version), started).await? {
+                return Ok(Some(term));
+            }
+        }
+        self.held = None;
+        Ok(None)
+    }
+
+    /// The lease as it is stored, if it is still that of this process's term.
+    async fn current(&mut self) -> Result<Option<Versioned<LeaseRecord>>> {
+        let Some(held) = &self.held else { return Ok(None) };
+        if let Some(version) = held.version {
+            return Ok(Some(Versioned { value: held.lease.clone(), version }));
+        }
+        // No other process writes this epoch: the next one's is later.
+        let (holder, epoch) = (held.lease.holder.clone(), held.lease.epoch);
+        let stored = self.store.get::<LeaseRecord>(&lease_key()?).await?;
+        Ok(stored.filter(|lease| lease.value.holder == holder && lease.value.epoch == epoch))
     }
 
     async fn take(&mut self, started: Instant) -> Result<Option<Term>> {
@@ -105,36 +149,33 @@ impl Lease {
         self.write(value, Expected::Version(lease.version), started).await
     }
 
+    /// `None` where somebody was faster. After an error the lease may have been written all the same.
     async fn write(
         &mut self,
-        value: LeaseRecord,
+        lease: LeaseRecord,
         expected: Expected,
         started: Instant,
     ) -> Result<Option<Term>> {
-        match self.store.put(&lease_key()?, &value, expected).await {
+        if let Some(held) = &mut self.held {
+            held.version = None;
+        }
+        match self.store.put(&lease_key()?, &lease, expected).await {
             Ok(version) => {
-                let until = started + self.length;
-                let epoch = value.epoch;
+                let (epoch, until) = (lease.epoch, started + self.length);
                 self.last = Some(epoch);
-                self.held = Some((Versioned { value, version }, until));
+                self.held = Some(Held { lease, version: Some(version), until });
                 self.seen = None;
                 Ok(Some(Term { epoch, until }))
             }
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                self.held = None;
-                Ok(None)
-            }
-            Err(error) => {
-                // It may have been written all the same; what is held by then is found out by reading.
-                self.held = None;
-                Err(error)
-            }
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Gives the lease up, so that the next leader need not wait.
     pub(crate) async fn release(&mut self) -> Result<()> {
-        let Some((lease, _)) = self.held.take() else { return Ok(()) };
+        let Some(lease) = self.current().await? else { return Ok(()) };
+        self.held = None;
         let value = LeaseRecord { holder: String::new(), ..lease.value };
         match self.store.put(&lease_key()?, &value, Expected::Version(lease.version)).await {
             Err(error) if error.kind() != ErrorKind::Conflict => Err(error),

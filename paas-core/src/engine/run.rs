@@ -8,12 +8,12 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::leader::Leader;
-use super::lease::{Lease, Term};
+use super::lease::{Lease, not_leading};
 use super::ports::{EngineEvent, Ports};
-use super::reconcile::{Next, RevisionCache};
+use super::reconcile::RevisionCache;
 use super::store::Store;
 use crate::Result;
-use crate::model::{Action, Clock, Principal, Resource, Scope};
+use crate::model::{Action, Clock, Epoch, Principal, Resource, Scope};
 use crate::port::Selector;
 
 /// How an engine works.
@@ -85,8 +85,18 @@ impl Engine {
             match lease.hold().await {
                 Ok(Some(term)) => {
                     tracing::info!(epoch = term.epoch.0, "leads");
-                    if let Err(error) = self.lead(term, &mut lease, &mut stop).await {
-                        tracing::warn!(?error, "stopped leading");
+                    let led = tokio::select! {
+                        biased;
+                        () = stopped(&mut stop) => break,
+                        () = lease.keep(term) => Err(not_leading()),
+                        led = self.lead(term.epoch) => led,
+                    };
+                    match led {
+                        Ok(later) => {
+                            tracing::warn!(later = later.0, "a later leader has written");
+                            lease.surpass(later);
+                        }
+                        Err(error) => tracing::warn!(?error, "stopped leading"),
                     }
                 }
                 Ok(None) => {}
@@ -103,15 +113,14 @@ impl Engine {
         }
     }
 
-    async fn lead(&self, term: Term, lease: &mut Lease, stop: &mut watch::Receiver<bool>) -> Result<()> {
-        let mut leader = Leader::new(self, term.epoch);
+    /// Leads in a term, whoever sees to it that it lasts, until a leader of a later one was met: tells of which.
+    async fn lead(&self, epoch: Epoch) -> Result<Epoch> {
+        let mut leader = Leader::new(self, epoch);
         // A call that reads raises the bar for every leader before this one.
         self.ports.scheduler.list(&leader.scope, &Selector::All).await?;
         self.ports.router.observe(&leader.scope, &Selector::All).await?;
         leader.listen().await;
         leader.resync().await;
-        let mut until = term.until;
-        let mut beat = Instant::now() + lease.beat();
         let mut resync = Instant::now() + self.config.resync;
         loop {
             leader.fill(self.config.concurrency);
@@ -120,21 +129,10 @@ impl Engine {
             let due = due.into_iter().flatten().fold(resync, Instant::min);
             tokio::select! {
                 biased;
-                () = stopped(stop) => return Ok(()),
-                () = tokio::time::sleep_until(until) => return Err(super::lease::not_leading()),
-                renewed = renew(lease, beat) => {
-                    beat = Instant::now() + lease.beat();
-                    match renewed {
-                        Ok(Some(renewed)) if renewed.epoch == term.epoch => until = renewed.until,
-                        Ok(_) => return Err(super::lease::not_leading()),
-                        Err(error) => return Err(error),
-                    }
-                }
                 Some((item, outcome)) = leader.passes.next() => {
-                    if let Ok(Next::Deposed(later)) = outcome {
-                        lease.surpass(later);
+                    if let Some(later) = leader.finish(&item, outcome) {
+                        return Ok(later);
                     }
-                    leader.finish(&item, outcome)?;
                 }
                 Some(apps) = leader.listings.next() => leader.listed(apps)?,
                 Some(collector) = leader.collections.next() => leader.collected(collector),
@@ -156,10 +154,4 @@ impl Engine {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // The guard it gives must not live on: it cannot cross threads.
     drop(stop.wait_for(|stop| *stop).await);
-}
-
-/// Renews at the time of the next beat. Cancelled at other events, it starts over, since nothing was sent before then.
-async fn renew(lease: &mut Lease, beat: Instant) -> Result<Option<Term>> {
-    tokio::time::sleep_until(beat).await;
-    lease.hold().await
 }

@@ -25,6 +25,12 @@ pub(super) struct Troubled {
     pub(super) slow_apps: AtomicBool,
     /// Reads of anything but the lease.
     pub(super) reads: AtomicU64,
+    /// So many renewals of the lease to come are refused.
+    pub(super) refused_renewals: AtomicU64,
+    /// So many renewals of the lease to come are stored, and the answer is lost.
+    pub(super) lost_renewals: AtomicU64,
+    /// How long a stored renewal of the lease takes to be answered.
+    pub(super) renewal_ms: AtomicU64,
 }
 
 impl Troubled {
@@ -32,6 +38,32 @@ impl Troubled {
         if kind.as_str() != "lease" {
             self.reads.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// The lease as it is stored.
+    pub(super) fn lease(&self) -> Record {
+        self.inner.records().into_iter().find(|record| record.key.kind.as_str() == "lease").unwrap()
+    }
+
+    /// The epoch that the lease tells.
+    pub(super) fn epoch(&self) -> u64 {
+        let value: serde_json::Value = serde_json::from_slice(&self.lease().value).unwrap();
+        value["value"]["epoch"].as_u64().unwrap()
+    }
+
+    async fn put_lease(&self, scope: &Scope, key: &Key, value: Bytes, expected: Expected) -> Result<Version> {
+        let one_of = |left: &AtomicU64| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        };
+        if one_of(&self.refused_renewals) {
+            return Err(Error::unavailable("trouble").permanent());
+        }
+        let stored = self.inner.put(scope, key, value, expected).await;
+        if one_of(&self.lost_renewals) {
+            return Err(Error::unavailable("trouble").permanent());
+        }
+        tokio::time::sleep(Duration::from_millis(self.renewal_ms.load(Ordering::SeqCst))).await;
+        stored
     }
 }
 
@@ -53,6 +85,9 @@ impl StateStore for Troubled {
         self.inner.get(scope, key).await
     }
     async fn put(&self, scope: &Scope, key: &Key, value: Bytes, expected: Expected) -> Result<Version> {
+        if key.kind.as_str() == "lease" {
+            return self.put_lease(scope, key, value, expected).await;
+        }
         self.inner.put(scope, key, value, expected).await
     }
     async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
