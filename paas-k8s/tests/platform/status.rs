@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, PostParams};
 use paas_core::ErrorKind;
 use paas_core::Result;
 use serde_json::json;
@@ -41,14 +41,21 @@ async fn a_failing_probe_is_told_with_its_answer() -> Result<()> {
 async fn a_quota_that_leaves_no_room_is_told() -> Result<()> {
     let world = World::new().await?;
     world.deploy(&app(&serving("1", 1))).await?;
-    let (quota, quotas): (ResourceQuota, Api<ResourceQuota>) = world.only().await?;
-    let name = quota.metadata.name.unwrap_or_default();
-    let pods = |count: &str| Patch::Merge(json!({ "spec": { "hard": { "pods": count } } }));
-    quotas.patch(&name, &PatchParams::default(), &pods("1")).await.unwrap();
+    // One of somebody else's: the platform's own is put back by the platform.
+    let (_, quotas): (_, Api<ResourceQuota>) = world.only().await?;
+    let narrow = json!({ "metadata": { "name": "narrow" }, "spec": { "hard": { "pods": "1" } } });
+    let narrow = serde_json::from_value(narrow).unwrap();
+    quotas.create(&PostParams::default(), &narrow).await.unwrap();
+    // Until it has counted what is there, it refuses nothing.
+    until("the quota holds", || async {
+        let status = quotas.get("narrow").await.unwrap().status;
+        Ok(status.and_then(|status| status.used).is_some_and(|used| used.contains_key("pods")).then_some(()))
+    })
+    .await?;
     world.shop().await?.scale(&super::web(), 2).await?;
     let told = world.explained("exceeded quota").await?;
     assert!(told.contains("instances cannot be made"), "{told}");
-    quotas.patch(&name, &PatchParams::default(), &pods("10")).await.unwrap();
+    quotas.delete("narrow", &DeleteParams::default()).await.unwrap();
     let (well, _) = until("all is well", || async {
         let text = world.shop().await?.explain().await?.to_string();
         Ok(text.contains("all is well").then_some(text))
