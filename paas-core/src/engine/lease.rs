@@ -124,7 +124,8 @@ impl Lease {
     async fn take(&mut self, started: Instant) -> Result<Option<Term>> {
         self.held = None;
         let Some(lease) = self.store.get::<LeaseRecord>(&lease_key()?).await? else {
-            let value = LeaseRecord { holder: self.holder.clone(), epoch: Epoch(self.latest.0 + 1), renewals: 0 };
+            let value =
+                LeaseRecord { holder: self.holder.clone(), epoch: Epoch(self.latest.0 + 1), renewals: 0 };
             return self.write(value, Expected::Absent, started).await;
         };
         // Not when the reading began: the answer may have come late, and be about a lease renewed meanwhile.

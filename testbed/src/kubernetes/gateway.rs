@@ -66,6 +66,10 @@ fn flags() -> Vec<String> {
         "--metrics.prometheus.addserviceslabels=true".into(),
         "--metrics.prometheus.buckets=0.001,0.002,0.004,0.008,0.016,0.032,0.064,0.128,0.256,0.512,1.024,2.048,4.096".into(),
         "--log.nocolor=true".into(),
+        // What it refuses by itself is in no log of an instance.
+        "--accesslog=true".into(),
+        "--accesslog.format=json".into(),
+        "--accesslog.filters.statuscodes=500-599".into(),
         "--global.checknewversion=false".into(),
         "--global.sendanonymoususage=false".into(),
     ]
