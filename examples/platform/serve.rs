@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use paas::engine::EngineEvent;
 use paas::guard::Guard;
 use paas::model::{
     App, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName, TenantName,
@@ -107,12 +108,15 @@ async fn events(platform: Platform, console: Console) {
     let mut events = platform.events();
     loop {
         match events.recv().await {
-            Ok(happened) => {
-                let event = &happened.event;
+            Ok(EngineEvent::Operation { name, event, .. }) => {
                 let service =
                     event.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
-                console.say(&format!("{}: {service}{}", happened.name, event.text));
+                console.say(&format!("{name}: {service}{}", event.text));
             }
+            Ok(EngineEvent::Drift(what)) => {
+                console.say(&format!("{what}: somebody else has changed it; it is put back"));
+            }
+            Ok(_) => {}
             Err(RecvError::Lagged(missed)) => console.say(&format!("... {missed} events not shown")),
             Err(RecvError::Closed) => return,
         }

@@ -7,6 +7,7 @@
 pub(crate) mod decide;
 pub(crate) mod defect;
 pub(crate) mod desire;
+mod drift;
 pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod gc;

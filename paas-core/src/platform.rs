@@ -213,7 +213,8 @@ impl Platform {
         permit.finish(outcome).await
     }
 
-    /// What happens in operations, as long as this replica leads. A slow listener misses events.
+    /// What happens in operations, and what somebody else has changed, as long as this replica leads. A slow listener misses
+    /// events.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.0.engine.events()

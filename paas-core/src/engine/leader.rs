@@ -70,6 +70,7 @@ impl Leader {
             epoch,
             revisions: engine.revisions.clone(),
             known: Known::default(),
+            rests: Arc::default(),
             events: engine.events.clone(),
         };
         Self {

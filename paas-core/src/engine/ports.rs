@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{AppId, AppName, OperationEvent, OperationId, TenantId};
+use crate::model::{AppId, AppName, OperationEvent, OperationId, Resource, TenantId};
 use crate::port::{Router, Scheduler, StateStore, Tenancy, VolumeStore};
 
 /// The backends that the engine works with.
@@ -20,18 +20,25 @@ pub struct Ports {
     pub tenancies: Vec<Arc<dyn Tenancy>>,
 }
 
-/// Something that happened in an operation, as the leader tells it.
+/// Something that happened, as the leader tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct EngineEvent {
-    /// Whose app.
-    pub tenant: TenantId,
-    /// The app.
-    pub app: AppId,
-    /// Its name.
-    pub name: AppName,
-    /// The operation.
-    pub operation: OperationId,
-    /// What happened.
-    pub event: OperationEvent,
+pub enum EngineEvent {
+    /// An operation of an app went on.
+    #[non_exhaustive]
+    Operation {
+        /// Whose app.
+        tenant: TenantId,
+        /// The app.
+        app: AppId,
+        /// Its name.
+        name: AppName,
+        /// The operation.
+        operation: OperationId,
+        /// What happened.
+        event: OperationEvent,
+    },
+    /// A service at rest, or the room of a tenant or of an environment, is not as it was applied: somebody else has changed
+    /// or removed a part of it. It is put back. Told each time that it is found; the backend's log says what was changed.
+    Drift(Resource),
 }

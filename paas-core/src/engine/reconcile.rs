@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::decide::{Decision, decide};
 use super::defect::{self, Defect};
 use super::desire::{Action, actions};
+use super::drift::Rests;
 use super::known::Known;
 use super::observed::Observed;
 use super::ports::{EngineEvent, Ports};
@@ -29,6 +30,7 @@ pub(crate) struct Reconciler {
     pub(crate) epoch: Epoch,
     pub(crate) revisions: RevisionCache,
     pub(crate) known: Known,
+    pub(crate) rests: Arc<Rests>,
     pub(crate) events: tokio::sync::broadcast::Sender<EngineEvent>,
 }
 
@@ -149,6 +151,11 @@ impl Reconciler {
         if is_over && !changed {
             return self.forget(&app, version).await.map(Some);
         }
+        if due.is_empty() {
+            self.rests.put(&app.id, version, &observed);
+        } else {
+            self.tell_drift(&app, version, &observed, &due);
+        }
         let acted = Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) };
         let acted = (!due.is_empty()).then_some(acted);
         for action in due {
@@ -210,6 +217,15 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Sends what somebody else has changed, if that is why these calls are due.
+    fn tell_drift(&self, app: &AppRecord, version: Version, observed: &Observed, due: &[Action]) {
+        for service in self.rests.end(&app.id, version, observed, due) {
+            tracing::warn!(app = %app.name, %service, "drift: somebody else has changed it; it is put back");
+            // Nobody listening is fine.
+            let _ = self.events.send(EngineEvent::Drift(service));
+        }
+    }
+
     /// Sends what is new in an operation to whoever listens.
     fn tell(&self, before: &AppRecord, after: &AppRecord) {
         for operation in after.operation.iter().chain(&after.ended) {
@@ -217,7 +233,7 @@ impl Reconciler {
             let seen = known.and_then(|known| known.events.last()).map(|event| event.number);
             for event in operation.events.iter().filter(|event| seen.is_none_or(|seen| event.number > seen)) {
                 // Nobody listening is fine.
-                let _ = self.events.send(EngineEvent {
+                let _ = self.events.send(EngineEvent::Operation {
                     tenant: after.tenant.clone(),
                     app: after.id.clone(),
                     name: after.name.clone(),
@@ -253,6 +269,7 @@ impl Reconciler {
         self.store.delete_where(&app_name_key(&app.tenant, &app.environment, &app.name)?, own).await?;
         self.store.delete_version(&app_key(&app.tenant, &app.id)?, version).await?;
         self.known.bury(&app.id);
+        self.rests.forget(&app.id);
         for known in &app.revisions {
             self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
         }

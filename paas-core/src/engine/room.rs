@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A room of a tenant: the backend that has it, by its place, and the environment unless it is all of them.
 pub(super) type Room = (usize, Option<EnvironmentId>);
 
+/// What was put back.
+type Repair = Result<Option<Resource>>;
+
 /// What is heard of rooms.
 pub(super) enum Word {
     /// One of this backend is not as it was applied.
@@ -39,7 +42,7 @@ pub(super) struct Rooms {
     /// When each was put back last, for as long as that counts.
     mended: BTreeMap<Item<Room>, Instant>,
     pub(super) words: SelectAll<BoxStream<'static, Word>>,
-    pub(super) repairs: FuturesUnordered<BoxFuture<'static, (Item<Room>, Result<()>)>>,
+    pub(super) repairs: FuturesUnordered<BoxFuture<'static, (Item<Room>, Repair)>>,
     /// The backends that are not heard.
     deaf: Vec<usize>,
 }
@@ -114,37 +117,42 @@ impl Rooms {
         }
     }
 
-    /// Takes in how a repair has ended.
-    pub(super) fn finish(&mut self, item: &Item<Room>, outcome: Result<()>) {
+    /// Takes in how a repair has ended, and gives what was put back.
+    pub(super) fn finish(&mut self, item: &Item<Room>, outcome: Repair) -> Option<Resource> {
         match outcome {
-            Ok(()) => {
+            Ok(mended) => {
                 self.mended.insert(item.clone(), Instant::now());
                 self.queue.done(item);
+                mended
             }
             Err(error) => {
                 tracing::warn!(tenant = %item.0, ?error, "a tenant's room cannot be put back yet");
                 self.queue.failed(item, error.retry_after(), Instant::now());
+                None
             }
         }
     }
 }
 
-/// Applies a tenant's room again. A tenant or an environment without a record has none.
+/// Applies a tenant's room again, and gives what that is. A tenant or an environment without a record has none.
 async fn repair(
     tenancy: &dyn Tenancy,
     store: &Store,
     epoch: Epoch,
     id: &TenantId,
     environment: Option<&EnvironmentId>,
-) -> Result<()> {
-    let Some(tenant) = store.get::<Tenant>(&tenant_key(id)?).await? else { return Ok(()) };
+) -> Repair {
+    let Some(tenant) = store.get::<Tenant>(&tenant_key(id)?).await? else { return Ok(None) };
     let mut environments: Vec<Environment> = store.list(ENVIRONMENT, Some(id.clone())).await?;
     environments.retain(|own| environment.is_none_or(|told| *told == own.id));
     if environment.is_some() && environments.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let scope = Scope::engine(Resource::Tenant(id.clone()), epoch);
     tenancy.apply(&scope, &tenant.value, &environments).await?;
     tracing::info!(tenant = %id, ?environment, "a tenant's room was put back");
-    Ok(())
+    Ok(Some(match environment {
+        Some(environment) => Resource::Environment(id.clone(), environment.clone()),
+        None => Resource::Tenant(id.clone()),
+    }))
 }

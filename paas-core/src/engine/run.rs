@@ -68,7 +68,8 @@ impl Engine {
         Self { ports, store, clock, config, revisions: RevisionCache::default(), events }
     }
 
-    /// What happens in operations, while this replica leads. A slow listener misses events; the operation has them.
+    /// What happens in operations, and what somebody else has changed, while this replica leads. A slow listener misses events;
+    /// an operation has its own.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.events.subscribe()
@@ -137,7 +138,12 @@ impl Engine {
                 Some(apps) = leader.listings.next() => leader.listed(apps)?,
                 Some(collector) = leader.collections.next() => leader.collected(collector),
                 Some(wake) = leader.wakes.next() => leader.hear(wake).await,
-                Some((item, outcome)) = leader.rooms.repairs.next() => leader.rooms.finish(&item, outcome),
+                Some((item, outcome)) = leader.rooms.repairs.next() => {
+                    if let Some(room) = leader.rooms.finish(&item, outcome) {
+                        // Nobody listening is fine.
+                        let _ = self.events.send(EngineEvent::Drift(room));
+                    }
+                }
                 Some(word) = leader.rooms.words.next() => leader.rooms.hear(word),
                 () = tokio::time::sleep_until(due) => {
                     if Instant::now() >= resync {

@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod change;
+mod drift;
 mod exec;
 mod forgetful;
 mod native;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::*;
-use crate::engine::EngineConfig;
+use crate::engine::{EngineConfig, EngineEvent};
 use crate::port::Backend;
 
 /// A tenancy that fails as long as it is told to.
@@ -141,13 +141,17 @@ async fn room_that_somebody_else_changes_is_put_back_by_one_call_of_the_leader()
 async fn room_that_cannot_be_put_back_is_put_back_later() {
     let tenancy = Arc::new(Failing::default());
     let (platform, tenant, staging, _) = two_tenants(&tenancy, EngineConfig::default()).await;
+    let mut events = platform.events();
     tenancy.fails.store(true, Ordering::SeqCst);
     tenancy.inner.change(&tenant.id, &staging.id);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let tried = tenancy.repairs.load(Ordering::SeqCst);
     assert!((2..=6).contains(&tried), "{tried}");
+    assert!(events.try_recv().is_err());
     tenancy.fails.store(false, Ordering::SeqCst);
     whole(&tenancy, &staging).await;
+    let drift = EngineEvent::Drift(Resource::Environment(tenant.id.clone(), staging.id.clone()));
+    assert_eq!(events.recv().await.unwrap(), drift);
     platform.shutdown().await;
     tenancy.inner.change(&tenant.id, &staging.id);
     tokio::time::sleep(LONG).await;
