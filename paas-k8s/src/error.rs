@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::core::Status;
+use paas_core::model::limit;
 use paas_core::{Error, ErrorKind};
 
 /// An error of the client, met while doing `what`.
@@ -58,15 +59,12 @@ fn refused(status: &Status) -> Error {
     error
 }
 
-/// The longest message that is repeated.
-const LONGEST: usize = 600;
-
-fn brief(message: &str) -> String {
+/// What the cluster said, as it is repeated to people: so much of it, and on one line.
+pub(crate) fn brief(message: &str) -> String {
     if message.is_empty() {
         return "without a reason".into();
     }
-    let short: String = message.chars().take(LONGEST).collect();
-    short.replace(['\n', '\r'], " ")
+    message.chars().take(limit::MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

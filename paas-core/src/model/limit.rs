@@ -48,3 +48,5 @@ pub const REVISIONS: usize = 20;
 pub const OPERATION_EVENTS: usize = 200;
 /// Longest text of an event that repeats what a backend said, in characters.
 pub const OPERATION_EVENT: usize = 1_000;
+/// Longest message of a workload's or an instance's status that repeats what a backend said, in characters.
+pub const MESSAGE: usize = 1_000;

@@ -17,12 +17,10 @@ use tokio::sync::mpsc;
 use super::KubeScheduler;
 use super::manifest::CONTAINER;
 use super::pod::{Instance, Output};
-use crate::error::failed;
+use crate::error::{brief, failed};
 
 /// How many pieces the connection holds each way.
 const HELD: usize = 4;
-/// The longest of what a node says of a command that did not start, in characters.
-const LONGEST: usize = 400;
 
 #[async_trait]
 impl Exec for KubeScheduler {
@@ -205,8 +203,8 @@ fn end(status: &Status, program: &str) -> Result<Exit> {
     } else {
         ErrorKind::Unavailable
     };
-    let said: String = message.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let error = Error::new(kind, "the command did not start").with("program", program).with("said", said);
+    let error = Error::new(kind, "the command did not start").with("program", program);
+    let error = error.with("said", brief(message));
     Err(error.permanent())
 }
 

@@ -10,6 +10,7 @@ use paas_core::model::{Digest, Epoch, Exit, RevisionNumber, WorkloadKey};
 use super::manifest::{APPLIED, REVISIONS, VOLUMES};
 use super::pod::at;
 use crate::apply::{self, Known};
+use crate::error::brief;
 use crate::label;
 
 /// The kinds of objects that run pods, and of those that stand beside them.
@@ -107,7 +108,7 @@ impl Part {
         let ended = conditions.unwrap_or_default().iter().find(is_final).map(|own| {
             let (reason, message) = (own.reason.as_deref(), own.message.as_deref());
             let why = [reason, message].into_iter().flatten().collect::<Vec<_>>().join(": ");
-            Exit::with_reason(why, own.last_transition_time.as_ref().map(at).unwrap_or_default())
+            Exit::with_reason(brief(&why), own.last_transition_time.as_ref().map(at).unwrap_or_default())
         });
         Some(Self { ended, ..Self::of(Kind::Job, &job.metadata)? })
     }

@@ -12,6 +12,7 @@ use paas_core::model::{
 };
 
 use super::manifest::{CONTAINER, TEMPLATE};
+use crate::error::brief;
 use crate::label;
 
 /// How many of its last lines an instance that ended is remembered by.
@@ -122,7 +123,7 @@ fn describe(pod: &Pod, key: &WorkloadKey, instance: &mut InstanceStatus) {
     }
     instance.endpoint = endpoint(pod, key, &instance.id);
     instance.state = state(pod, container, conditions);
-    instance.message = message(pod, container, conditions);
+    instance.message = message(pod, container, conditions).as_deref().map(brief);
 }
 
 fn condition<'a>(conditions: &'a [PodCondition], name: &str) -> Option<&'a PodCondition> {
@@ -208,7 +209,7 @@ fn exit(ended: &ContainerStateTerminated) -> Exit {
         Some(
             reason @ ("ContainerCannotRun" | "StartError" | "DeadlineExceeded" | "ContainerStatusUnknown"),
         ) => {
-            exit.reason = Some(format!("{reason}: {message}"));
+            exit.reason = Some(brief(&format!("{reason}: {message}")));
             return exit;
         }
         _ => {}

@@ -13,11 +13,10 @@ use paas_core::model::Timestamp;
 
 use super::cache::Cache;
 use super::pod::at;
+use crate::error::brief;
 use crate::follow::Shelf;
 use crate::watch::Source;
 
-/// How much of a text is kept, in bytes.
-const LONGEST: usize = 1_024;
 /// What a pod's own status says better.
 const TOLD: [&str; 3] = ["BackOff", "Failed", "FailedScheduling"];
 
@@ -55,9 +54,7 @@ impl Warning {
         let message = event.message.as_deref().unwrap_or_default();
         let message = message.strip_prefix("Error creating: ").unwrap_or(message).trim();
         let text = if message.is_empty() { reason } else { message };
-        let end = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-        let end = end.take_while(|end| *end <= LONGEST).last().unwrap_or(0);
-        Some(Self { subject, text: text[..end].to_owned(), at: time(event) })
+        Some(Self { subject, text: brief(text), at: time(event) })
     }
 }
 
@@ -118,6 +115,7 @@ impl Shelf<Event> for Words {
 
 #[cfg(test)]
 mod tests {
+    use paas_core::model::limit;
     use serde_json::{Value, json};
 
     use super::*;
@@ -176,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_two_characters() {
-        let (_, text) = warning("Pod", "it", "Unhealthy", &"ä".repeat(LONGEST)).unwrap();
-        assert_eq!(text, "ä".repeat(LONGEST / 2));
-        let (_, text) = warning("Pod", "it", "Unhealthy", &format!("a{}", "ä".repeat(LONGEST))).unwrap();
-        assert_eq!(text.len(), LONGEST - 1);
+    fn what_it_says_is_kept_short_and_harmless() {
+        let wild = format!("no\u{1b}[31m\n{}", "ä".repeat(5_000));
+        let (_, text) = warning("Pod", "it", "Unhealthy", &wild).unwrap();
+        assert!(text.starts_with("no [31m ä") && !text.contains(char::is_control), "{text:?}");
+        assert_eq!(text.chars().count(), limit::MESSAGE);
     }
 }

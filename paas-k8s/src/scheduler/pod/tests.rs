@@ -1,4 +1,4 @@
-use paas_core::model::{EnvironmentId, TenantId};
+use paas_core::model::{EnvironmentId, TenantId, limit};
 use serde_json::{Value, json};
 
 use super::*;
@@ -85,6 +85,25 @@ fn what_keeps_it_from_starting_is_said() {
     let instance = seen(&pending);
     assert_eq!(instance.message.as_deref(), Some("no node takes it: 0/1 nodes are available"));
     assert_eq!((instance.state, instance.endpoint), (InstanceState::Starting, None));
+}
+
+#[test]
+fn what_the_cluster_says_is_kept_short_and_harmless() {
+    let wild = format!("no \u{1b}[31m\r\n{}", "ä".repeat(5_000));
+    let is_plain = |text: Option<String>| {
+        let text = text.unwrap();
+        assert!(text.contains("no  [31m"), "{text:?}");
+        assert!(text.chars().count() <= limit::MESSAGE && !text.contains(char::is_control), "{text:?}");
+    };
+    is_plain(seen(&json!({ "phase": "Pending", "reason": "Evicted\n", "message": wild })).message);
+    let waits = json!({ "waiting": { "reason": "ImagePullBackOff", "message": wild } });
+    is_plain(seen(&status(&waits, "False", BEFORE)).message);
+    let unscheduled = json!({ "type": "PodScheduled", "status": "False", "message": wild });
+    is_plain(seen(&json!({ "phase": "Pending", "conditions": [unscheduled] })).message);
+    let mut ended = status(&running(), "True", AFTER);
+    let last = &mut ended["containerStatuses"][0]["lastState"]["terminated"];
+    (last["reason"], last["message"]) = (json!("StartError"), json!(wild));
+    is_plain(seen(&ended).last_exit.unwrap().reason);
 }
 
 #[test]
