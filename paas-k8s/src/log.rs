@@ -7,6 +7,7 @@
 mod cursor;
 mod instance;
 mod lines;
+mod order;
 mod reader;
 mod request;
 mod streams;

@@ -7,6 +7,8 @@
 
 use paas_core::model::LogPosition;
 
+use super::order::{Order, Place};
+
 const SECOND: u64 = 1_000_000_000;
 /// How far before the last line is asked from: as far as a clock may be set back while nobody reads.
 const MARGIN: u64 = 60 * SECOND;
@@ -45,6 +47,8 @@ pub(super) struct Cursor {
     first: bool,
     /// The earliest stamp that came after a later one.
     back: Option<u64>,
+    /// The stamps of this reading.
+    order: Order,
     /// When this reading began, and when the last line was taken, by our own clock.
     begun: u64,
     taken: u64,
@@ -83,10 +87,12 @@ impl Cursor {
         let knows = self.at.is_some() && !(self.all_new && is_newest);
         self.looking = knows.then_some(0);
         (self.skipped, self.first, self.begun) = (false, true, opened);
+        self.order = Order::default();
     }
 
     /// What becomes of the line with this stamp that comes next.
-    pub(super) fn admit(&mut self, stamp: u64, now: u64) -> Verdict {
+    pub(super) fn admit(&mut self, own: u64, now: u64) -> Verdict {
+        let Place { stamp, is_doubtful } = self.order.place(own);
         let new = LogPosition { incarnation: 0, sequence: stamp, index: 0 };
         let Some(at) = self.at else { return self.take(new, now) };
         if let Some(passed) = self.looking {
@@ -102,15 +108,15 @@ impl Cursor {
         if std::mem::take(&mut self.loses) {
             return Verdict::Gap(self.at);
         }
+        if !self.first && (is_doubtful || stamp < at.sequence) {
+            // The kubelet reads a file again, or the clock was set back: it stands in the file which it was.
+            self.back = Some(own);
+            return Verdict::Again;
+        }
         let next = LogPosition { sequence: stamp, index: 0, ..at };
         if stamp == at.sequence {
             self.take(at, now)
         } else if stamp < at.sequence {
-            if !self.first {
-                // The kubelet reads a file again, or the clock was set back: it stands in the file which it was.
-                self.back = Some(stamp);
-                return Verdict::Again;
-            }
             self.at = Some(LogPosition { incarnation: at.incarnation + 1, ..next });
             Verdict::Part
         } else if self.may_miss(at, stamp) {
@@ -143,7 +149,7 @@ impl Cursor {
         Verdict::Take(position)
     }
 
-    /// The line at this position, which was taken last, was not given: its end did not come.
+    /// The line at this position, which was taken last, is not given: its end did not come.
     pub(super) fn put_back(&mut self, position: LogPosition) {
         self.at = Some(position);
     }

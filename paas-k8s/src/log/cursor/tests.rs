@@ -20,6 +20,8 @@ struct Node {
 #[derive(Default)]
 struct Given {
     positions: Vec<LogPosition>,
+    /// The stamps of the lines.
+    lines: Vec<u64>,
     gaps: usize,
 }
 
@@ -41,6 +43,7 @@ impl Node {
                     match cursor.admit(*stamp, *stamp) {
                         Verdict::Take(position) => {
                             given.positions.push(position);
+                            given.lines.push(*stamp);
                             break;
                         }
                         Verdict::Skip => break,
@@ -77,7 +80,7 @@ impl Node {
 /// What is left of an output, after a position.
 fn after(node: &Node, position: LogPosition) -> (Vec<u64>, usize) {
     let given = node.read_all(&mut Cursor::after(Some(position)));
-    (given.positions.iter().map(|position| position.sequence).collect(), given.gaps)
+    (given.lines, given.gaps)
 }
 
 fn stamps(offsets: &[u64]) -> Vec<u64> {
@@ -104,6 +107,23 @@ fn a_line_that_is_not_there_any_more_is_a_gap() {
     assert_eq!(after(&node, at(left[0], 2)), (left[1..].to_vec(), 1));
     // Nothing is lost as long as nothing newer has come.
     assert_eq!(after(&Node::new(&[], &[]), at(THEN, 1)), (Vec::new(), 0));
+}
+
+/// Two outputs are stamped apart, and then written to one file.
+#[test]
+fn lines_that_are_a_little_late_are_read_at_once() {
+    let all: Vec<u64> = [10, 30, 20, 20, 40, 35, 35, 36, 50].map(|micros| THEN + micros * 1_000).to_vec();
+    let node = Node::new(&[], &all);
+    let (mut cursor, mut given) = (Cursor::after(None), Given::default());
+    assert!(node.read(&mut cursor, usize::MAX, &mut given), "it has to be read again");
+    assert_eq!(given.lines, all);
+    assert!(given.positions.is_sorted_by(|one, next| one < next));
+    // A position is the same for whoever comes later.
+    for (line, position) in given.positions.iter().enumerate() {
+        let left = node.read_all(&mut Cursor::after(Some(*position)));
+        assert_eq!((&left.lines[..], left.gaps), (&all[line..], 0), "{line}");
+        assert_eq!(left.positions, given.positions[line..]);
+    }
 }
 
 #[test]
@@ -156,16 +176,19 @@ fn a_clock_that_is_set_back_begins_a_new_incarnation_and_loses_nothing() {
 
 #[test]
 fn a_file_that_is_read_twice_is_given_once() {
-    let all = stamps(&[1, 2, 3]);
-    let mut cursor = Cursor::after(None);
-    cursor.begin(true, THEN);
-    for stamp in &all {
-        assert!(matches!(cursor.admit(*stamp, *stamp), Verdict::Take(_)));
+    // Over minutes, or all within a moment; however many lines it has.
+    for (step, lines) in [(SECOND, 3), (1_000, 3), (1_000, 2_000)] {
+        let more: Vec<u64> = (0..=lines).map(|line| THEN + line * step).collect();
+        let all = &more[..more.len() - 1];
+        let mut cursor = Cursor::after(None);
+        cursor.begin(true, THEN);
+        for stamp in all {
+            assert!(matches!(cursor.admit(*stamp, *stamp), Verdict::Take(_)));
+        }
+        assert_eq!(cursor.admit(all[0], all[2]), Verdict::Again);
+        let given = Node::new(&[], &more).read_all(&mut cursor);
+        assert_eq!((given.positions, given.gaps), (vec![at(more[all.len()], 0)], 0));
     }
-    assert_eq!(cursor.admit(all[1], all[2]), Verdict::Again);
-    let more = stamps(&[1, 2, 3, 4]);
-    let given = Node::new(&[], &more).read_all(&mut cursor);
-    assert_eq!((given.positions, given.gaps), (vec![at(more[3], 0)], 0));
 }
 
 #[test]
@@ -198,16 +221,19 @@ proptest! {
     /// Whoever is cut off again and again, or is followed by somebody who has its position, is given every line once.
     #[test]
     fn every_line_is_given_once_however_often_reading_is_cut_off(
-        runs in vec((1..5_u64, 1..4_usize, proptest::bool::weighted(0.1)), 1..40),
+        runs in vec((1..5_u64, 1..4_usize, proptest::bool::weighted(0.1), 0..3_u64), 1..40),
         cuts in vec(1..30_usize, 1..60),
         restart in any::<prop::sample::Index>(),
         successor in any::<bool>(),
     ) {
         let (mut now, mut lines) = (THEN, Vec::new());
-        for (run, (later, times, back)) in runs.iter().enumerate() {
+        for (run, (later, times, back, late)) in runs.iter().enumerate() {
             // A stamp of a run is no other run's.
             now = (if *back { now - 20 * SECOND } else { now + later * SECOND }) / 1_000 * 1_000 + run as u64;
             lines.extend(vec![now; *times]);
+            // Lines of the other output come a little late.
+            lines.extend((0..*late).map(|line| now - (line + 1) * 7_000));
+            lines.extend((0..*late).map(|_| now));
         }
         // It is restarted, unless the clock is set back meanwhile: that is another case.
         let (previous, newest) = lines.split_at(restart.index(lines.len()));
@@ -224,9 +250,8 @@ proptest! {
                 cursor = Cursor::after(cursor.position());
             }
         }
-        let read: Vec<u64> = given.positions.iter().map(|position| position.sequence).collect();
-        prop_assert_eq!(read, lines);
+        prop_assert_eq!(given.lines, lines);
         prop_assert_eq!(given.gaps, 0);
-        prop_assert!(given.positions.is_sorted());
+        prop_assert!(given.positions.is_sorted_by(|one, next| one < next));
     }
 }
