@@ -76,6 +76,8 @@ impl Cursor {
 
     /// The outputs of an instance that was restarted so often are asked for.
     pub(super) fn open(&mut self, restarts: u32) {
+        // Where the last line was, it need not be any more.
+        self.looking = None;
         // What comes right after a container whose output is complete misses nothing.
         self.loses = self.at.is_some() && self.complete.is_none_or(|complete| restarts > complete + 1);
     }

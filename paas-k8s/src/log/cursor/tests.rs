@@ -109,6 +109,17 @@ fn a_line_that_is_not_there_any_more_is_a_gap() {
     assert_eq!(after(&Node::new(&[], &[]), at(THEN, 1)), (Vec::new(), 0));
 }
 
+/// It was found in an earlier reading, and everything after it was written and thrown away since.
+#[test]
+fn a_line_that_is_gone_since_it_was_found_is_a_gap() {
+    let all = stamps(&[1, 2]);
+    let (node, mut cursor) = (Node::new(&[], &all), Cursor::after(None));
+    assert_eq!(node.read_all(&mut cursor).positions.len(), 2);
+    assert_eq!(node.read_all(&mut cursor).positions.len(), 0);
+    let given = Node::new(&[], &stamps(&[5])).read_all(&mut cursor);
+    assert_eq!((given.positions.len(), given.gaps), (1, 1));
+}
+
 /// Two outputs are stamped apart, and then written to one file.
 #[test]
 fn lines_that_are_a_little_late_are_read_at_once() {
