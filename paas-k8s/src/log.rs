@@ -3,6 +3,9 @@
 //! A node keeps what a container writes in a file, begins a new one when that is full, and gives only the newest; of the
 //! containers of an instance it gives the one that runs and the one before it. So whoever reads all the time gets all, and
 //! who comes back late is told of a [gap](paas_core::model::LogItem::Gap).
+//!
+//! A pod is asked for by its name, which the next one of a StatefulSet has, too: whose output a stream gives is looked at once
+//! it is open.
 
 mod cursor;
 mod instance;

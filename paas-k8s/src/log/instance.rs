@@ -249,7 +249,11 @@ impl Instance {
         since: Option<u64>,
         follow: bool,
     ) -> Result<Option<impl AsyncBufRead + Unpin + Send + use<>>> {
-        request::open(&self.shared.connection, &self.writer, which, since, follow).await
+        let (connection, writer) = (&self.shared.connection, &self.writer);
+        let Some(stream) = request::open(connection, writer, which, since, follow).await? else {
+            return Ok(None);
+        };
+        Ok(writer.is_there(connection).await?.then_some(stream))
     }
 
     /// Gives on what comes from a stream, in whole lines.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::KubeScheduler;
 use super::manifest::CONTAINER;
+use super::output::is_there;
 use super::pod::{Instance, Output};
 use crate::error::{brief, failed};
 
@@ -24,7 +25,7 @@ const HELD: usize = 4;
 
 #[async_trait]
 impl Exec for KubeScheduler {
-    /// The container runtime does not end what runs when the connection ends.
+    /// The container runtime does not end what runs when the connection ends, nor when the pod turns out to be another.
     fn capabilities(&self) -> ExecCapabilities {
         let mut capabilities = ExecCapabilities::none();
         capabilities.terminal = true;
@@ -42,17 +43,36 @@ impl Exec for KubeScheduler {
         request.check()?;
         let found = self.cache.instances(workload).into_iter().find(|own| own.status.id == *instance);
         let missing = || Error::not_found("the workload has no such instance").with("instance", instance);
-        let Instance { namespace, pod, output, .. } = found.ok_or_else(missing)?;
-        if !matches!(output, Output::Open(_)) {
+        let found = found.ok_or_else(missing)?;
+        if !matches!(found.output, Output::Open(_)) {
             return Err(Error::conflict("the instance does not run").with("instance", instance));
         }
         let params = params(request);
         let command = request.command.arguments();
-        let attached = self.connection.within::<Pod>(&namespace).exec(&pod, command, &params).await;
+        self.look(&found).await?;
+        let attached =
+            self.connection.within::<Pod>(&found.namespace).exec(&found.pod, command, &params).await;
         let attached = attached.map_err(|cause| refused(cause).with("instance", instance))?;
+        // Where the next pod came in between, the command is in it; it is told nothing, and nothing is told of it.
+        self.look(&found).await?;
         let (program, terminal) = (command[0].clone(), request.terminal);
         Ok(ExecSession::start(request, move |input, reader| run(attached, input, reader, terminal, program)))
     }
+}
+
+impl KubeScheduler {
+    /// Refuses where another pod has the name of this one by now.
+    async fn look(&self, own: &Instance) -> Result<()> {
+        let Instance { namespace, pod, uid, .. } = own;
+        if own.shares_name() && !is_there(&self.connection, namespace, pod, uid).await? {
+            return Err(gone().with("instance", &own.status.id));
+        }
+        Ok(())
+    }
+}
+
+fn gone() -> Error {
+    Error::not_found("the instance has gone")
 }
 
 /// Why a command could not be begun. A refused upgrade comes with a number and no words.
@@ -72,7 +92,7 @@ fn meaning(code: u16) -> Error {
             ErrorKind::Denied,
             "the platform may not run commands in pods: it needs the rights to `get` and `create` `pods/exec`",
         ),
-        404 => Error::not_found("the instance has gone"),
+        404 => gone(),
         code => Error::unavailable("the cluster does not run the command now").with("status", code),
     }
 }

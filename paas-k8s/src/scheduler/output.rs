@@ -1,15 +1,25 @@
 //! Whose output there is to read, for who reads it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use paas_core::model::{InstanceId, LogOrigin, LogStream, Resource, Scope};
 use paas_core::port::Hints;
+use paas_core::{Error, Result};
+use tokio::time::timeout;
 
 pub(crate) use super::pod::Output;
 
 use super::KubeScheduler;
 use super::cache::Cache;
 use super::manifest::CONTAINER;
+use crate::Connection;
+use crate::error::failed;
+
+/// How long the answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A look at the pods that the watches tell of.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +30,8 @@ pub(crate) struct Outputs(Arc<Cache>);
 pub(crate) struct Writer {
     pub(crate) namespace: String,
     pub(crate) pod: String,
+    /// What tells the pod from others, where the next one has the same name.
+    pub(crate) uid: Option<String>,
     pub(crate) container: &'static str,
     pub(crate) origin: LogOrigin,
     pub(crate) output: Output,
@@ -31,6 +43,27 @@ impl KubeScheduler {
     }
 }
 
+impl Writer {
+    /// Whether the pod's name stands for it still.
+    pub(crate) async fn is_there(&self, connection: &Connection) -> Result<bool> {
+        let Some(uid) = &self.uid else { return Ok(true) };
+        is_there(connection, &self.namespace, &self.pod, uid).await
+    }
+}
+
+/// Whether a pod's name stands for the one with this uid: the pods of a StatefulSet follow each other under one name.
+///
+/// Asked after the output was opened, or a command was begun, it tells whose that is. It needs no right that following pods
+/// does not need.
+pub(super) async fn is_there(connection: &Connection, namespace: &str, pod: &str, uid: &str) -> Result<bool> {
+    let pods = connection.within::<Pod>(namespace);
+    let only = ListParams::default().fields(&format!("metadata.name={pod}"));
+    let late = |_| Error::unavailable("the API server does not tell of the pod in time").with("pod", pod);
+    let found = timeout(ANSWER, pods.list_metadata(&only)).await.map_err(late)?;
+    let found = found.map_err(|cause| failed(cause, "look for a pod").with("pod", pod))?;
+    Ok(found.iter().any(|own| own.metadata.uid.as_deref() == Some(uid)))
+}
+
 impl Outputs {
     /// All within a resource, or one of them.
     pub(crate) fn within(&self, resource: &Resource, only: Option<&InstanceId>) -> Vec<Writer> {
@@ -38,11 +71,12 @@ impl Outputs {
         let selected = all.filter(|(own, _)| only.is_none_or(|only| *only == own.status.id));
         selected
             .filter_map(|(own, revision)| {
+                let uid = own.shares_name().then(|| own.uid.clone());
                 // The kubelet does not say which of the two a line was written to.
                 let stream = LogStream::Combined;
                 let origin = LogOrigin::new(&own.key.resource(), revision, own.status.id, stream)?;
                 let (namespace, pod, output) = (own.namespace, own.pod, own.output);
-                Some(Writer { namespace, pod, container: CONTAINER, origin, output })
+                Some(Writer { namespace, pod, uid, container: CONTAINER, origin, output })
             })
             .collect()
     }

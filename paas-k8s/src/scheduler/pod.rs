@@ -75,6 +75,11 @@ impl Instance {
         let output = container(pod).map_or(Output::None, output);
         Some(Self { key, namespace: meta.namespace.clone()?, pod: name, uid, version, index, output, status })
     }
+
+    /// Whether the next pod has the same name, so that only the uid tells whose output or command something is.
+    pub(super) fn shares_name(&self) -> bool {
+        self.status.id.as_str() != self.pod
+    }
 }
 
 /// When somebody asked it to end.

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use paas_core::memory::MemorySecretStore;
 use paas_core::model::{
-    InstanceStatus, LogItem, LogPosition, LogSelector, LogStream, RevisionNumber, Template, Workload,
+    Command, ExecRequest, InstanceStatus, LogItem, LogPosition, LogSelector, LogStream, RevisionNumber,
+    Template, Workload,
 };
-use paas_core::port::{LogSource, Scheduler};
+use paas_core::port::{Exec, LogSource, Scheduler};
 use paas_k8s::{Connection, KubeLogSource, KubeScheduler, SchedulerConfig};
 use paas_testkit::suite::scheduler::SchedulerFixture;
 use paas_testkit::{Fixture, World};
@@ -22,7 +23,7 @@ use super::*;
 use crate::fixture::logs::post;
 use crate::fixture::rooms::broken;
 use crate::fixture::scheduler::{Schedulers, listening};
-use crate::proxy::Proxy;
+use crate::proxy::{Fault, Proxy, Rule, WATCHES};
 use tally::Tally;
 
 cases![
@@ -33,6 +34,7 @@ cases![
     a_reader_goes_on_where_another_ended,
     a_connection_that_is_cut_again_and_again_costs_no_line,
     more_instances_than_streams_have_their_turns,
+    the_pod_that_takes_the_name_of_another_is_not_it,
 ];
 
 type Items = BoxStream<'static, Result<LogItem>>;
@@ -49,6 +51,14 @@ async fn scheduler(connection: Connection) -> Result<KubeScheduler> {
     let mut config = SchedulerConfig::default();
     config.drain = Duration::ZERO;
     KubeScheduler::open(connection, Arc::new(MemorySecretStore::default()), config).await
+}
+
+/// One that reaches the cluster through a proxy only.
+async fn through(proxy: &Proxy) -> Result<KubeScheduler> {
+    let file = proxy.kubeconfig();
+    let mut config = ConnectionConfig::default().platform(PLATFORM);
+    config.kubeconfig = Some(file.path().to_owned());
+    scheduler(Connection::connect(config).await?).await
 }
 
 /// Writes so many numbered lines a second, each with so many bytes more.
@@ -238,11 +248,8 @@ async fn a_reader_goes_on_where_another_ended() -> Result<()> {
 async fn a_connection_that_is_cut_again_and_again_costs_no_line() -> Result<()> {
     let play = Play::new(counting(500, 0), 2).await?;
     let proxy = Proxy::start(client().await?).await;
-    let file = proxy.kubeconfig();
-    let mut config = ConnectionConfig::default().platform(PLATFORM);
-    config.kubeconfig = Some(file.path().to_owned());
-    let through = scheduler(Connection::connect(config).await?).await?;
-    let source = KubeLogSource::new(&through);
+    let own = through(&proxy).await?;
+    let source = KubeLogSource::new(&own);
     let mut items = play.read(&source, play.selector()).await?;
     let mut tally = Tally::default();
     let mut opened = 0;
@@ -270,4 +277,47 @@ async fn more_instances_than_streams_have_their_turns() -> Result<()> {
     tally.take_until(&mut items, |tally| tally.with(1_200) == 3).await?;
     tally.assert_exact();
     play.end().await
+}
+
+/// The pods of a StatefulSet follow each other under one name, and the watches that tell of it may be behind.
+async fn the_pod_that_takes_the_name_of_another_is_not_it() -> Result<()> {
+    let mut template = counting(20, 0);
+    template.mounts = Schedulers::default().with_volume().mounts;
+    let play = Play::new(template, 1).await?;
+    play.address().await?;
+    let proxy = Proxy::start(client().await?).await;
+    let behind = through(&proxy).await?;
+    let source = KubeLogSource::new(&behind);
+    let mut items = play.read(&source, play.selector()).await?;
+    let mut tally = Tally::default();
+    tally.take_until(&mut items, |tally| tally.lines() >= 20).await?;
+    proxy.set([Rule::new(WATCHES, Fault::Hang)]);
+    proxy.cut();
+    let old = play.instances().await?.remove(0);
+    replaced(&play, old.id.as_str()).await?;
+    // The next one writes, and whoever is behind holds it for the one that is gone.
+    let read = tally.take_until(&mut items, |_| false);
+    drop(tokio::time::timeout(Duration::from_secs(5), read).await);
+    tally.assert_exact();
+    let mut late = play.selector();
+    late.follow = false;
+    let mut there = Tally::default();
+    there.take_until(&mut play.read(&source, late).await?, |_| false).await?;
+    assert_eq!(there.lines(), 0, "{there:?}");
+    let request = ExecRequest::new(Command::new(["/instance", "both"])?);
+    let refusal = behind.exec(&play.world.scope(), &play.workload.key, &old.id, &request).await.unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::NotFound, "{refusal:?}");
+    play.end().await
+}
+
+/// Deletes the pod of an instance, and waits until the next one is ready.
+async fn replaced(play: &Play, instance: &str) -> Result<()> {
+    let namespace = paas_k8s::namespace(PLATFORM, &play.world.tenant, &play.world.environment);
+    let pods: Api<Pod> = Api::namespaced(client().await?, &namespace);
+    let name = instance.rsplit_once('-').unwrap().0;
+    pods.delete(name, &DeleteParams::default()).await.map_err(broken)?;
+    while !play.instances().await?.iter().any(|own| own.is_ready() && own.id.as_str() != instance) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
