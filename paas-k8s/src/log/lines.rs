@@ -127,22 +127,10 @@ impl Lines {
         self.whole = self.buffer.len();
     }
 
-    /// The output is over: what has no newline is a line, too.
-    pub(super) fn finish(&mut self) {
-        if let State::Kept(stamp, position) = self.state
-            && self.buffer.len() > self.whole
-        {
-            self.end_line(stamp, position);
-            self.state = State::default();
-        }
-    }
-
-    /// The position of the line whose end has not come.
-    pub(super) const fn unfinished(&self) -> Option<LogPosition> {
-        match self.state {
-            State::Kept(_, position) => Some(position),
-            _ => None,
-        }
+    /// The line whose end has not come, as far as it is there, once the whole lines are given on.
+    pub(super) fn torn(self, origin: &LogOrigin) -> Option<LogBatch> {
+        let State::Kept(stamp, position) = self.state else { return None };
+        Some(LogBatch::stamped(origin.clone(), self.buffer.freeze(), vec![0], vec![stamp], position))
     }
 
     /// How many bytes of whole lines there are.

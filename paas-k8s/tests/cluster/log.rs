@@ -33,6 +33,7 @@ cases![
     a_reader_that_is_behind_is_told_what_it_missed,
     a_reader_goes_on_where_another_ended,
     a_connection_that_is_cut_again_and_again_costs_no_line,
+    a_line_that_is_cut_in_the_middle_is_given_once_and_whole,
     more_instances_than_streams_have_their_turns,
     the_pod_that_takes_the_name_of_another_is_not_it,
 ];
@@ -262,6 +263,24 @@ async fn a_connection_that_is_cut_again_and_again_costs_no_line() -> Result<()> 
         tally.take_until(&mut items, is_read).await?;
         proxy.cut();
     }
+    tally.assert_exact();
+    play.end().await
+}
+
+async fn a_line_that_is_cut_in_the_middle_is_given_once_and_whole() -> Result<()> {
+    let play = Play::new(counting(200, 1_000), 1).await?;
+    let proxy = Proxy::start(client().await?).await;
+    let own = through(&proxy).await?;
+    let source = KubeLogSource::new(&own);
+    // Each time a little later than before.
+    let tears =
+        (1..=20).map(|number| Rule::new(&["get"], Fault::Tear(number * 54_321)).about(&["pods"]).times(1));
+    proxy.set(tears);
+    let mut items = play.read(&source, play.selector()).await?;
+    let mut tally = Tally::default();
+    tally.take_until(&mut items, |tally| tally.lines() >= 2_000).await?;
+    let opened = proxy.take_calls().iter().filter(|call| call.subresource == "log").count();
+    assert!(opened > 20, "nothing was cut: {opened} streams");
     tally.assert_exact();
     play.end().await
 }

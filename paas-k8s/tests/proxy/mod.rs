@@ -185,6 +185,7 @@ impl Shared {
             }
             Some(Fault::Cut(events)) => End::Cut(events),
             Some(Fault::Forget(events)) => End::Forget(events),
+            Some(Fault::Tear(bytes)) => End::Tear(bytes),
             Some(Fault::Hang) => End::Hang,
         };
         self.pass(request, end).await

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Silence,
     /// The answer, which is a watch, breaks off after so many events.
     Cut(usize),
+    /// The answer breaks off after so many bytes.
+    Tear(usize),
     /// The answer, which is a watch, is let begin, and then nothing comes any more, not even a bookmark.
     Hang,
     /// The answer, which is a watch, ends after so many events because what it goes on from is forgotten.

@@ -24,6 +24,8 @@ pub(super) enum End {
     Cut(usize),
     /// After so many lines, with the word that it cannot go on.
     Forget(usize),
+    /// After so many bytes, broken off.
+    Tear(usize),
     /// At once, without an end.
     Hang,
 }
@@ -62,7 +64,7 @@ impl Relay {
             return None;
         }
         match self.end {
-            End::Cut(0) => return self.last(Err(broken())),
+            End::Cut(0) | End::Tear(0) => return self.last(Err(broken())),
             End::Forget(0) => return self.last(Ok(Bytes::from_static(EXPIRED.as_bytes()))),
             _ => {}
         }
@@ -86,6 +88,11 @@ impl Relay {
 
     /// As much of it as may pass.
     fn counted(&mut self, data: Bytes) -> Bytes {
+        if let End::Tear(left) = &mut self.end {
+            let most = data.len().min(*left);
+            *left -= most;
+            return data.slice(..most);
+        }
         let (End::Cut(most) | End::Forget(most)) = self.end else { return data };
         for (at, _) in data.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
             self.lines += 1;

@@ -258,6 +258,31 @@ async fn a_line_that_is_cut_in_the_middle_comes_whole_with_the_next_stream() {
     }
 }
 
+/// What the last line of a container that ended lacks is told from what a stream lacks that broke.
+#[tokio::test(start_paused = true)]
+async fn a_last_line_without_a_newline_is_given_once_and_whole() {
+    let first = [3, 2].map(After::End).to_vec();
+    let kubelet = Kubelet { first, others: Some(After::End(1)), ..Kubelet::default() };
+    let mut reader = Reader::new(kubelet, None, Output::Ended(0), None).await;
+    assert!(reader.until(|texts| texts.len() == 5).await, "{:?}", reader.texts);
+    assert!(!reader.until(|texts| texts.len() > 5).await, "{:?}", reader.texts);
+    assert_eq!(reader.until_gone().await, numbered(0..=4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_of_a_last_line_whose_pod_is_gone_is_given_with_a_gap() {
+    for after in [After::Cut(1), After::End(1)] {
+        let kubelet = Kubelet { others: Some(after), ..Kubelet::default() };
+        let mut reader = Reader::new(kubelet, None, Output::Open(0), None).await;
+        assert!(reader.until(|texts| texts.len() == 4).await);
+        assert_eq!(
+            reader.until_gone().await,
+            [numbered(0..=4), vec!["gap".to_owned()]].concat(),
+            "{after:?}"
+        );
+    }
+}
+
 /// The next pod of a StatefulSet has the same name.
 #[tokio::test(start_paused = true)]
 async fn another_pod_of_the_same_name_is_not_read() {

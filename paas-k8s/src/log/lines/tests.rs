@@ -44,10 +44,10 @@ fn read(chunks: &[&[u8]], is_over: bool) -> Vec<LogBatch> {
             }
         }
     }
-    if is_over {
-        lines.finish();
-    }
     batches.extend(lines.take(&origin()));
+    if is_over {
+        batches.extend(lines.torn(&origin()));
+    }
     batches
 }
 
@@ -99,11 +99,15 @@ fn stamps_are_told_apart_whatever_time_zone_the_node_is_in() {
 }
 
 #[test]
-fn what_has_no_newline_is_a_line_once_the_output_is_over() {
+fn what_has_no_newline_is_a_line_of_its_own_once_the_output_is_over() {
     let mut bytes = sent(&[(SECOND, b"one".to_vec()), (SECOND, b"two".to_vec())]);
     bytes.pop();
     assert_eq!(texts(&read(&[&bytes], false)), [(SECOND, b"one".to_vec())]);
     assert_eq!(texts(&read(&[&bytes], true)), [(SECOND, b"one".to_vec()), (SECOND, b"two".to_vec())]);
+    // Of a line that is too long, only the last piece is open.
+    let long = sent(&[(SECOND, vec![b'x'; LINE + 5])]);
+    let pieces = texts(&read(&[&long[..long.len() - 1]], true));
+    assert_eq!(pieces.iter().map(|(_, piece)| piece.len()).collect::<Vec<_>>(), [LINE, 5]);
     // A stamp alone says that something was to come.
     let cut = stamp(SECOND);
     assert_eq!(texts(&read(&[cut.as_bytes()], true)), []);
