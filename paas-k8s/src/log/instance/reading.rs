@@ -83,7 +83,7 @@ impl Instance {
     ) -> End {
         let mut lines = Lines::default();
         let end = self.pump_into(&mut lines, stream, is_newest).await;
-        if !matches!(end, End::Turn) && self.flush(&mut lines).await.is_err() {
+        if self.flush(&mut lines).await.is_err() {
             return End::Closed;
         }
         let Some(torn) = lines.torn(&self.writer.origin) else { return end };

@@ -244,6 +244,20 @@ async fn a_last_line_that_comes_late_is_found() {
     assert_eq!(follow(Kubelet::default(), Some(there), 20).await, numbered(8..=20));
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_has_to_leave_the_stream_to_others_misses_nothing() {
+    let mut reader = Reader::new(Kubelet::default(), None, Output::Open(0), None).await;
+    let shared = Arc::clone(&reader.shared);
+    let other = tokio::spawn(async move {
+        while let Some(_stream) = shared.streams.acquire().await {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    assert!(reader.until(|texts| texts.len() > 60).await, "{:?}", reader.texts);
+    other.abort();
+    assert_eq!(reader.texts[..60], numbered(0..=59));
+}
+
 /// A kubelet's reader may hold on to a file that is written no more, and so may the next.
 #[tokio::test(start_paused = true)]
 async fn streams_that_miss_a_new_file_are_opened_anew_until_one_does_not() {
