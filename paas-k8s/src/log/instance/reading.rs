@@ -130,7 +130,7 @@ impl Instance {
                     }
                     stream.consume_unpin(taken);
                     (heard, bytes) = (Instant::now(), bytes + taken);
-                    let is_looking = self.follow && is_newest && self.cursor.is_looking();
+                    let is_looking = self.follow && is_newest && !self.is_search && self.cursor.is_looking();
                     if is_looking && begun.elapsed() >= QUIET {
                         return End::Lost;
                     }
@@ -155,8 +155,7 @@ impl Instance {
     /// The stream says nothing for a while.
     fn quiet(&mut self, silence: Duration, bytes: usize) -> Option<End> {
         if self.cursor.is_looking() {
-            self.cursor.give_up();
-            return Some(End::Again);
+            return Some(End::Lost);
         }
         let first = if bytes >= BUSY { QUIET } else { CALM };
         let trust = first.saturating_mul(TRUST.saturating_pow(self.looks));
@@ -166,6 +165,10 @@ impl Instance {
     /// The stream is over.
     fn end(&mut self, lines: &Lines, is_newest: bool) -> End {
         if is_newest && self.cursor.is_looking() {
+            // Once may be a stream that broke before it: the server ends that as if it was whole.
+            if !self.is_search {
+                return End::Lost;
+            }
             self.cursor.give_up();
             return End::Again;
         }

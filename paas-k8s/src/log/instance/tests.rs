@@ -244,6 +244,14 @@ async fn a_last_line_that_comes_late_is_found() {
     assert_eq!(follow(Kubelet::default(), Some(there), 20).await, numbered(8..=20));
 }
 
+/// The server ends a stream that broke behind it as if it was whole.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_before_the_last_line_does_not_begin_all_anew() {
+    let before_the_last_two = 2 * line(0).len();
+    let kubelet = first(&[After::End(before_the_last_two), After::End(before_the_last_two + 3)]);
+    assert_eq!(follow(kubelet, Some(after(4)), 20).await, numbered(5..=20));
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_has_to_leave_the_stream_to_others_misses_nothing() {
     let mut reader = Reader::new(Kubelet::default(), None, Output::Open(0), None).await;
