@@ -36,14 +36,15 @@ impl Instance {
         // The newest first: whatever is found in the one before it then, no output lies between the two.
         let newest = self.request(Which::Newest, since, self.follow && !self.is_search).await?;
         let opened = now();
-        let mut found = newest.is_some();
+        let mut found = false;
         while let Some(previous) = self.request(Which::Previous, since, false).await? {
-            found = true;
             self.cursor.begin(false, now());
             let before = self.cursor.position();
             let end = self.pump(previous, true, false).await;
             match end {
-                End::Clean | End::Torn => {}
+                // The node has thrown it away.
+                End::Nothing => break,
+                End::Clean | End::Torn => found = true,
                 end => return Ok(end),
             }
             // The server ends a broken stream as if it was whole: it is when nothing more comes.

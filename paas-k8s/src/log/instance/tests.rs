@@ -45,6 +45,8 @@ struct Kubelet {
     first: Vec<After>,
     /// How all others do that are not told what comes later.
     others: Option<After>,
+    /// It has thrown away the container before, and says so in place of its output.
+    forgetful: bool,
     /// How many have asked to follow.
     asked: AtomicUsize,
     /// The pod has been removed.
@@ -73,6 +75,11 @@ impl Kubelet {
         }
         if !path.ends_with("/log") {
             return body(stream::iter([Bytes::from_static(NAMESPACE)]));
+        }
+        if query.contains("previous=true") && self.forgetful {
+            return body(stream::iter([Bytes::from_static(
+                b"unable to retrieve container logs for containerd://1",
+            )]));
         }
         if query.contains("previous=true") || self.gone.load(Ordering::Relaxed) {
             let mut none = body(stream::empty());
@@ -264,6 +271,12 @@ async fn whoever_has_to_leave_the_stream_to_others_misses_nothing() {
     assert!(reader.until(|texts| texts.len() > 60).await, "{:?}", reader.texts);
     other.abort();
     assert_eq!(reader.texts[..60], numbered(0..=59));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_before_that_is_forgotten_keeps_nobody_from_the_newest() {
+    let kubelet = Kubelet { forgetful: true, ..Kubelet::default() };
+    assert_eq!(follow(kubelet, None, 20).await, numbered(0..=20));
 }
 
 /// A kubelet's reader may hold on to a file that is written no more, and so may the next.
