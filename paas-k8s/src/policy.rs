@@ -2,15 +2,24 @@
 //!
 //! Admission in the cluster decides what runs; this says the same before anything is sent, and of a cluster whose
 //! admission is switched off. What is looked at: namespaces with what must be in them (the `restricted` pod security
-//! standard, no traffic unless allowed, quota, limits, accounts without tokens), and whatever has a pod template.
+//! standard, no traffic unless allowed, quota, limits, accounts without tokens), whom network policies let in and out, and
+//! whatever has a pod template.
+//!
+//! Of pods, it is the [Pod Security Standards](https://kubernetes.io/docs/concepts/security/pod-security-standards/),
+//! profile *restricted*, as Kubernetes 1.34 checks them (`k8s.io/pod-security-admission` v0.34.4, `policy/check_*.go`), field
+//! by field, of all three kinds of containers. What the standard allows to Windows and to pods in a user namespace of their
+//! own is not allowed here; tokens, accounts and limits of containers are the platform's own rules.
 
 use std::fmt;
 
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use paas_core::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod address;
+mod network;
 mod pod;
 mod room;
 #[cfg(test)]
@@ -60,17 +69,31 @@ pub fn check(objects: &[Value]) -> Result<Vec<Finding>> {
     for object in objects.iter().filter(|object| kind(object) == "Namespace") {
         room::check(object, objects, &mut findings)?;
     }
+    for object in objects.iter().filter(|object| kind(object) == "NetworkPolicy") {
+        let title = title(object);
+        network::check(&title, &read::<NetworkPolicy>(object, &title)?, &mut findings);
+    }
     for object in objects {
         let Some((_, place)) = TEMPLATES.iter().find(|(kind_of, _)| *kind_of == kind(object)) else {
             continue;
         };
         let title = title(object);
         match object.pointer(place) {
-            Some(spec) => pod::check(&title, &read::<PodSpec>(spec, &title)?, &mut findings),
+            Some(spec) => {
+                let profiles = annotations(object, place);
+                pod::check(&title, &read::<PodSpec>(spec, &title)?, profiles, &mut findings);
+            }
             None => findings.push(Finding { object: title, says: "it has no pod template" }),
         }
     }
     Ok(findings)
+}
+
+/// The annotations of a pod whose specification is in this place.
+fn annotations<'a>(object: &'a Value, place: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let beside = format!("{}metadata/annotations", place.trim_end_matches("spec"));
+    let all = object.pointer(&beside).and_then(Value::as_object).into_iter().flatten();
+    all.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {

@@ -1,7 +1,7 @@
 //! What must be in a tenant's namespace.
 
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicySpec};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use paas_core::Result;
 use serde::de::DeserializeOwned;
@@ -89,41 +89,25 @@ fn network(policies: &[NetworkPolicy]) -> Vec<&'static str> {
     let denies_in =
         |spec: &&NetworkPolicySpec| everything(spec) && types(spec, "Ingress") && no_ingress(spec);
     let denies_out = |spec: &&NetworkPolicySpec| everything(spec) && types(spec, "Egress") && no_egress(spec);
-    let open = |spec: &&NetworkPolicySpec| {
-        let ingress = spec.ingress.iter().flatten().any(|rule| rule.from.as_ref().is_none_or(Vec::is_empty));
-        let egress = spec
-            .egress
-            .iter()
-            .flatten()
-            .any(|rule| rule.to.as_ref().is_none_or(|to| to.is_empty() || to.iter().any(is_everybody)));
-        ingress || egress
-    };
     broken([
         (specs.iter().any(denies_in), "traffic to pods is not denied by default"),
         (specs.iter().any(denies_out), "traffic from pods is not denied by default"),
-        (!specs.iter().any(open), "a network policy allows traffic with everybody"),
         (specs.iter().any(|spec| finds_names(spec)), "pods cannot look up names"),
     ])
 }
 
-/// Whether these are all addresses there are, with those of other tenants' pods.
-fn is_everybody(peer: &NetworkPolicyPeer) -> bool {
-    peer.ip_block
-        .as_ref()
-        .is_some_and(|block| block.cidr.ends_with("/0") && block.except.as_ref().is_none_or(Vec::is_empty))
-}
-
-/// Whether all pods may ask the cluster's DNS, over both protocols.
+/// Whether all pods may ask the cluster's DNS: somebody in another namespace, at one port, over both protocols.
 fn finds_names(spec: &NetworkPolicySpec) -> bool {
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
     let all = spec.pod_selector.as_ref() == Some(&LabelSelector::default());
-    let both = ["UDP", "TCP"].iter().all(|protocol| {
-        spec.egress.iter().flatten().flat_map(|rule| rule.ports.iter().flatten()).any(|port| {
-            port.port == Some(IntOrString::Int(53)) && port.protocol.as_deref() == Some(*protocol)
-        })
-    });
-    all && both
+    let asks = |rule: &NetworkPolicyEgressRule| {
+        let ports: Vec<_> = rule.ports.iter().flatten().filter(|port| port.end_port.is_none()).collect();
+        let by = |protocol: &'static str| {
+            ports.iter().filter(move |port| port.protocol.as_deref() == Some(protocol)).map(|port| &port.port)
+        };
+        let goes_out = rule.to.iter().flatten().any(|peer| peer.namespace_selector.is_some());
+        goes_out && by("UDP").any(|port| port.is_some() && by("TCP").any(|other| other == port))
+    };
+    all && spec.egress.iter().flatten().any(asks)
 }
 
 fn amounts(quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Vec<&'static str> {
