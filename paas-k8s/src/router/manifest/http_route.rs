@@ -9,7 +9,9 @@ use super::{Kind, PORT, Rendered, object, service_name, sharing, slot_name};
 use crate::label;
 use crate::router::RouterConfig;
 
-/// An HTTPRoute for each path, and more where many hosts share it.
+/// An HTTPRoute for each path, and more where many hosts share it. Each is named by the first of its hosts, in their order;
+/// so where hosts come or go, others move only between it and later ones. The last is first: written in this order, one
+/// has what another is about to lose.
 pub(super) fn render(
     platform: &str,
     config: &RouterConfig,
@@ -25,7 +27,7 @@ pub(super) fn render(
         let spec = http_route(route, main, &parents, &hosts, &path);
         object(platform, route, Kind::HttpRoute, name, &pairs, &spec)
     };
-    by_path(route).into_iter().map(one).collect()
+    by_path(route).into_iter().rev().map(one).collect()
 }
 
 /// As many hosts as one HTTPRoute may have.
@@ -37,7 +39,8 @@ fn by_path(route: &Route) -> Vec<(String, Vec<String>)> {
     for domain in &route.hosts {
         paths.entry(domain.path.clone()).or_default().push(domain.host.clone());
     }
-    let parts = |(path, hosts): (String, Vec<String>)| {
+    let parts = |(path, mut hosts): (String, Vec<String>)| {
+        hosts.sort_unstable();
         hosts.chunks(HOSTS_OF_ONE).map(|hosts| (path.clone(), hosts.to_vec())).collect::<Vec<_>>()
     };
     paths.into_iter().flat_map(parts).collect()

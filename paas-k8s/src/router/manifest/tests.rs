@@ -1,4 +1,6 @@
 use paas_core::model::{AppId, Endpoint, EnvironmentId, InstanceId, RevisionNumber, TenantId};
+use proptest::prelude::*;
+use proptest::sample::subsequence;
 
 use super::*;
 use crate::golden;
@@ -207,5 +209,35 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     ];
     for config in wrong {
         assert_eq!(config.check().unwrap_err().kind(), paas_core::ErrorKind::Invalid, "{config:?}");
+    }
+}
+
+proptest! {
+    /// However a service's domains change, none of those that stay is without a route while they are written, one by one.
+    #[test]
+    fn no_domain_that_stays_is_ever_without_a_route(
+        before in subsequence((0..40).collect::<Vec<u32>>(), 0..40).prop_shuffle(),
+        after in subsequence((0..40).collect::<Vec<u32>>(), 0..40).prop_shuffle(),
+    ) {
+        let of = |hosts: &[u32]| {
+            let mut route = route(&[(Slot::Blue, 10_000)]);
+            route.hosts = hosts.iter().map(|host| format!("h{host}.example.com").parse().unwrap()).collect();
+            let objects = rendered(&route).into_iter().filter(|it| it.kind == Kind::HttpRoute);
+            objects.map(|it| {
+                let hosts: Vec<String> = serde_json::from_value(it.object["spec"]["hostnames"].clone()).unwrap();
+                (it.name, hosts)
+            }).collect::<Vec<_>>()
+        };
+        let (old, new) = (of(&before), of(&after));
+        let stay: Vec<String> =
+            before.iter().filter(|host| after.contains(host)).map(|host| format!("h{host}.example.com")).collect();
+        let mut cluster: std::collections::BTreeMap<String, Vec<String>> = old.into_iter().collect();
+        for (name, hosts) in new {
+            prop_assert!(hosts.len() <= 16);
+            cluster.insert(name, hosts);
+            for host in &stay {
+                prop_assert!(cluster.values().flatten().any(|own| own == host), "{} has no route", host);
+            }
+        }
     }
 }
