@@ -12,6 +12,7 @@ use paas_core::model::{Address, Epoch, Resource, Route, RouteStatus, Scope, Serv
 use paas_core::port::{Backend, Hints, Router, RouterCapabilities, Selector};
 use paas_core::{Error, Result};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::Connection;
 use crate::apply::Place;
@@ -20,7 +21,7 @@ use crate::watch::{Metadata, Objects};
 pub(crate) use config::Edge;
 use manifest::{Kind, Rendered};
 pub(crate) use manifest::{ROUTED, address};
-use reach::Reach;
+use reach::{LONGEST, Reach};
 use shelf::Shelf;
 use table::{Object, Table};
 use traffic::Traffic;
@@ -118,14 +119,9 @@ impl GatewayRouter {
     }
 
     /// Waits until the cluster knows of somebody ready wherever the route sends requests.
-    async fn reached(&self, route: &Route, namespace: &str) -> Result<()> {
-        for service in manifest::targets(route) {
-            self.reach
-                .wait(namespace, &service)
-                .await
-                .map_err(|error| error.with("service", &route.service))?;
-        }
-        Ok(())
+    async fn reached(&self, route: &Route, namespace: &str, until: Instant) -> Result<()> {
+        let waited = self.reach.wait(namespace, &manifest::targets(route), until).await;
+        waited.map_err(|error| error.with("service", &route.service))
     }
 
     async fn delete(&self, object: Object, epoch: Option<Epoch>) -> Result<()> {
@@ -166,6 +162,7 @@ impl Router for GatewayRouter {
         self.fence.admit(scope)?;
         manifest::check(&self.config, route)?;
         self.table.admit(route)?;
+        let until = Instant::now() + LONGEST;
         let before = self.table.main_slot(&route.service);
         let platform = self.connection.platform();
         if let Some(traffic) = &self.traffic {
@@ -181,7 +178,7 @@ impl Router for GatewayRouter {
                 continue;
             }
             if rendered.kind.is_public() {
-                self.reached(route, &rendered.namespace).await?;
+                self.reached(route, &rendered.namespace, until).await?;
                 // That took its time: somebody else may lead by now, or have changed the object.
                 self.fence.admit(scope)?;
                 known = self.known(rendered);

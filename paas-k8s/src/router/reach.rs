@@ -16,8 +16,9 @@ use crate::follow;
 
 /// The label by which a slice names its Service.
 const SERVICE: &str = "kubernetes.io/service-name";
-/// How long a call waits for the cluster; a pass that was refused is repeated.
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long a call waits for the cluster, whatever for and however often; a pass that was refused is repeated. It is half of
+/// what a guard gives the whole call unless told otherwise.
+pub(super) const LONGEST: Duration = Duration::from_secs(5);
 /// How long somebody must have been ready. A gateway learns of endpoints and of routes by watches of its own, in no order: one
 /// that is told of a route in the moment in which we see somebody there may still see nobody.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -68,12 +69,19 @@ impl Reach {
         own.filter_map(|own| own.ready_since).min()
     }
 
-    /// Waits until somebody is ready behind a Service, and everybody can know.
+    /// Waits until somebody is ready behind each of these Services, and everybody can know. `until` bounds all of a call's
+    /// waits together: its guard gives up on the whole call, and would only say that it took too long.
     ///
     /// # Errors
-    /// `Unavailable` where nobody is for as long as a call may wait.
-    pub(super) async fn wait(&self, namespace: &str, service: &str) -> Result<()> {
-        let until = Instant::now() + LONGEST;
+    /// `Unavailable` where somewhere nobody is by then.
+    pub(super) async fn wait(&self, namespace: &str, services: &[String], until: Instant) -> Result<()> {
+        for service in services {
+            self.wait_for(namespace, service, until).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for(&self, namespace: &str, service: &str, until: Instant) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             let settled = self.since(namespace, service).map(|since| since + SETTLED);
@@ -84,7 +92,8 @@ impl Reach {
             if now >= until {
                 return Err(Error::unavailable("the cluster brings no requests to the ready instances yet")
                     .with("namespace", namespace)
-                    .with("endpoints of", service));
+                    .with("endpoints of", service)
+                    .with("seconds", LONGEST.as_secs()));
             }
             // Either may be the reason to look again.
             let look = settled.map_or(until, |settled| settled.min(until));
@@ -142,19 +151,23 @@ mod tests {
         .unwrap()
     }
 
+    async fn wait(reach: &Reach, namespace: &str, service: &str) -> Result<()> {
+        reach.wait(namespace, &[service.to_owned()], Instant::now() + LONGEST).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nobody_is_reached_before_a_slice_has_somebody_ready() {
         let reach = Arc::new(Reach::default());
         let shelf = Shelf(Arc::clone(&reach));
         shelf.put(slice("a", 1, "web-blue", &[false, false]));
         shelf.put(slice("b", 2, "web-green", &[true]));
-        let error = reach.wait("room", "web-blue").await.unwrap_err();
+        let error = wait(&reach, "room", "web-blue").await.unwrap_err();
         assert!(error.is_retryable(), "{error:?}");
-        assert!(reach.wait("another", "web-green").await.is_err());
-        reach.wait("room", "web-green").await.unwrap();
+        assert!(wait(&reach, "another", "web-green").await.is_err());
+        wait(&reach, "room", "web-green").await.unwrap();
         let waiting = tokio::spawn({
             let reach = Arc::clone(&reach);
-            async move { reach.wait("room", "web-blue").await }
+            async move { wait(&reach, "room", "web-blue").await }
         });
         tokio::task::yield_now().await;
         shelf.put(slice("a", 3, "web-blue", &[false, true]));
@@ -167,16 +180,16 @@ mod tests {
         let shelf = Shelf(Arc::clone(&reach));
         let begun = Instant::now();
         shelf.put(slice("a", 1, "web-blue", &[true]));
-        reach.wait("room", "web-blue").await.unwrap();
+        wait(&reach, "room", "web-blue").await.unwrap();
         assert!(begun.elapsed() >= SETTLED, "after {:?}", begun.elapsed());
         // Another instance changes nothing; that all were away begins anew.
         shelf.put(slice("a", 2, "web-blue", &[true, true]));
         let again = Instant::now();
-        reach.wait("room", "web-blue").await.unwrap();
+        wait(&reach, "room", "web-blue").await.unwrap();
         assert_eq!(again.elapsed(), Duration::ZERO);
         shelf.put(slice("a", 3, "web-blue", &[false]));
         shelf.put(slice("a", 4, "web-blue", &[true]));
-        reach.wait("room", "web-blue").await.unwrap();
+        wait(&reach, "room", "web-blue").await.unwrap();
         assert!(again.elapsed() >= SETTLED);
     }
 
@@ -186,13 +199,29 @@ mod tests {
         let shelf = Shelf(Arc::clone(&reach));
         shelf.put(slice("a", 5, "web-blue", &[false]));
         shelf.put(slice("a", 4, "web-blue", &[true]));
-        assert!(reach.wait("room", "web-blue").await.is_err());
+        assert!(wait(&reach, "room", "web-blue").await.is_err());
         shelf.put(slice("a", 6, "web-blue", &[true]));
-        reach.wait("room", "web-blue").await.unwrap();
+        wait(&reach, "room", "web-blue").await.unwrap();
         shelf.remove("a");
         assert_eq!(reach.since("room", "web-blue"), None);
         shelf.put(slice("b", 7, "web-blue", &[true]));
         shelf.keep(&HashSet::new(), 8);
         assert_eq!(reach.since("room", "web-blue"), None);
+    }
+
+    /// A guard gives a call ten seconds, in which the route is written as well.
+    #[tokio::test(start_paused = true)]
+    async fn two_slots_that_nobody_is_reached_at_are_waited_for_together() {
+        let reach = Arc::new(Reach::default());
+        let shelf = Shelf(Arc::clone(&reach));
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(LONGEST * 9 / 10).await;
+            shelf.put(slice("a", 1, "web-blue", &[true]));
+        });
+        let began = Instant::now();
+        let both = ["web-blue".to_owned(), "web-green".to_owned()];
+        let error = reach.wait("room", &both, began + LONGEST).await.unwrap_err();
+        assert!(error.is_retryable() && began.elapsed() <= LONGEST, "{error:?} after {:?}", began.elapsed());
+        late.await.unwrap();
     }
 }
