@@ -209,3 +209,32 @@ impl Connection {
         self.within(self.namespace())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::header::CONTENT_TYPE;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// An API server of the test's own: what it answers to each request, a status and an object.
+    pub(crate) fn served(
+        answer: impl Fn(&Request<Body>) -> (u16, Value) + Clone + Send + 'static,
+    ) -> Connection {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (code, object) = answer(&request);
+            let body = Full::new(Bytes::from(object.to_string()));
+            let answer = Response::builder().status(code).header(CONTENT_TYPE, "application/json").body(body);
+            async move { Ok::<_, Infallible>(answer.unwrap()) }
+        });
+        let client = Client::new(service, "default");
+        Connection { client, config: Arc::new(ConnectionConfig::default()) }
+    }
+
+}

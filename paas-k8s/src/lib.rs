@@ -18,6 +18,7 @@ mod label;
 mod list;
 mod log;
 mod patience;
+mod pause;
 pub mod policy;
 mod quantity;
 mod rbac;

@@ -11,9 +11,9 @@ use paas_core::model::{Confirmation, Scope, TenantId, Volume, VolumeId, VolumeSt
 use paas_core::port::{Backend, VolumeStore, VolumeStoreCapabilities};
 use paas_core::{Error, ErrorKind, Result};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::error::failed;
+use crate::pause::Pauses;
 use crate::{Connection, export, label, list};
 
 mod claim;
@@ -26,8 +26,6 @@ pub(crate) use claim::VOLUME;
 const ATTEMPTS: u32 = 8;
 /// How long one call waits until a claim is gone.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// How volumes are kept.
 #[derive(Clone, Debug, Default)]
@@ -205,18 +203,17 @@ async fn delete(
         Err(error) => return Err(error),
         Ok(_) => {}
     }
-    let until = Instant::now() + PATIENCE;
+    let mut pauses = Pauses::within(PATIENCE);
     loop {
         let left = claims.get_metadata_opt(&name).await.map_err(|cause| failed(cause, "read a claim"))?;
         if left.is_none_or(|left| left.uid() != claim.uid()) {
             return Ok(());
         }
-        if Instant::now() >= until {
+        if !pauses.rest().await {
             return Err(
                 Error::unavailable("the claim is still being deleted; call again").with("claim", name)
             );
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

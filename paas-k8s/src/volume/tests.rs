@@ -1,9 +1,16 @@
 //! What claims say, without a cluster.
 
-use paas_core::model::{ByteSize, EnvironmentId, ServiceId, VolumeName};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Method, Request};
+use kube::client::Body;
+use paas_core::model::{ByteSize, EnvironmentId, Resource, ServiceId, VolumeName};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::*;
+use crate::connection::tests::served;
 
 fn volume(size: u64) -> Volume {
     let (tenant, environment) = (TenantId::new("t-1").unwrap(), EnvironmentId::new("e-1").unwrap());
@@ -141,4 +148,34 @@ fn a_copy_that_tells_nothing_is_not_the_volume() {
             assert!(!claim::is_in_its_place(&copy), "{namespace}/{name}, {is_described}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_stays_is_asked_for_less_and_less_often() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    let wanted = volume(1);
+    let mut object = json!(claim(1));
+    object["metadata"]["uid"] = json!("1");
+    object["metadata"]["namespace"] = json!(label::namespace("paas", &wanted.tenant, &wanted.environment));
+    let connection = served(move |request: &Request<Body>| {
+        let (path, list) = (request.uri().path(), |items| json!({ "metadata": {}, "items": items }));
+        match *request.method() {
+            Method::GET if path.ends_with("/pods") => (200, list(json!([]))),
+            Method::GET if path.ends_with("/persistentvolumeclaims") => (200, list(json!([object]))),
+            Method::GET => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                (200, object.clone())
+            }
+            _ => (200, object.clone()),
+        }
+    });
+    let (scope, confirmation) = (Scope::testing(Resource::Platform), Confirmation::of(wanted.id.as_str()));
+    let began = Instant::now();
+    let removed =
+        KubeVolumes::new(connection).remove(&scope, &wanted.tenant, &wanted.id, &confirmation).await;
+    assert_eq!(removed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+    let looks = looks.load(Ordering::Relaxed);
+    assert!((5..=15).contains(&looks), "{looks} looks");
 }
