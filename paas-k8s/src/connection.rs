@@ -14,8 +14,7 @@ use kube::{Api, Client, Config, Resource};
 use paas_core::{Error, ErrorKind, Result};
 
 use crate::error::failed;
-use crate::label;
-use crate::patience::Patience;
+use crate::{answer, label};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -109,7 +108,7 @@ impl Connection {
     pub async fn connect(config: ConnectionConfig) -> Result<Self> {
         let client = ClientBuilder::try_from(config.config().await?)
             .map_err(|cause| failed(cause, "connect").with("platform", &config.platform))?;
-        Self::from_client(client.with_layer(&Patience).build(), config).await
+        Self::from_client(client.build(), config).await
     }
 
     /// As [`Connection::connect`], over a client that the caller has set up. Its retries should be switched off: the
@@ -121,7 +120,7 @@ impl Connection {
         for (what, word) in [("platform", &config.platform), ("namespace", &config.namespace)] {
             label::check_dns_label(what, word)?;
         }
-        let connection = Self { client, config: Arc::new(config) };
+        let connection = Self { client: answer::telling(client), config: Arc::new(config) };
         in_time(connection.ensure_namespace()).await?;
         Ok(connection)
     }
@@ -215,7 +214,7 @@ pub(crate) mod tests {
     use std::convert::Infallible;
 
     use bytes::Bytes;
-    use http::header::CONTENT_TYPE;
+    use http::header::{CONTENT_TYPE, RETRY_AFTER};
     use http::{Request, Response};
     use http_body_util::Full;
     use kube::client::Body;
@@ -237,4 +236,14 @@ pub(crate) mod tests {
         Connection { client, config: Arc::new(ConnectionConfig::default()) }
     }
 
+    #[tokio::test]
+    async fn a_client_of_the_callers_own_hears_when_to_come_again() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let busy = Response::builder().status(429).header(CONTENT_TYPE, "text/plain");
+            Ok::<_, Infallible>(busy.header(RETRY_AFTER, "7").body(Full::new(Bytes::from("busy"))).unwrap())
+        });
+        let client = Client::new(service, "default");
+        let error = Connection::from_client(client, ConnectionConfig::default()).await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{error:?}");
+    }
 }

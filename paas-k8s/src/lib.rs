@@ -5,6 +5,7 @@
 //! that tenant; every object carries labels that say whose it is.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod apply;
 mod backends;
 mod cluster;

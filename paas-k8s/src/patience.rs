@@ -3,55 +3,16 @@
 //! One that has too much to do answers in plain text, and says only in a header when to come again; the client reads
 //! neither. So such an answer is put into the words of any other refusal.
 
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use kube::client::{Body, DynBody};
+use http::{HeaderValue, Response};
+use kube::client::Body;
 use serde_json::json;
-use tower_layer::Layer;
-use tower_service::Service;
 
 const JSON: &str = "application/json";
 
-/// Puts a [`Patient`] around a client.
-pub(crate) struct Patience;
-
-impl<S> Layer<S> for Patience {
-    type Service = Patient<S>;
-
-    fn layer(&self, inner: S) -> Patient<S> {
-        Patient(inner)
-    }
-}
-
-/// A client that hears when to come again.
-pub(crate) struct Patient<S>(S);
-
-impl<S> Service<Request<Body>> for Patient<S>
-where
-    S: Service<Request<Body>, Response = Response<Box<DynBody>>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
-        Box::pin(async move { answer.await.map(in_words) })
-    }
-}
-
 /// An answer, and where it tells in a header alone when to come again, one that says so.
-fn in_words(answer: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
+pub(crate) fn in_words(answer: Response<Body>) -> Response<Body> {
     let code = answer.status().as_u16();
     let text = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let seconds = text(RETRY_AFTER).and_then(|text| text.trim().parse::<u32>().ok());
@@ -62,8 +23,7 @@ fn in_words(answer: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
         "message": "it has too much to do",
         "details": { "retryAfterSeconds": seconds },
     });
-    let body = Full::new(Bytes::from(status.to_string())).map_err(Into::into);
-    let mut told = Response::new(Box::new(body) as Box<DynBody>);
+    let mut told = Response::new(Body::from(Bytes::from(status.to_string())));
     *told.status_mut() = answer.status();
     told.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     told
@@ -71,18 +31,19 @@ fn in_words(answer: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
-    fn answer(code: u16, kind: &str, after: Option<&str>) -> Response<Box<DynBody>> {
-        let body = Full::new(Bytes::from_static(b"as it was")).map_err(Into::into);
+    fn answer(code: u16, kind: &str, after: Option<&str>) -> Response<Body> {
         let mut answer = Response::builder().status(code).header(CONTENT_TYPE, kind);
         if let Some(after) = after {
             answer = answer.header(RETRY_AFTER, after);
         }
-        answer.body(Box::new(body) as Box<DynBody>).unwrap()
+        answer.body(Body::from(Bytes::from_static(b"as it was"))).unwrap()
     }
 
-    fn text(answer: Response<Box<DynBody>>) -> String {
+    fn text(answer: Response<Body>) -> String {
         let body = futures_util::FutureExt::now_or_never(in_words(answer).into_body().collect());
         String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap()
     }
