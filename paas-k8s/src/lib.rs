@@ -43,5 +43,5 @@ pub use router::{GatewayRouter, IngressClass, RouterConfig};
 pub use scheduler::{KubeScheduler, SchedulerConfig};
 pub use secret::KubeSecretStore;
 pub use state::KubeStateStore;
-pub use tenancy::{Destination, KubeTenancy, TenancyConfig};
+pub use tenancy::{Destination, Dns, KubeTenancy, TenancyConfig};
 pub use volume::{KubeVolumes, VolumesConfig};

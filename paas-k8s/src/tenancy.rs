@@ -27,8 +27,10 @@ use room::Room;
 use table::Removed;
 
 pub use destination::Destination;
+pub use dns::Dns;
 
 mod destination;
+mod dns;
 mod part;
 mod removal;
 mod room;
@@ -65,6 +67,8 @@ pub struct TenancyConfig {
     /// Which release's idea of the `restricted` pod security standard holds: `v1.34`, which was tested. A later one may
     /// refuse what runs today.
     pub pod_security: String,
+    /// Where instances look up names: in the pods of `kube-system`, at port 53.
+    pub dns: Dns,
     /// Where instances may connect to outside of their app: nowhere.
     pub outside: Vec<Destination>,
 }
@@ -84,6 +88,7 @@ impl Default for TenancyConfig {
             reserved_cpu: CpuQuantity { millis: 100 },
             reserved_memory: mib(128),
             pod_security: "v1.34".into(),
+            dns: Dns::default(),
             outside: Vec::new(),
         }
     }

@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     LimitRange, LimitRangeItem, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount,
 };
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
-};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use paas_core::model::{Environment, EnvironmentId, Tenant, TenantId};
 
@@ -136,7 +133,7 @@ impl Place {
         let spec = NetworkPolicySpec {
             pod_selector: Some(LabelSelector::default()),
             policy_types: Some(vec!["Egress".into()]),
-            egress: Some([names()].into_iter().chain(outside).collect()),
+            egress: Some([config.dns.rule()].into_iter().chain(outside).collect()),
             ingress: None,
         };
         NetworkPolicy { metadata: self.named(ALLOW_OUT), spec: Some(spec) }
@@ -181,21 +178,6 @@ impl Place {
             ..ServiceAccount::default()
         }
     }
-}
-
-/// The cluster's DNS.
-fn names() -> NetworkPolicyEgressRule {
-    let system = LabelSelector {
-        match_labels: Some([("kubernetes.io/metadata.name".into(), "kube-system".into())].into()),
-        ..LabelSelector::default()
-    };
-    let port = |protocol: &str| NetworkPolicyPort {
-        port: Some(IntOrString::Int(53)),
-        protocol: Some(protocol.into()),
-        ..NetworkPolicyPort::default()
-    };
-    let peer = NetworkPolicyPeer { namespace_selector: Some(system), ..NetworkPolicyPeer::default() };
-    NetworkPolicyEgressRule { to: Some(vec![peer]), ports: Some(vec![port("UDP"), port("TCP")]) }
 }
 
 fn amounts<const N: usize>(amounts: [(&str, Quantity); N]) -> BTreeMap<String, Quantity> {

@@ -140,6 +140,16 @@ fn instances_reach_what_the_platform_allows_and_never_everybody() {
 }
 
 #[test]
+fn names_are_looked_up_where_the_company_says() {
+    let dns = Dns::new("openshift-dns").unwrap().port(5353).unwrap();
+    let objects = objects_of(room_of(&TenancyConfig { dns, ..TenancyConfig::default() }));
+    assert_eq!(policy::check(&objects).unwrap(), []);
+    let policy = objects.iter().find(|object| object["metadata"]["name"] == "paas-allow-out").unwrap();
+    let peer = &policy["spec"]["egress"][0]["to"][0]["namespaceSelector"]["matchLabels"];
+    assert_eq!(peer["kubernetes.io/metadata.name"], "openshift-dns");
+}
+
+#[test]
 fn a_namespace_of_somebody_else_is_never_taken_over() {
     let wanted = room().namespace;
     let refused = |found: &Namespace| owned(found, &wanted).unwrap_err().kind();
