@@ -98,6 +98,9 @@ impl Default for TenancyConfig {
 /// unless a policy allows it (names can be looked up, and [`TenancyConfig::outside`] is reached), a quota and limits bound what is used, and no pod is given a token
 /// of the API server.
 ///
+/// A tenant that is removed is closed first: by its quota, nothing comes in any more that would keep it. Then it is looked
+/// through, and opened again where it stays.
+///
 /// What somebody changes in these objects is told by [`watch`](Tenancy::watch), which lists and watches them as long as it is
 /// read, and is put back by the next `apply`: what the platform decides takes the values it had, and what was added to a
 /// specification goes. A namespace of such a name that is not marked
@@ -306,7 +309,7 @@ impl Tenancy for KubeTenancy {
     async fn remove(&self, scope: &Scope, tenant: &TenantId) -> Result<()> {
         self.fence.admit(scope)?;
         self.removed.put(tenant);
-        let removed = removal::remove(&self.connection, tenant).await;
+        let removed = removal::remove(&self.connection, &self.config, tenant).await;
         if removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
             self.removed.forget(tenant);
         }

@@ -103,7 +103,7 @@ const TENANCY: &[Grant] = &[
     grant(CORE, "namespaces", KEPT),
     grant(CORE, "persistentvolumeclaims", LISTED),
     grant(CORE, "pods", LISTED),
-    grant(CORE, "resourcequotas", PUT),
+    grant(CORE, "resourcequotas", &["get", "list", "watch", "create", "patch"]),
     grant(CORE, "secrets", LISTED),
     grant(CORE, "serviceaccounts", PUT),
     grant(CORE, "services", LISTED),

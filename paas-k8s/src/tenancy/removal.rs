@@ -1,50 +1,127 @@
 //! How a tenant's namespaces go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, PartialObjectMeta, Preconditions};
 use kube::{Api, ResourceExt};
 use paas_core::model::TenantId;
 use paas_core::{Error, Result};
 use tokio::time::Instant;
 
-use super::environment;
+use super::room::{AMOUNTS, KEEPERS, Place};
+use super::{TenancyConfig, environment, put};
 use crate::error::failed;
+use crate::pause::Pauses;
 use crate::{Connection, apply, label, list};
 
 /// How long one call waits until the namespaces are gone. An empty one takes some five seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// Removes all namespaces of a tenant, or none while there is something in one.
-pub(super) async fn remove(connection: &Connection, tenant: &TenantId) -> Result<()> {
+///
+/// They are closed before they are looked through: what is not found then does not come any more. A create that was admitted
+/// before, and is stored only after the look, is the one thing that could; the cluster says that it is closed only once its
+/// quotas were counted anew, which takes longer.
+pub(super) async fn remove(connection: &Connection, config: &TenancyConfig, tenant: &TenantId) -> Result<()> {
     let platform = connection.platform();
-    let namespaces: Api<Namespace> = connection.cluster();
-    let mut own = list::metadata(&namespaces, &label::of_tenant(platform, tenant)).await?;
-    own.retain(|namespace| environment(platform, namespace).is_some());
-    for namespace in own.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none()) {
-        let name = namespace.name_any();
-        if let Some(kind) = held(connection, &name, platform).await? {
-            return Err(Error::conflict(
-                "the tenant still has something here: remove its apps and volumes first",
-            )
-            .with("tenant", tenant)
-            .with("namespace", name)
-            .with("kind", kind));
-        }
-    }
-    for namespace in &own {
-        delete(&namespaces, namespace).await?;
-    }
     let until = Instant::now() + PATIENCE;
-    for namespace in &own {
-        gone(&namespaces, namespace, until).await?;
+    let namespaces: Api<Namespace> = connection.cluster();
+    let found = list::metadata(&namespaces, &label::of_tenant(platform, tenant)).await?;
+    let own: Vec<_> = found.iter().filter_map(|namespace| Own::of(connection, config, namespace)).collect();
+    for own in own.iter().filter(|own| own.stays()) {
+        own.close().await?;
+    }
+    for own in own.iter().filter(|own| own.stays()) {
+        own.closed(until).await?;
+    }
+    for namespace in own.iter().filter(|own| own.stays()) {
+        let Some(kind) = held(connection, &namespace.place.namespace, platform).await? else { continue };
+        for own in own.iter().filter(|own| own.stays()) {
+            own.open().await?;
+        }
+        return Err(Error::conflict(
+            "the tenant still has something here: remove its apps and volumes first",
+        )
+        .with("tenant", tenant)
+        .with("namespace", &namespace.place.namespace)
+        .with("kind", kind));
+    }
+    for own in own.iter().filter(|own| own.stays()) {
+        // Whoever has made room for the tenant meanwhile has opened it again.
+        own.closed(Instant::now()).await?;
+        delete(&namespaces, own.namespace).await?;
+    }
+    for own in &own {
+        gone(&namespaces, own.namespace, until).await?;
     }
     Ok(())
+}
+
+/// A namespace of the tenant.
+struct Own<'a> {
+    connection: &'a Connection,
+    config: &'a TenancyConfig,
+    place: Place,
+    namespace: &'a PartialObjectMeta<Namespace>,
+}
+
+impl<'a> Own<'a> {
+    fn of(
+        connection: &'a Connection,
+        config: &'a TenancyConfig,
+        namespace: &'a PartialObjectMeta<Namespace>,
+    ) -> Option<Self> {
+        let (tenant, environment) = environment(connection.platform(), namespace)?;
+        let place = Place::new(connection.platform(), &tenant, &environment);
+        Some(Self { connection, config, place, namespace })
+    }
+
+    fn stays(&self) -> bool {
+        self.namespace.metadata.deletion_timestamp.is_none()
+    }
+
+    fn quotas(&self) -> Api<ResourceQuota> {
+        self.connection.within(&self.place.namespace)
+    }
+
+    async fn close(&self) -> Result<()> {
+        put(&self.quotas(), &self.place.closed(self.config)).await.map(drop)
+    }
+
+    async fn open(&self) -> Result<()> {
+        put(&self.quotas(), &self.place.quota(self.config)).await.map(drop)
+    }
+
+    /// Waits until the cluster lets nothing in any more.
+    async fn closed(&self, until: Instant) -> Result<()> {
+        let mut pauses = Pauses::until(until);
+        loop {
+            let found =
+                self.quotas().get_opt(AMOUNTS).await.map_err(|cause| failed(cause, "read a quota"))?;
+            if found.as_ref().is_some_and(is_closed) {
+                return Ok(());
+            }
+            if !pauses.rest().await {
+                return Err(Error::unavailable("the namespace is not closed to new things yet; call again")
+                    .with("namespace", &self.place.namespace));
+            }
+        }
+    }
+}
+
+/// Whether a quota leaves no room, and is in force: what it says of itself is what new things are held to.
+fn is_closed(quota: &ResourceQuota) -> bool {
+    let wanted = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+    let heeded = quota.status.as_ref().and_then(|status| status.hard.as_ref());
+    let has_none = |hard: Option<&BTreeMap<String, Quantity>>| {
+        hard.is_some_and(|hard| KEEPERS.iter().all(|what| hard.get(*what).is_some_and(|most| most.0 == "0")))
+    };
+    has_none(wanted) && has_none(heeded)
 }
 
 /// A kind of which there is something in a namespace that keeps it from being removed: whatever runs or holds data, and
@@ -66,9 +143,6 @@ async fn held(connection: &Connection, name: &str, platform: &str) -> Result<Opt
 }
 
 async fn delete(namespaces: &Api<Namespace>, namespace: &PartialObjectMeta<Namespace>) -> Result<()> {
-    if namespace.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
     let name = namespace.name_any();
     // This one, not one of the same name that was made since.
     let preconditions = Preconditions { uid: namespace.uid(), resource_version: None };
@@ -84,16 +158,16 @@ async fn gone(
     until: Instant,
 ) -> Result<()> {
     let name = namespace.name_any();
+    let mut pauses = Pauses::until(until);
     loop {
         let found = namespaces.get_opt(&name).await;
         let found = found.map_err(|cause| failed(cause, "read").with("namespace", &name))?;
         let Some(left) = found.filter(|found| found.uid() == namespace.uid()) else { return Ok(()) };
-        if Instant::now() >= until {
+        if !pauses.rest().await {
             return Err(Error::unavailable("the namespace is still being deleted; call again")
                 .with("namespace", name)
                 .with("because", reasons(&left)));
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

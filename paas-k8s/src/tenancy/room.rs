@@ -21,6 +21,18 @@ pub(super) const DENY_ALL: &str = "paas-deny-all";
 pub(super) const ALLOW_OUT: &str = "paas-allow-out";
 /// The name of the quota, and of the limits.
 pub(super) const AMOUNTS: &str = "paas";
+/// What keeps a namespace from being removed, as a quota counts it.
+pub(super) const KEEPERS: [&str; 9] = [
+    "pods",
+    "persistentvolumeclaims",
+    "secrets",
+    "services",
+    "count/deployments.apps",
+    "count/statefulsets.apps",
+    "count/daemonsets.apps",
+    "count/jobs.batch",
+    "count/cronjobs.batch",
+];
 /// The account that Kubernetes makes in each namespace.
 pub(super) const CLUSTERS_ACCOUNT: &str = "default";
 
@@ -152,6 +164,14 @@ impl Place {
         ]);
         let spec = ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() };
         ResourceQuota { metadata: self.named(AMOUNTS), spec: Some(spec), status: None }
+    }
+
+    /// The quota of a namespace that is about to go: nothing comes into it any more that would keep it.
+    pub(super) fn closed(&self, config: &TenancyConfig) -> ResourceQuota {
+        let mut quota = self.quota(config);
+        let hard = quota.spec.get_or_insert_default().hard.get_or_insert_default();
+        hard.extend(KEEPERS.map(|what| (what.to_owned(), quantity::count(0))));
+        quota
     }
 
     pub(super) fn limits(&self, config: &TenancyConfig) -> LimitRange {

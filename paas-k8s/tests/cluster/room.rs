@@ -2,8 +2,11 @@
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use paas_k8s::Connection;
 
 use super::*;
+use crate::platform::until;
+use crate::proxy::{Fault, Proxy, Rule};
 
 cases![
     what_somebody_changed_is_put_back,
@@ -11,6 +14,8 @@ cases![
     a_namespace_of_somebody_else_is_neither_taken_over_nor_removed,
     another_platform_on_the_cluster_sees_nothing_of_it,
     whatever_runs_or_belongs_to_an_app_keeps_a_tenant,
+    nothing_comes_into_a_namespace_that_is_looked_through_before_it_goes,
+    a_tenant_that_stays_may_be_used_on,
     a_namespace_that_cannot_go_is_told_with_the_reason,
 ];
 
@@ -114,6 +119,40 @@ async fn whatever_runs_or_belongs_to_an_app_keeps_a_tenant() -> Result<()> {
     let refusal = stage.remove().await.unwrap_err();
     assert_eq!((refusal.kind(), refusal.context("kind")), (ErrorKind::Conflict, Some("Secret")));
     secrets.delete("it", &DeleteParams::default()).await.unwrap();
+    stage.end().await
+}
+
+async fn nothing_comes_into_a_namespace_that_is_looked_through_before_it_goes() -> Result<()> {
+    let stage = Stage::new().await?;
+    let proxy = Proxy::start(stage.client.clone()).await;
+    let file = proxy.kubeconfig();
+    let mut config = ConnectionConfig::default().platform(PLATFORM);
+    config.kubeconfig = Some(file.path().to_owned());
+    let slow = KubeTenancy::new(Connection::connect(config).await?);
+    // Pods were looked for already, and found to be none.
+    let late = Rule::new(&["list"], Fault::Delay(Duration::from_secs(3))).about(&["cronjobs"]);
+    proxy.set([late]);
+    let tenant = stage.tenant.id.clone();
+    let removal = tokio::spawn(async move { slow.remove(&scope(), &tenant).await });
+    until("it is looked through", async || {
+        let calls = proxy.calls();
+        Ok(calls.iter().any(|call| call.resource == "jobs").then_some(()))
+    })
+    .await?;
+    let refusal = stage.pod(restricted()).await.unwrap_err();
+    assert!(refusal.to_string().contains("exceeded quota"), "{refusal}");
+    drop(removal.await.unwrap());
+    stage.end().await
+}
+
+async fn a_tenant_that_stays_may_be_used_on() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.pod(restricted()).await.unwrap();
+    assert_eq!(stage.remove().await.unwrap_err().kind(), ErrorKind::Conflict);
+    stage.delete_pod().await;
+    let again = async || Ok(stage.pod(restricted()).await.ok().map(drop));
+    until("there is room for a pod", again).await?;
+    stage.delete_pod().await;
     stage.end().await
 }
 

@@ -115,6 +115,11 @@ impl Proxy {
         std::mem::take(&mut lock(&self.shared.calls))
     }
 
+    /// Those calls, which a later look finds again.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        lock(&self.shared.calls).clone()
+    }
+
     /// Lets so many writes pass (leases apart), then nothing any more.
     pub(crate) fn end_after(&self, writes: usize) {
         *lock(&self.shared.writes) = Some(writes);
