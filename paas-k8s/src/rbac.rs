@@ -19,9 +19,12 @@ const ACCOUNT: &str = "paas-platform";
 
 /// The account that a platform acts as, and what that account may do: no more than the backends call for, and no `*`.
 ///
-/// Records and secrets stay within the platform's own namespace. What runs is in tenants' namespaces, which the platform
-/// makes and removes, so what it needs there it needs in all namespaces; that includes Secrets, which whoever runs pods
-/// can read anyway.
+/// There are three roles. One holds in the platform's own namespace: its records and secrets. One holds in each environment's
+/// namespace, and in no other: whatever runs there is written by it, Secrets are, and logs and commands go by it. The platform
+/// gives itself that role in each namespace it makes, for which it may bind it and no other. The third holds in all
+/// namespaces: it makes and removes namespaces, lists and watches what runs, and sees and drains nodes. It reads no Secret.
+///
+/// A platform that acts as another account than [`Rbac::account`] is given the environments' role by whoever runs it.
 ///
 /// An operator applies it once, before the platform starts:
 ///
@@ -48,6 +51,29 @@ pub struct Rbac {
     pub cluster_role: ClusterRole,
     /// Gives the account that role.
     pub cluster_role_binding: ClusterRoleBinding,
+    /// What the account may do in the namespace of each environment, where the platform binds it.
+    pub environment_role: ClusterRole,
+}
+
+/// The environments' role of a platform.
+fn environment_role(platform: &str) -> String {
+    format!("{ACCOUNT}-{platform}-environment")
+}
+
+fn role_ref(kind: &str, name: &str) -> RoleRef {
+    RoleRef { api_group: GROUP.into(), kind: kind.into(), name: name.into() }
+}
+
+/// The account, in the platform's own namespace.
+fn subjects(own: &str) -> Option<Vec<Subject>> {
+    let (kind, name) = ("ServiceAccount".into(), ACCOUNT.into());
+    Some(vec![Subject { kind, name, namespace: Some(own.into()), ..Subject::default() }])
+}
+
+/// Gives the account of the platform, whose own namespace this is, the environments' role in another one.
+pub(crate) fn binding(metadata: ObjectMeta, platform: &str, own: &str) -> RoleBinding {
+    let role_ref = role_ref("ClusterRole", &environment_role(platform));
+    RoleBinding { metadata, role_ref, subjects: subjects(own) }
 }
 
 impl Rbac {
@@ -68,37 +94,29 @@ impl Rbac {
         let within = |name: &str| meta(name, Some(namespace));
         // Roles of the cluster have no namespace to tell those of two platforms apart.
         let everywhere = format!("{ACCOUNT}-{platform}");
-        let subjects = || {
-            Some(vec![Subject {
-                kind: "ServiceAccount".into(),
-                name: ACCOUNT.into(),
-                namespace: Some(namespace.clone()),
-                ..Subject::default()
-            }])
-        };
-        let role = |kind: &str, name: &str| RoleRef {
-            api_group: GROUP.into(),
-            kind: kind.into(),
-            name: name.into(),
-        };
         Ok(Self {
             namespace: Namespace { metadata: meta(namespace, None), ..Namespace::default() },
             account: ServiceAccount { metadata: within(ACCOUNT), ..ServiceAccount::default() },
             role: Role { metadata: within(ACCOUNT), rules: Some(rule::own()) },
             role_binding: RoleBinding {
                 metadata: within(ACCOUNT),
-                role_ref: role("Role", ACCOUNT),
-                subjects: subjects(),
+                role_ref: role_ref("Role", ACCOUNT),
+                subjects: subjects(namespace),
             },
             cluster_role: ClusterRole {
                 metadata: meta(&everywhere, None),
-                rules: Some(rule::everywhere(config)),
+                rules: Some(rule::everywhere(config, &environment_role(platform))),
                 ..ClusterRole::default()
             },
             cluster_role_binding: ClusterRoleBinding {
                 metadata: meta(&everywhere, None),
-                role_ref: role("ClusterRole", &everywhere),
-                subjects: subjects(),
+                role_ref: role_ref("ClusterRole", &everywhere),
+                subjects: subjects(namespace),
+            },
+            environment_role: ClusterRole {
+                metadata: meta(&environment_role(platform), None),
+                rules: Some(rule::environment(config)),
+                ..ClusterRole::default()
             },
         })
     }
@@ -115,13 +133,17 @@ impl Rbac {
             document(&self.role_binding)?,
             document(&self.cluster_role)?,
             document(&self.cluster_role_binding)?,
+            document(&self.environment_role)?,
         ]
         .join("---\n"))
     }
 
-    /// All rules: those of the platform's namespace, then those of all namespaces.
+    /// All rules: those of the platform's namespace, those of environments' namespaces, and those of all namespaces.
     pub fn rules(&self) -> impl Iterator<Item = &PolicyRule> {
-        [&self.role.rules, &self.cluster_role.rules].into_iter().flatten().flatten()
+        [&self.role.rules, &self.environment_role.rules, &self.cluster_role.rules]
+            .into_iter()
+            .flatten()
+            .flatten()
     }
 }
 
@@ -156,9 +178,40 @@ mod tests {
         config.router = config.router.ingress("default", "main");
         let by_ingress = Rbac::new(&ConnectionConfig::default(), &config).unwrap();
         let all = |kind| [&access, &by_ingress, &without].map(|access| about(access, kind));
-        assert_eq!(all("httproutes"), [1, 0, 0], "only what is used is asked for");
-        assert_eq!(all("ingresses"), [0, 1, 0], "only what is used is asked for");
+        assert_eq!(all("httproutes"), [2, 0, 0], "only what is used is asked for");
+        assert_eq!(all("ingresses"), [0, 2, 0], "only what is used is asked for");
         assert_eq!(all("endpointslices"), [1, 1, 0], "only what is used is asked for");
+    }
+
+    #[test]
+    fn nothing_that_shows_or_makes_what_is_in_a_namespace_is_allowed_in_all_of_them() {
+        let mut config = BackendsConfig::default();
+        config.router = config.router.gateway("default", "main");
+        let access = Rbac::new(&ConnectionConfig::default(), &config).unwrap();
+        let everywhere: Vec<(String, String)> = access
+            .cluster_role
+            .rules
+            .iter()
+            .flatten()
+            .flat_map(|rule| {
+                let kind = rule.resources.clone().unwrap_or_default().concat();
+                rule.verbs.iter().map(move |verb| (kind.clone(), verb.clone()))
+            })
+            .collect();
+        let bind = access.cluster_role.rules.iter().flatten().find(|rule| rule.verbs == ["bind"]).unwrap();
+        assert_eq!(
+            bind.resource_names.as_deref(),
+            access.environment_role.metadata.name.as_ref().map(std::slice::from_ref)
+        );
+        for (kind, verb) in &everywhere {
+            assert!(
+                !["secrets", "pods/exec", "pods/log", "configmaps"].contains(&kind.as_str()),
+                "{verb} {kind}"
+            );
+            let is_of_the_cluster = ["namespaces", "nodes", "pods/eviction", "rolebindings", "clusterroles"]
+                .contains(&kind.as_str());
+            assert!(is_of_the_cluster || ["list", "watch"].contains(&verb.as_str()), "{verb} {kind}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::failed;
+use crate::pause::Pauses;
 use crate::{Connection, apply, export, label, list};
 use room::Room;
 use table::Removed;
@@ -41,6 +43,8 @@ mod tests;
 
 /// How many environments are made at once.
 const AT_ONCE: usize = 8;
+/// How long the platform may be refused in a namespace that it was just let into.
+const ADMITTED: Duration = Duration::from_secs(3);
 
 /// What each environment may use.
 #[derive(Clone, Debug)]
@@ -96,7 +100,7 @@ impl Default for TenancyConfig {
 
 /// Gives each environment of a tenant a namespace, in which pods are held to the `restricted` standard, no traffic flows
 /// unless a policy allows it (names can be looked up, and [`TenancyConfig::outside`] is reached), a quota and limits bound what is used, and no pod is given a token
-/// of the API server.
+/// of the API server. In each, a binding lets the platform's own account in ([`Rbac`](crate::Rbac)).
 ///
 /// A tenant that is removed is closed first: by its quota, nothing comes in any more that would keep it. Then it is looked
 /// through, and opened again where it stays.
@@ -133,7 +137,8 @@ impl KubeTenancy {
         self.make(&room).await.map_err(|error| error.with("namespace", room.name()))
     }
 
-    /// The namespace first, with all its guards by the time this returns: `Ok` lets workloads follow.
+    /// The namespace first, with all its guards by the time this returns: `Ok` lets workloads follow. What the platform may do
+    /// in there comes with the binding, of which the API server knows a moment after it has taken it.
     async fn make(&self, room: &Room) -> Result<()> {
         let namespaces: Api<Namespace> = self.connection.cluster();
         let uid = claim(&namespaces, &room.namespace).await?;
@@ -141,6 +146,17 @@ impl KubeTenancy {
         // Should it have been deleted and made by somebody else just now, this is refused.
         namespace.metadata.uid = uid;
         put(&namespaces, &namespace).await?;
+        put(&self.within(room), &room.place.access(self.connection.namespace())).await?;
+        let mut pauses = Pauses::within(ADMITTED);
+        loop {
+            match self.guard(room).await {
+                Err(error) if error.kind() == ErrorKind::Denied && pauses.rest().await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn guard(&self, room: &Room) -> Result<()> {
         for policy in &room.policies {
             put_alone(&self.within(room), policy).await?;
         }

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
+use super::GROUP;
 use crate::BackendsConfig;
 use crate::router::Edge;
 
@@ -26,15 +27,14 @@ const GATEWAY: &str = "gateway.networking.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const POLICY: &str = "policy";
 
-/// Of objects that are followed, and written on condition of what was seen. A server-side apply of what is missing makes
-/// it, for which it takes `create` as well.
-const KEPT: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
-/// Of objects that are followed, and written whatever they were.
-const PUT: &[&str] = &["list", "watch", "create", "patch"];
+/// Of objects that are followed, wherever they are.
+const FOLLOWED: &[&str] = &["list", "watch"];
+/// Of objects that are written on condition of what was seen. A server-side apply of what is missing makes it, for which it
+/// takes `create` as well.
+const KEPT: &[&str] = &["get", "create", "patch", "delete"];
+/// Of objects that are written whatever they were.
+const PUT: &[&str] = &["create", "patch"];
 const LISTED: &[&str] = &["list"];
-
-/// [`Connection`](crate::Connection): looks whether its namespace is there.
-const CONNECTION: &[Grant] = &[grant(CORE, "namespaces", &["get"])];
 
 /// [`KubeStateStore`](crate::KubeStateStore), in the platform's namespace.
 const STATE: &[Grant] = &[
@@ -48,88 +48,121 @@ const SECRETS: &[Grant] = &[
     grant(CORE, "secrets", &["get", "list", "create", "delete"]),
 ];
 
-/// [`KubeScheduler`](crate::KubeScheduler). As it rolls by itself, the engine never names instances to retire, and so no pod
-/// is deleted.
+/// [`KubeScheduler`](crate::KubeScheduler), in an environment. As it rolls by itself, the engine never names instances to
+/// retire; whoever calls the port may, and then pods are deleted.
 const SCHEDULER: &[Grant] = &[
     grant(APPS, "deployments", KEPT),
     grant(APPS, "statefulsets", KEPT),
     grant(BATCH, "jobs", KEPT),
-    grant(CORE, "events", &["list", "watch"]),
-    grant(CORE, "pods", &["list", "watch"]),
+    grant(CORE, "pods", &["delete"]),
     grant(CORE, "secrets", &["get", "create", "deletecollection"]),
     grant(NETWORKING, "networkpolicies", KEPT),
     grant(POLICY, "poddisruptionbudgets", KEPT),
 ];
 
-/// [`KubeLogSource`](crate::KubeLogSource).
+/// What [`KubeScheduler`](crate::KubeScheduler) follows.
+const SCHEDULER_FOLLOWS: &[Grant] = &[
+    grant(APPS, "deployments", FOLLOWED),
+    grant(APPS, "statefulsets", FOLLOWED),
+    grant(BATCH, "jobs", FOLLOWED),
+    grant(CORE, "events", FOLLOWED),
+    grant(CORE, "pods", FOLLOWED),
+    grant(NETWORKING, "networkpolicies", FOLLOWED),
+    grant(POLICY, "poddisruptionbudgets", FOLLOWED),
+];
+
+/// [`KubeLogSource`](crate::KubeLogSource), in an environment.
 const LOGS: &[Grant] = &[grant(CORE, "pods/log", &["get"])];
 
 /// Commands within instances: opening a WebSocket counts as `get`, and from Kubernetes 1.35 on as `create`.
 const EXEC: &[Grant] = &[grant(CORE, "pods/exec", &["create", "get"])];
 
-/// [`KubeCluster`](crate::KubeCluster): nodes, what runs on them, and taking it off them.
+/// [`KubeCluster`](crate::KubeCluster): nodes, what runs on them, and taking it off them, whoever's it is.
 const NODES: &[Grant] = &[
     grant(CORE, "nodes", &["list", "patch"]),
     grant(CORE, "pods", LISTED),
     grant(CORE, "pods/eviction", &["create"]),
 ];
 
-/// [`GatewayRouter`](crate::GatewayRouter).
+/// [`GatewayRouter`](crate::GatewayRouter), in an environment, and what it follows.
 const ROUTER: &[Grant] = &[grant(CORE, "services", KEPT)];
+const ROUTER_FOLLOWS: &[Grant] = &[grant(CORE, "services", FOLLOWED)];
 
-/// [`GatewayRouter`](crate::GatewayRouter), with a Gateway.
-const ROUTER_WITH_GATEWAY: &[Grant] = &[
-    grant(DISCOVERY, "endpointslices", &["list", "watch"]),
-    grant(GATEWAY, "httproutes", KEPT),
-    grant(NETWORKING, "networkpolicies", KEPT),
-];
+/// [`GatewayRouter`](crate::GatewayRouter), where it publishes domains.
+const EDGE: &[Grant] = &[grant(NETWORKING, "networkpolicies", KEPT)];
+const EDGE_FOLLOWS: &[Grant] =
+    &[grant(DISCOVERY, "endpointslices", FOLLOWED), grant(NETWORKING, "networkpolicies", FOLLOWED)];
 
-/// [`GatewayRouter`](crate::GatewayRouter), with a class of Ingresses.
-const ROUTER_WITH_INGRESS: &[Grant] = &[
-    grant(DISCOVERY, "endpointslices", &["list", "watch"]),
-    grant(NETWORKING, "ingresses", KEPT),
-    grant(NETWORKING, "networkpolicies", KEPT),
-];
+/// By a Gateway.
+const ROUTES: &[Grant] = &[grant(GATEWAY, "httproutes", KEPT)];
+const ROUTES_FOLLOWED: &[Grant] = &[grant(GATEWAY, "httproutes", FOLLOWED)];
 
-/// [`KubeTenancy`](crate::KubeTenancy): follows what it makes, and before a namespace goes, it must hold none of what runs
-/// or keeps data.
+/// By a class of Ingresses.
+const INGRESSES: &[Grant] = &[grant(NETWORKING, "ingresses", KEPT)];
+const INGRESSES_FOLLOWED: &[Grant] = &[grant(NETWORKING, "ingresses", FOLLOWED)];
+
+/// [`KubeTenancy`](crate::KubeTenancy), in an environment: its guards, and before a namespace goes, it must hold none of what
+/// runs or keeps data.
 const TENANCY: &[Grant] = &[
     grant(APPS, "daemonsets", LISTED),
-    grant(APPS, "deployments", LISTED),
-    grant(APPS, "statefulsets", LISTED),
     grant(BATCH, "cronjobs", LISTED),
-    grant(BATCH, "jobs", LISTED),
     grant(CORE, "limitranges", PUT),
-    grant(CORE, "namespaces", KEPT),
-    grant(CORE, "persistentvolumeclaims", LISTED),
-    grant(CORE, "pods", LISTED),
-    grant(CORE, "resourcequotas", &["get", "list", "watch", "create", "patch"]),
+    grant(CORE, "resourcequotas", &["get", "create", "patch"]),
     grant(CORE, "secrets", LISTED),
     grant(CORE, "serviceaccounts", PUT),
-    grant(CORE, "services", LISTED),
     grant(NETWORKING, "networkpolicies", PUT),
 ];
 
-/// [`KubeVolumes`](crate::KubeVolumes).
-const VOLUMES: &[Grant] = &[
-    grant(CORE, "persistentvolumeclaims", &["get", "list", "create", "patch", "delete"]),
-    grant(CORE, "pods", LISTED),
+/// What [`KubeTenancy`](crate::KubeTenancy) does wherever it may be, and what it follows. [`Connection`](crate::Connection)
+/// looks whether its own namespace is there.
+const TENANCY_EVERYWHERE: &[Grant] = &[
+    grant(CORE, "limitranges", FOLLOWED),
+    grant(CORE, "namespaces", FOLLOWED),
+    grant(CORE, "namespaces", KEPT),
+    grant(CORE, "resourcequotas", FOLLOWED),
+    grant(CORE, "serviceaccounts", FOLLOWED),
+    grant(NETWORKING, "networkpolicies", FOLLOWED),
+    grant(GROUP, "rolebindings", FOLLOWED),
+    grant(GROUP, "rolebindings", PUT),
 ];
+
+/// [`KubeVolumes`](crate::KubeVolumes), in an environment, and what it finds the volumes of a tenant by.
+const VOLUMES: &[Grant] = &[grant(CORE, "persistentvolumeclaims", KEPT)];
+const VOLUMES_FOUND: &[Grant] = &[grant(CORE, "persistentvolumeclaims", LISTED), grant(CORE, "pods", LISTED)];
 
 /// What is needed in the platform's own namespace.
 pub(super) fn own() -> Vec<PolicyRule> {
     rules(&[STATE, SECRETS])
 }
 
-/// What is needed in tenants' namespaces, which come and go, and so in all of them.
-pub(super) fn everywhere(config: &BackendsConfig) -> Vec<PolicyRule> {
-    let mut parts = vec![CONNECTION, SCHEDULER, LOGS, EXEC, NODES, ROUTER, TENANCY, VOLUMES];
+/// What is needed in the namespace of an environment.
+pub(super) fn environment(config: &BackendsConfig) -> Vec<PolicyRule> {
+    let mut parts = vec![SCHEDULER, LOGS, EXEC, ROUTER, TENANCY, VOLUMES];
     parts.extend(match config.router.edge() {
-        Some(Edge::Gateway(_)) => Some(ROUTER_WITH_GATEWAY),
-        Some(Edge::Ingress(_)) => Some(ROUTER_WITH_INGRESS),
-        None => None,
+        Some(Edge::Gateway(_)) => vec![EDGE, ROUTES],
+        Some(Edge::Ingress(_)) => vec![EDGE, INGRESSES],
+        None => Vec::new(),
     });
     rules(&parts)
+}
+
+/// What is needed in all namespaces, as environments come and go, and of the cluster itself. The environments' role has
+/// this name.
+pub(super) fn everywhere(config: &BackendsConfig, role: &str) -> Vec<PolicyRule> {
+    let mut parts = vec![SCHEDULER_FOLLOWS, NODES, ROUTER_FOLLOWS, TENANCY_EVERYWHERE, VOLUMES_FOUND];
+    parts.extend(match config.router.edge() {
+        Some(Edge::Gateway(_)) => vec![EDGE_FOLLOWS, ROUTES_FOLLOWED],
+        Some(Edge::Ingress(_)) => vec![EDGE_FOLLOWS, INGRESSES_FOLLOWED],
+        None => Vec::new(),
+    });
+    let bind = PolicyRule {
+        api_groups: Some(vec![GROUP.to_owned()]),
+        resources: Some(vec!["clusterroles".to_owned()]),
+        resource_names: Some(vec![role.to_owned()]),
+        verbs: vec!["bind".to_owned()],
+        ..PolicyRule::default()
+    };
+    rules(&parts).into_iter().chain([bind]).collect()
 }
 
 /// One rule for each kind of object, with all that any part needs.

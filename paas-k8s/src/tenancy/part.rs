@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PartialObjectMeta};
@@ -11,7 +12,7 @@ use paas_core::model::{Digest, EnvironmentId, TenantId};
 use serde::Serialize;
 
 use super::TenancyConfig;
-use super::room::{ALLOW_OUT, AMOUNTS, CLUSTERS_ACCOUNT, DENY_ALL, Place};
+use super::room::{ACCESS, ALLOW_OUT, AMOUNTS, CLUSTERS_ACCOUNT, DENY_ALL, Place};
 use crate::policy::ACCOUNT;
 use crate::{label, quantity};
 
@@ -22,6 +23,7 @@ pub(super) type Home = (TenantId, EnvironmentId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Namespace,
+    Access,
     DenyAll,
     AllowOut,
     Quota,
@@ -32,8 +34,15 @@ pub(super) enum Part {
 
 impl Part {
     /// Those within the namespace.
-    pub(super) const INNER: [Self; 6] =
-        [Self::DenyAll, Self::AllowOut, Self::Quota, Self::Limits, Self::Account, Self::ClustersAccount];
+    pub(super) const INNER: [Self; 7] = [
+        Self::Access,
+        Self::DenyAll,
+        Self::AllowOut,
+        Self::Quota,
+        Self::Limits,
+        Self::Account,
+        Self::ClustersAccount,
+    ];
 }
 
 /// A kind of object that rooms are made of. A whole one, where metadata do not tell: that somebody has taken a field away
@@ -48,7 +57,14 @@ pub(super) trait Piece: Serialize {
     fn part(name: &str) -> Option<Part>;
 
     /// Whether all that the platform decides of it is so, its labels aside.
-    fn holds(&self, part: Part, place: &Place, config: &TenancyConfig) -> bool;
+    fn holds(&self, part: Part, place: &Place, wanted: &Wanted) -> bool;
+}
+
+/// What rooms are held against: what a company has decided, and which namespace is the platform's own.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) config: TenancyConfig,
+    pub(super) own: String,
 }
 
 /// An object of a room.
@@ -66,7 +82,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// `None` for what is no room's, or is not where its labels say that it belongs.
-    pub(super) fn of<P: Piece>(object: &P, platform: &str, config: &TenancyConfig) -> Option<Self> {
+    pub(super) fn of<P: Piece>(object: &P, platform: &str, wanted: &Wanted) -> Option<Self> {
         let meta = object.meta();
         let labels = meta.labels.as_ref()?;
         let tenant = TenantId::new(labels.get(label::TENANT)?).ok()?;
@@ -78,7 +94,7 @@ impl Seen {
             return None;
         }
         let is_marked = place.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
-        let is_whole = is_marked && object.holds(part, &place, config);
+        let is_whole = is_marked && object.holds(part, &place, wanted);
         Some(Self {
             part,
             off: (!is_whole).then(|| stands(object)),
@@ -93,7 +109,8 @@ impl Seen {
 /// Another one whenever the object is changed, its status aside.
 fn stands(object: &impl Piece) -> Digest {
     let value = serde_json::to_value(object).unwrap_or_default();
-    Digest::of(&(&object.meta().labels, &value["spec"], &value["automountServiceAccountToken"]))
+    let fields = ["spec", "automountServiceAccountToken", "subjects", "roleRef"].map(|field| &value[field]);
+    Digest::of(&(&object.meta().labels, fields))
 }
 
 fn hand(meta: &ObjectMeta) -> Option<String> {
@@ -114,9 +131,26 @@ impl Piece for PartialObjectMeta<Namespace> {
         Some(Part::Namespace)
     }
 
-    fn holds(&self, _: Part, place: &Place, config: &TenancyConfig) -> bool {
-        let wanted = place.security(config);
-        wanted.iter().all(|(key, value)| self.labels().get(key) == Some(value))
+    fn holds(&self, _: Part, place: &Place, wanted: &Wanted) -> bool {
+        let labels = place.security(&wanted.config);
+        labels.iter().all(|(key, value)| self.labels().get(key) == Some(value))
+    }
+}
+
+impl Piece for RoleBinding {
+    const PARTS: &'static [Part] = &[Part::Access];
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn part(name: &str) -> Option<Part> {
+        (name == ACCESS).then_some(Part::Access)
+    }
+
+    fn holds(&self, _: Part, place: &Place, wanted: &Wanted) -> bool {
+        let access = place.access(&wanted.own);
+        (&self.role_ref, &self.subjects) == (&access.role_ref, &access.subjects)
     }
 }
 
@@ -135,9 +169,10 @@ impl Piece for NetworkPolicy {
         }
     }
 
-    fn holds(&self, part: Part, place: &Place, config: &TenancyConfig) -> bool {
-        let wanted = if part == Part::DenyAll { place.deny_all() } else { place.allow_out(config) };
-        plain(self.spec.as_ref()) == plain(wanted.spec.as_ref())
+    fn holds(&self, part: Part, place: &Place, wanted: &Wanted) -> bool {
+        let all = part == Part::DenyAll;
+        let policy = if all { place.deny_all() } else { place.allow_out(&wanted.config) };
+        plain(self.spec.as_ref()) == plain(policy.spec.as_ref())
     }
 }
 
@@ -160,8 +195,8 @@ impl Piece for ResourceQuota {
         (name == AMOUNTS).then_some(Part::Quota)
     }
 
-    fn holds(&self, _: Part, place: &Place, config: &TenancyConfig) -> bool {
-        let (Some(own), Some(wanted)) = (&self.spec, place.quota(config).spec) else { return false };
+    fn holds(&self, _: Part, place: &Place, wanted: &Wanted) -> bool {
+        let (Some(own), Some(wanted)) = (&self.spec, place.quota(&wanted.config).spec) else { return false };
         same(own.hard.as_ref(), wanted.hard.as_ref())
             && own.scopes.as_ref().is_none_or(Vec::is_empty)
             && own.scope_selector.is_none()
@@ -179,8 +214,8 @@ impl Piece for LimitRange {
         (name == AMOUNTS).then_some(Part::Limits)
     }
 
-    fn holds(&self, _: Part, place: &Place, config: &TenancyConfig) -> bool {
-        let (Some(own), Some(wanted)) = (&self.spec, place.limits(config).spec) else { return false };
+    fn holds(&self, _: Part, place: &Place, wanted: &Wanted) -> bool {
+        let (Some(own), Some(wanted)) = (&self.spec, place.limits(&wanted.config).spec) else { return false };
         let alike = |(a, b): (&LimitRangeItem, &LimitRangeItem)| {
             a.type_ == b.type_
                 && same(a.default.as_ref(), b.default.as_ref())
@@ -208,7 +243,7 @@ impl Piece for ServiceAccount {
         }
     }
 
-    fn holds(&self, _: Part, _: &Place, _: &TenancyConfig) -> bool {
+    fn holds(&self, _: Part, _: &Place, _: &Wanted) -> bool {
         self.automount_service_account_token == Some(false)
     }
 }

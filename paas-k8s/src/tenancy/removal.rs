@@ -90,6 +90,9 @@ impl<'a> Own<'a> {
     }
 
     async fn close(&self) -> Result<()> {
+        // Somebody may have taken away what lets the platform in.
+        let access = self.place.access(self.connection.namespace());
+        put(&self.connection.within(&self.place.namespace), &access).await?;
         put(&self.quotas(), &self.place.closed(self.config)).await.map(drop)
     }
 

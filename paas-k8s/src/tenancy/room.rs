@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     LimitRange, LimitRangeItem, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicySpec};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;
@@ -13,7 +14,7 @@ use paas_core::model::{Environment, EnvironmentId, Tenant, TenantId};
 
 use super::{Destination, TenancyConfig};
 use crate::policy::{ACCOUNT, ENFORCE, ENFORCE_VERSION};
-use crate::{label, quantity};
+use crate::{label, quantity, rbac};
 
 /// The name of the policy that denies all.
 pub(super) const DENY_ALL: &str = "paas-deny-all";
@@ -21,6 +22,8 @@ pub(super) const DENY_ALL: &str = "paas-deny-all";
 pub(super) const ALLOW_OUT: &str = "paas-allow-out";
 /// The name of the quota, and of the limits.
 pub(super) const AMOUNTS: &str = "paas";
+/// The name of the binding that lets the platform in.
+pub(super) const ACCESS: &str = "paas-platform";
 /// What keeps a namespace from being removed, as a quota counts it.
 pub(super) const KEEPERS: [&str; 9] = [
     "pods",
@@ -39,6 +42,7 @@ pub(super) const CLUSTERS_ACCOUNT: &str = "default";
 /// Everything in one environment's namespace that keeps it apart from others, and the namespace itself.
 #[derive(Debug)]
 pub(super) struct Room {
+    pub(super) place: Place,
     pub(super) namespace: Namespace,
     pub(super) policies: [NetworkPolicy; 2],
     pub(super) quota: ResourceQuota,
@@ -61,6 +65,7 @@ impl Room {
             limits: place.limits(config),
             // Whatever forgets to name an account gets the one that Kubernetes makes.
             accounts: [place.account(ACCOUNT), place.account(CLUSTERS_ACCOUNT)],
+            place,
         }
     }
 
@@ -71,6 +76,7 @@ impl Room {
 }
 
 /// Where the objects are, and whose.
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) namespace: String,
     pub(super) labels: BTreeMap<String, String>,
@@ -172,6 +178,12 @@ impl Place {
         let hard = quota.spec.get_or_insert_default().hard.get_or_insert_default();
         hard.extend(KEEPERS.map(|what| (what.to_owned(), quantity::count(0))));
         quota
+    }
+
+    /// Lets the platform, whose own namespace this is, do there what it must.
+    pub(super) fn access(&self, own: &str) -> RoleBinding {
+        let platform = self.labels.get(label::PLATFORM).map(String::as_str).unwrap_or_default();
+        rbac::binding(self.named(ACCESS), platform, own)
     }
 
     pub(super) fn limits(&self, config: &TenancyConfig) -> LimitRange {

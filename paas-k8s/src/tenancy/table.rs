@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use paas_core::backend::Drift;
 use paas_core::model::{Digest, Resource, TenantId};
 
-use super::TenancyConfig;
-use super::part::{Home, Part, Piece, Seen};
+use super::part::{Home, Part, Piece, Seen, Wanted};
 use crate::follow;
 
 /// The tenants that were removed here: that their objects go is nobody else's doing.
@@ -35,7 +34,7 @@ impl Removed {
 #[derive(Debug)]
 pub(super) struct Table {
     platform: String,
-    config: TenancyConfig,
+    wanted: Wanted,
     removed: Removed,
     state: Mutex<State>,
     pub(super) drift: Drift<Resource>,
@@ -74,9 +73,9 @@ fn resource((tenant, environment): &Home) -> Resource {
 }
 
 impl Table {
-    pub(super) fn new(platform: &str, config: TenancyConfig, removed: Removed) -> Self {
+    pub(super) fn new(platform: &str, wanted: Wanted, removed: Removed) -> Self {
         let platform = platform.to_owned();
-        Self { platform, config, removed, state: Mutex::default(), drift: Drift::default() }
+        Self { platform, wanted, removed, state: Mutex::default(), drift: Drift::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -185,7 +184,7 @@ pub(super) struct Shelf(pub(super) Arc<Table>);
 impl<P: Piece + 'static> follow::Shelf<P> for Shelf {
     fn put(&self, object: P) {
         let table = &self.0;
-        match Seen::of(&object, &table.platform, &table.config) {
+        match Seen::of(&object, &table.platform, &table.wanted) {
             Some(seen) => table.put(seen),
             None => table.unmarked(object.meta().uid.as_deref().unwrap_or_default()),
         }

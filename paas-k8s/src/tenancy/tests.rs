@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::{
     LimitRange, NamespaceCondition, NamespaceStatus, ResourceQuota, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::PartialObjectMeta;
 use paas_core::model::{EnvironmentName, TenantName, Timestamp};
 use serde_json::Value;
 
-use super::part::{Piece, Seen};
+use super::part::{Piece, Seen, Wanted};
 use super::table::Table;
 use super::*;
 use crate::golden;
@@ -32,7 +33,7 @@ fn objects() -> Vec<Value> {
 }
 
 fn objects_of(room: Room) -> Vec<Value> {
-    let Room { namespace, policies, quota, limits, accounts } = room;
+    let Room { namespace, policies, quota, limits, accounts, .. } = room;
     let mut objects = vec![serde_json::to_value(namespace).unwrap()];
     objects.extend(policies.iter().map(|policy| serde_json::to_value(policy).unwrap()));
     objects.push(serde_json::to_value(quota).unwrap());
@@ -205,10 +206,22 @@ fn stored(mut object: Value) -> Value {
     object
 }
 
+fn wanted() -> Wanted {
+    Wanted { config: TenancyConfig::default(), own: "paas-system".into() }
+}
+
+/// All of a room as the cluster has it, with what lets the platform in.
+fn all_stored() -> Vec<Value> {
+    let room = room();
+    let mut all: Vec<Value> = objects().into_iter().map(stored).collect();
+    all.push(stored(serde_json::to_value(room.place.access("paas-system")).unwrap()));
+    all
+}
+
 fn seen(object: &Value) -> Option<Seen> {
     fn of<P: Piece + DeserializeOwned>(object: &Value) -> Option<Seen> {
         let object: P = serde_json::from_value(object.clone()).unwrap();
-        Seen::of(&object, "paas", &TenancyConfig::default())
+        Seen::of(&object, "paas", &wanted())
     }
     match object["kind"].as_str().unwrap() {
         "Namespace" => of::<PartialObjectMeta<Namespace>>(object),
@@ -216,13 +229,14 @@ fn seen(object: &Value) -> Option<Seen> {
         "ResourceQuota" => of::<ResourceQuota>(object),
         "LimitRange" => of::<LimitRange>(object),
         "ServiceAccount" => of::<ServiceAccount>(object),
+        "RoleBinding" => of::<RoleBinding>(object),
         other => panic!("{other}"),
     }
 }
 
 #[test]
 fn what_was_applied_is_whole_and_each_guard_that_is_dropped_is_seen() {
-    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let all = all_stored();
     assert!(all.iter().all(|object| seen(object).is_some_and(|seen| seen.off.is_none())), "{all:?}");
     for (which, pointer, _) in GUARDS.iter().filter(|(_, pointer, _)| !pointer.is_empty()) {
         let own = |object: &&Value| object["kind"] == *which || object["metadata"]["name"] == *which;
@@ -234,7 +248,7 @@ fn what_was_applied_is_whole_and_each_guard_that_is_dropped_is_seen() {
 
 #[test]
 fn what_somebody_adds_is_seen_and_another_way_to_write_an_amount_is_none() {
-    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let all = all_stored();
     let changed = |place: usize, pointer: &str, value: Value| {
         let mut object = all[place].clone();
         let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -248,6 +262,10 @@ fn what_somebody_adds_is_seen_and_another_way_to_write_an_amount_is_none() {
     assert!(!changed(3, "/spec/hard/pods", "0.2k".into()));
     assert!(!changed(3, "/spec/hard/limits.cpu", "32000m".into()));
     assert!(changed(4, "/spec/limits/0/max", serde_json::json!({ "cpu": "1" })));
+    let stranger =
+        serde_json::json!([{ "kind": "User", "name": "ann", "apiGroup": "rbac.authorization.k8s.io" }]);
+    assert!(changed(7, "/subjects", stranger));
+    assert!(changed(7, "/roleRef/name", "admin".into()));
     // A copy elsewhere, with the labels of what it was made from, is nobody's.
     let mut copy = all[1].clone();
     copy["metadata"]["namespace"] = "elsewhere".into();
@@ -256,14 +274,14 @@ fn what_somebody_adds_is_seen_and_another_way_to_write_an_amount_is_none() {
 
 /// A table into which all objects of a room were put.
 fn table(objects: &[Value], removed: &Removed) -> Table {
-    let table = Table::new("paas", TenancyConfig::default(), removed.clone());
+    let table = Table::new("paas", wanted(), removed.clone());
     objects.iter().for_each(|object| table.put(seen(object).unwrap()));
     table
 }
 
 #[test]
 fn a_table_tells_of_rooms_that_are_not_whole_until_they_are() {
-    let all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let all = all_stored();
     let removed = Removed::default();
     let told = |table: &Table| table.drift.watch().next().now_or_never().flatten();
     let table_of = |objects: &[Value]| table(objects, &removed);
@@ -271,12 +289,12 @@ fn a_table_tells_of_rooms_that_are_not_whole_until_they_are() {
     whole.complete();
     assert_eq!(told(&whole), None);
 
-    let lacks = table_of(&all[..6]);
+    let lacks = table_of(&all[..7]);
     assert_eq!(told(&lacks), None, "it may still be made");
     lacks.complete();
     let own = told(&lacks).unwrap();
     assert_eq!(own.to_string(), "t-00acme/e-00staging");
-    lacks.put(seen(&all[6]).unwrap());
+    lacks.put(seen(&all[7]).unwrap());
     assert_eq!(told(&lacks), None);
 
     let mut open = all[1].clone();
@@ -306,7 +324,7 @@ fn a_table_tells_of_rooms_that_are_not_whole_until_they_are() {
 
 #[test]
 fn what_goes_with_its_namespace_is_not_missed() {
-    let mut all: Vec<Value> = objects().into_iter().map(stored).collect();
+    let mut all = all_stored();
     all[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     let table = table(&all, &Removed::default());
     table.remove(&uid(&all[1]));

@@ -1,41 +1,39 @@
 //! A platform that may do what the generated rules say, and nothing else.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
 use futures_util::TryStreamExt;
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Config, ResourceExt};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use paas_core::model::{
     AppSpec, Confirmation, Kind, Principal, Resource, RevisionNumber, Scope, Secret, SecretName, ServiceSpec,
 };
 use paas_core::port::{SecretStore, Tenancy};
 use paas_core::{ErrorKind, Result};
 use paas_k8s::{Connection, ConnectionConfig, KubeSecretStore, KubeTenancy, Rbac};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Case, SOON, World, cases, config, serving, unique_name, until};
+use crate::fixture::account::{account, grant, revoke};
 use crate::fixture::rooms::{broken, client};
 use crate::proxy::{Call, Proxy};
 
 pub(super) const CASES: &[(&str, Case)] = cases![the_generated_rules_allow_what_is_done_and_nothing_else];
 
-/// Verb, group and resource, in the platform's namespace or anywhere.
+/// Verb, group and resource, in the platform's namespace, in an environment's, or anywhere.
 type Right = (&'static str, String, String, String);
 
 const OWN: &str = "its own namespace";
+const ENVIRONMENT: &str = "an environment's namespace";
 const EVERYWHERE: &str = "everywhere";
-/// Granted, and not used here: a node that is cordoned would hinder other cases, the proxy passes no WebSockets on, and what
-/// is written is only looked at where somebody else was faster.
-const APART: [(&str, &str); 11] = [
+/// Granted, and not used here: a node that is cordoned would hinder other cases, the proxy passes no WebSockets on, the
+/// engine retires nobody on a cluster, and what is written is only looked at where somebody else was faster.
+const APART: [(&str, &str); 12] = [
     ("create", "pods/eviction"),
     ("create", "pods/exec"),
+    ("delete", "pods"),
     ("get", "deployments"),
     ("get", "httproutes"),
     ("get", "jobs"),
@@ -63,6 +61,7 @@ async fn the_generated_rules_allow_what_is_done_and_nothing_else() -> Result<()>
     assert!(refused.is_empty(), "{refused:#?}");
     let granted: BTreeSet<Right> = [
         rights(access.role.rules.iter().flatten(), OWN),
+        rights(access.environment_role.rules.iter().flatten(), ENVIRONMENT),
         rights(access.cluster_role.rules.iter().flatten(), EVERYWHERE),
     ]
     .concat()
@@ -76,18 +75,16 @@ async fn the_generated_rules_allow_what_is_done_and_nothing_else() -> Result<()>
     let missing: Vec<_> = made.difference(&granted).collect();
     assert!(missing.is_empty(), "done and not granted: {missing:#?}");
     world.end().await?;
-    let name = access.cluster_role.name_any();
-    let params = DeleteParams::default();
-    Api::<ClusterRoleBinding>::all(admin.clone()).delete(&name, &params).await.map_err(broken)?;
-    Api::<ClusterRole>::all(admin).delete(&name, &params).await.map_err(broken)?;
-    Ok(())
+    revoke(&admin, &access).await
 }
 
 /// What a rule gives, one by one.
 fn rights<'a>(rules: impl Iterator<Item = &'a PolicyRule>, place: &str) -> Vec<Right> {
     const VERBS: [&str; 8] =
         ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    // To bind is no call, but what one to make a binding is allowed by.
     rules
+        .filter(|rule| rule.verbs != ["bind"])
         .flat_map(|rule| {
             let (group, kind) = (rule.api_groups.as_ref().unwrap(), rule.resources.as_ref().unwrap());
             assert_eq!((group.len(), kind.len(), &rule.resource_names), (1, 1, &None));
@@ -116,48 +113,11 @@ fn asked(call: &Call, own: &str, granted: &BTreeSet<Right>) -> Vec<Right> {
     verbs
         .into_iter()
         .map(|verb| {
-            let within = right(verb, OWN);
-            if call.namespace == own && granted.contains(&within) { within } else { right(verb, EVERYWHERE) }
+            let within = right(verb, if call.namespace == own { OWN } else { ENVIRONMENT });
+            let is_within = !call.namespace.is_empty() && granted.contains(&within);
+            if is_within { within } else { right(verb, EVERYWHERE) }
         })
         .collect()
-}
-
-/// Applies the rules as an operator does.
-pub(super) async fn grant(admin: &Client, access: &Rbac) -> Result<()> {
-    let namespaces: Api<Namespace> = Api::all(admin.clone());
-    apply(&namespaces, &access.namespace).await?;
-    apply::<ServiceAccount>(&within(admin, access), &access.account).await?;
-    apply::<Role>(&within(admin, access), &access.role).await?;
-    apply::<RoleBinding>(&within(admin, access), &access.role_binding).await?;
-    apply::<ClusterRole>(&Api::all(admin.clone()), &access.cluster_role).await?;
-    apply::<ClusterRoleBinding>(&Api::all(admin.clone()), &access.cluster_role_binding).await
-}
-
-fn within<K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(
-    admin: &Client,
-    access: &Rbac,
-) -> Api<K> {
-    Api::namespaced(admin.clone(), &access.namespace.name_any())
-}
-
-async fn apply<K>(api: &Api<K>, object: &K) -> Result<()>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
-{
-    let params = PatchParams::apply("operator");
-    api.patch(&object.name_any(), &params, &Patch::Apply(object)).await.map(drop).map_err(broken)
-}
-
-/// A client that is the platform's account, by a token such as a pod of it gets.
-async fn account(admin: &Client, access: &Rbac) -> Result<Client> {
-    let accounts: Api<ServiceAccount> = within(admin, access);
-    let asked = TokenRequest::default();
-    let given =
-        accounts.create_token_request(&access.account.name_any(), &PostParams::default(), &asked).await;
-    let token = given.map_err(broken)?.status.unwrap().token;
-    let mut config = Config::infer().await.unwrap();
-    config.auth_info = serde_json::from_value(json!({ "token": token })).unwrap();
-    Client::try_from(config).map_err(broken)
 }
 
 /// An app with one of everything.

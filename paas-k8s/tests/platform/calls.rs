@@ -86,8 +86,8 @@ async fn a_guard_that_was_edited_is_put_back_once() -> Result<()> {
     rests(&calls).await?;
     let asked = asked(&calls, from);
     let (written, read): (Vec<&Call>, Vec<&Call>) = asked.iter().partition(|call| call.verb == Verb::Write);
-    // Two policies, two accounts, the quota, the limits and the namespace.
-    assert_eq!(written.len(), 7, "{written:?}");
+    // Two policies, two accounts, the quota, the limits, the binding and the namespace.
+    assert_eq!(written.len(), 8, "{written:?}");
     assert!(written.iter().all(|call| !call.is_of_records()), "{written:?}");
     // The tenant, its environments, and the namespace.
     assert!(read.len() <= 3, "{read:?}");

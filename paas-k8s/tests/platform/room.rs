@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use paas_core::Result;
@@ -31,6 +32,7 @@ fn deeds() -> Vec<(ApiResource, &'static str, Deed)> {
     let quota = || ApiResource::erase::<ResourceQuota>(&());
     let limits = || ApiResource::erase::<LimitRange>(&());
     let account = || ApiResource::erase::<ServiceAccount>(&());
+    let access = || ApiResource::erase::<RoleBinding>(&());
     let spec = |spec: Value| Some(json!({ "spec": spec }));
     let token = |token: Value| Some(json!({ "automountServiceAccountToken": token }));
     vec![
@@ -61,13 +63,19 @@ fn deeds() -> Vec<(ApiResource, &'static str, Deed)> {
         (account(), "paas-app", None),
         (account(), "default", token(json!(true))),
         (account(), "default", None),
+        (
+            access(),
+            "paas-platform",
+            Some(json!({ "subjects": [{ "kind": "ServiceAccount", "name": "a", "namespace": "b" }] })),
+        ),
+        (access(), "paas-platform", None),
     ]
 }
 
 /// What the platform decides of a guard.
-fn decided(guard: &DynamicObject) -> (Value, Value, Value) {
+fn decided(guard: &DynamicObject) -> [Value; 4] {
     let own = |key: &str| guard.data.get(key).cloned().unwrap_or_default();
-    (own("spec"), own("automountServiceAccountToken"), json!(guard.labels()))
+    [own("spec"), own("automountServiceAccountToken"), own("subjects"), json!(guard.labels())]
 }
 
 /// As if by `kubectl edit`.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Config, ResourceExt};
@@ -12,8 +11,8 @@ use paas_k8s::Rbac;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::access::grant;
 use super::*;
+use crate::fixture::account::{grant, revoke};
 
 pub(super) const CASES: &[(&str, Case)] = cases![a_token_that_was_replaced_is_read_again];
 
@@ -95,7 +94,5 @@ async fn a_token_that_was_replaced_is_read_again() -> Result<()> {
     until("a release is taken", async || Ok(world.platform.deploy(&world.user, &next).await.ok())).await?;
     world.deploy(&next).await?;
     world.end().await?;
-    let (role, params) = (access.cluster_role.name_any(), DeleteParams::default());
-    Api::<ClusterRoleBinding>::all(admin.clone()).delete(&role, &params).await.map_err(broken)?;
-    Api::<ClusterRole>::all(admin).delete(&role, &params).await.map(drop).map_err(broken)
+    revoke(&admin, &access).await
 }
