@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::error::failed;
 use crate::pause::Pauses;
 use crate::{Connection, apply, export, label, list};
-use room::Room;
+use room::{CLOSED, Room};
 use table::Removed;
 
 pub use destination::Destination;
@@ -145,15 +145,21 @@ impl KubeTenancy {
         let mut namespace = room.namespace.clone();
         // Should it have been deleted and made by somebody else just now, this is refused.
         namespace.metadata.uid = uid;
-        put(&namespaces, &namespace).await?;
+        let namespace = put(&namespaces, &namespace).await?;
         put(&self.within(room), &room.place.access(self.connection.namespace())).await?;
         let mut pauses = Pauses::within(ADMITTED);
         loop {
             match self.guard(room).await {
                 Err(error) if error.kind() == ErrorKind::Denied && pauses.rest().await => {}
-                outcome => return outcome,
+                Err(error) => return Err(error),
+                Ok(()) => break,
             }
         }
+        if namespace.annotations().contains_key(CLOSED) {
+            // Its guards are open again, and a removal that goes on will find them so.
+            removal::mark(&namespaces, room.name(), false).await?;
+        }
+        Ok(())
     }
 
     async fn guard(&self, room: &Room) -> Result<()> {

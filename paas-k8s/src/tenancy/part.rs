@@ -12,7 +12,7 @@ use paas_core::model::{Digest, EnvironmentId, TenantId};
 use serde::Serialize;
 
 use super::TenancyConfig;
-use super::room::{ACCESS, ALLOW_OUT, AMOUNTS, CLUSTERS_ACCOUNT, DENY_ALL, Place};
+use super::room::{ACCESS, ALLOW_OUT, AMOUNTS, CLOSED, CLUSTERS_ACCOUNT, DENY_ALL, Place};
 use crate::policy::ACCOUNT;
 use crate::{label, quantity};
 
@@ -76,6 +76,8 @@ pub(super) struct Seen {
     /// What it is instead of what it should be; `None` where it is whole.
     pub(super) off: Option<Digest>,
     pub(super) is_ending: bool,
+    /// Of a namespace: it is to go, and nothing may come into it.
+    pub(super) is_closed: bool,
     /// Who else wrote to it last.
     pub(super) hand: Option<String>,
 }
@@ -101,6 +103,7 @@ impl Seen {
             home: (tenant, environment),
             uid: meta.uid.clone()?,
             is_ending: meta.deletion_timestamp.is_some(),
+            is_closed: meta.annotations.as_ref().is_some_and(|notes| notes.contains_key(CLOSED)),
             hand: hand(meta),
         })
     }

@@ -7,13 +7,14 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{DeleteParams, PartialObjectMeta, Preconditions};
+use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use paas_core::model::TenantId;
 use paas_core::{Error, Result};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::room::{AMOUNTS, KEEPERS, Place};
+use super::room::{AMOUNTS, CLOSED, KEEPERS, Place};
 use super::{TenancyConfig, environment, put};
 use crate::error::failed;
 use crate::pause::Pauses;
@@ -90,6 +91,7 @@ impl<'a> Own<'a> {
     }
 
     async fn close(&self) -> Result<()> {
+        mark(&self.connection.cluster(), &self.place.namespace, true).await?;
         // Somebody may have taken away what lets the platform in.
         let access = self.place.access(self.connection.namespace());
         put(&self.connection.within(&self.place.namespace), &access).await?;
@@ -97,7 +99,8 @@ impl<'a> Own<'a> {
     }
 
     async fn open(&self) -> Result<()> {
-        put(&self.quotas(), &self.place.quota(self.config)).await.map(drop)
+        put(&self.quotas(), &self.place.quota(self.config)).await?;
+        mark(&self.connection.cluster(), &self.place.namespace, false).await
     }
 
     /// Waits until the cluster lets nothing in any more.
@@ -115,6 +118,14 @@ impl<'a> Own<'a> {
             }
         }
     }
+}
+
+/// Says of a namespace that it is closed, or takes that back. One that is gone says nothing.
+pub(super) async fn mark(namespaces: &Api<Namespace>, name: &str, is_closed: bool) -> Result<()> {
+    let change = json!({ "metadata": { "annotations": { CLOSED: is_closed.then_some("yes") } } });
+    let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
+    let marked = namespaces.patch_metadata(name, &params, &Patch::Merge(change)).await;
+    apply::gone(marked, "mark").map_err(|error| error.with("namespace", name))
 }
 
 /// Whether a quota leaves no room, and is in force: what it says of itself is what new things are held to.

@@ -24,6 +24,8 @@ pub(super) const ALLOW_OUT: &str = "paas-allow-out";
 pub(super) const AMOUNTS: &str = "paas";
 /// The name of the binding that lets the platform in.
 pub(super) const ACCESS: &str = "paas-platform";
+/// Marks a namespace that is closed to be removed: an annotation, by which other replicas know that it is meant so.
+pub(super) const CLOSED: &str = "paas-sdk.dev/closed";
 /// What keeps a namespace from being removed, as a quota counts it.
 pub(super) const KEEPERS: [&str; 9] = [
     "pods",

@@ -55,6 +55,8 @@ struct Known {
     /// What was there, or should have been.
     missing: BTreeSet<Part>,
     is_ending: bool,
+    /// It is closed to be removed, whoever of the platform's replicas does that.
+    is_closed: bool,
 }
 
 impl Known {
@@ -64,7 +66,7 @@ impl Known {
 
     /// Whether what goes is missed: with a namespace, everything in it goes.
     fn stays(&self) -> bool {
-        !self.is_ending && self.parts.contains_key(&Part::Namespace)
+        !self.is_ending && !self.is_closed && self.parts.contains_key(&Part::Namespace)
     }
 }
 
@@ -92,21 +94,25 @@ impl Table {
     }
 
     pub(super) fn put(&self, seen: Seen) {
-        let Seen { part, home, uid, off, is_ending, hand } = seen;
+        let Seen { part, home, uid, off, is_ending, is_closed, hand } = seen;
         let mut state = self.state();
         state.objects.insert(uid.clone(), (home.clone(), part));
         let known = state.rooms.entry(home.clone()).or_default();
-        known.is_ending |= is_ending && part == Part::Namespace;
+        let was_closed = known.is_closed;
+        if part == Part::Namespace {
+            known.is_ending |= is_ending;
+            known.is_closed = is_closed;
+        }
         known.missing.remove(&part);
         let is_off = off.is_some() && !is_ending;
         let found = (uid, off);
         let is_new = known.parts.get(&part) != Some(&found);
         known.parts.insert(part, found);
-        let all_whole = known.is_whole();
+        let (all_whole, is_closed) = (known.is_whole(), known.is_closed);
         drop(state);
         if all_whole {
             self.drift.settle(&resource(&home));
-        } else if is_off && is_new {
+        } else if !is_closed && ((is_off && is_new) || was_closed) {
             self.note(&home, part, hand.as_deref(), "was changed");
         }
     }
@@ -131,7 +137,7 @@ impl Table {
             // Another has taken its place.
             return;
         }
-        let is_missed = part == Part::Namespace || known.stays();
+        let is_missed = !known.is_closed && (part == Part::Namespace || known.stays());
         known.parts.remove(&part);
         if part == Part::Namespace {
             state.rooms.remove(&home);
@@ -157,8 +163,10 @@ impl Table {
     /// What is not as it should be may have been put back and changed again meanwhile.
     fn again(&self, parts: &[Part]) {
         let state = self.state();
-        let is_off =
-            |known: &&Known| known.parts.iter().any(|(part, (_, off))| parts.contains(part) && off.is_some());
+        let is_off = |known: &&Known| {
+            !known.is_closed
+                && known.parts.iter().any(|(part, (_, off))| parts.contains(part) && off.is_some())
+        };
         let off = state.rooms.iter().filter(|(_, known)| is_off(known));
         off.for_each(|(home, _)| self.drift.note(resource(home)));
     }

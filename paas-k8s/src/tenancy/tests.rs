@@ -332,3 +332,25 @@ fn what_goes_with_its_namespace_is_not_missed() {
     table.remove(&uid(&all[0]));
     assert!(table.drift.watch().next().now_or_never().is_some(), "the whole of it is");
 }
+
+#[test]
+fn a_room_that_is_closed_to_be_removed_is_nobody_elses_doing_until_it_is_opened() {
+    let all = all_stored();
+    let mut closed = all[0].clone();
+    closed["metadata"]["annotations"][CLOSED] = "yes".into();
+    let mut quota = all[3].clone();
+    quota["spec"]["hard"]["pods"] = "0".into();
+    let told = |table: &Table| table.drift.watch().next().now_or_never().flatten();
+    let opened = table(&all, &Removed::default());
+    for object in [&closed, &quota] {
+        opened.put(seen(object).unwrap());
+        assert_eq!(told(&opened), None);
+    }
+    opened.put(seen(&all[0]).unwrap());
+    assert!(told(&opened).is_some(), "its quota is still what it was");
+    let gone = table(&all, &Removed::default());
+    gone.put(seen(&closed).unwrap());
+    gone.remove(&uid(&all[1]));
+    gone.remove(&uid(&all[0]));
+    assert_eq!(told(&gone), None);
+}
