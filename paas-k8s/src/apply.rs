@@ -8,6 +8,7 @@ use paas_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::error::failed;
+use crate::index::Entry;
 use crate::{Connection, label};
 
 mod foreign;
@@ -26,9 +27,7 @@ const TRIES: u32 = 8;
 const NONE: &str = "1";
 
 /// What is known of an object, as far as writes depend on it.
-pub(crate) trait Known: Sized {
-    fn version(&self) -> u64;
-    fn uid(&self) -> &str;
+pub(crate) trait Known: Entry {
     fn epoch(&self) -> Option<Epoch>;
 }
 

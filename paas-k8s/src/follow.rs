@@ -1,7 +1,8 @@
 //! Keeps something as the cluster is: one list and one watch for each kind of object, of ours only.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
+use kube::api::ObjectMeta;
 use paas_core::{Error, Result};
 use tokio::task::JoinHandle;
 
@@ -13,42 +14,14 @@ pub(crate) trait Shelf<O>: Send + Sync + 'static {
     /// It was made or changed; it may be older than what is known.
     fn put(&self, object: O);
 
-    /// It is gone for good.
-    fn remove(&self, uid: &str);
+    /// As of this version it is gone, or is none of these any more: one whose label was taken off may get it back.
+    fn remove(&self, uid: &str, version: u64);
 
     /// A list is complete: there is nothing but these, and what is newer than the list.
     fn keep(&self, uids: &HashSet<String>, version: u64);
 
     /// Changes may have been missed, and are caught up with.
     fn reset(&self);
-}
-
-/// The uids deleted last: the answer to a write may come after the end of what was written was told.
-#[derive(Debug, Default)]
-pub(crate) struct Dead {
-    order: VecDeque<String>,
-    uids: HashSet<String>,
-}
-
-impl Dead {
-    /// As many as may end while one answer is on its way.
-    const MOST: usize = 4_096;
-
-    pub(crate) fn add(&mut self, uid: &str) {
-        if !self.uids.insert(uid.to_owned()) {
-            return;
-        }
-        self.order.push_back(uid.to_owned());
-        if self.order.len() > Self::MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.uids.remove(&oldest);
-        }
-    }
-
-    pub(crate) fn has(&self, uid: &str) -> bool {
-        self.uids.contains(uid)
-    }
 }
 
 /// A task that follows a kind of object; dropped, it ends.
@@ -88,7 +61,10 @@ async fn keep<S: Source>(mut watch: Watch<S>, shelf: impl Shelf<S::Object>, sele
     loop {
         match watch.next().await {
             Change::Put(object) => shelf.put(object),
-            Change::Deleted(object) => shelf.remove(S::meta(&object).uid.as_deref().unwrap_or_default()),
+            Change::Deleted(object) => {
+                let meta = S::meta(&object);
+                shelf.remove(meta.uid.as_deref().unwrap_or_default(), version(meta));
+            }
             Change::Reset => match fill(watch.source(), &shelf, selector).await {
                 Ok(version) => {
                     watch.resume(version);
@@ -101,6 +77,11 @@ async fn keep<S: Source>(mut watch: Watch<S>, shelf: impl Shelf<S::Object>, sele
             },
         }
     }
+}
+
+/// The version of an object as it was told of: where none is said, it is the last.
+pub(crate) fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// Takes in all that there is, and drops what there is no more.

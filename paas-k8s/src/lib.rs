@@ -15,6 +15,7 @@ mod export;
 mod follow;
 #[cfg(test)]
 mod golden;
+mod index;
 mod label;
 mod list;
 mod log;

@@ -110,7 +110,7 @@ impl GatewayRouter {
         let place = Place::new(&self.connection, &kind.resource(), namespace, &rendered.name);
         let read = |meta: &ObjectMeta| Object::of(kind, meta);
         let written = place.apply(known, epoch, read, |_| Ok(rendered.object.clone())).await?;
-        self.table.put(written);
+        self.table.put(&written);
         Ok(())
     }
 

@@ -120,7 +120,7 @@ impl follow::Shelf<EndpointSlice> for Shelf {
         self.0.changed.notify_waiters();
     }
 
-    fn remove(&self, uid: &str) {
+    fn remove(&self, uid: &str, _: u64) {
         self.0.slices().remove(uid);
     }
 
@@ -202,7 +202,7 @@ mod tests {
         assert!(wait(&reach, "room", "web-blue").await.is_err());
         shelf.put(slice("a", 6, "web-blue", &[true]));
         wait(&reach, "room", "web-blue").await.unwrap();
-        shelf.remove("a");
+        shelf.remove("a", 7);
         assert_eq!(reach.since("room", "web-blue"), None);
         shelf.put(slice("b", 7, "web-blue", &[true]));
         shelf.keep(&HashSet::new(), 8);

@@ -30,14 +30,17 @@ impl<O> Shelf<O> {
 
 impl<O: Resource + 'static> follow::Shelf<O> for Shelf<O> {
     fn put(&self, object: O) {
-        let Some(own) = Object::of(self.kind, object.meta()) else { return };
-        let uid = own.uid.clone();
-        self.table.put(own);
-        self.table.refuse(&uid, (self.refusal)(&object).as_deref());
+        let meta = object.meta();
+        let Some(own) = Object::of(self.kind, meta) else {
+            // It may have been one before.
+            return self.table.remove(meta.uid.as_deref().unwrap_or_default(), follow::version(meta));
+        };
+        self.table.put(&own);
+        self.table.refuse(&own.uid, (self.refusal)(&object).as_deref());
     }
 
-    fn remove(&self, uid: &str) {
-        self.table.remove(uid);
+    fn remove(&self, uid: &str, version: u64) {
+        self.table.remove(uid, version);
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {

@@ -13,7 +13,7 @@ use paas_core::{Error, Result};
 
 use super::manifest::{self, APPLIED, HOSTS, Kind, MAIN, PROTOCOL, Rendered};
 use crate::apply::{self, Known};
-use crate::follow::Dead;
+use crate::index::{Entry, Index, News};
 use crate::label;
 
 /// How many hints wait for a reader that is behind.
@@ -71,6 +71,10 @@ impl Object {
         self.digest.as_ref() == Some(digest) && self.changed_by.is_none() && !self.ending
     }
 
+    fn place(&self) -> Place {
+        (self.kind, self.namespace.clone(), self.name.clone())
+    }
+
     fn service(&self) -> &ServiceId {
         &self.owner.3
     }
@@ -87,16 +91,26 @@ fn word<T: serde::de::DeserializeOwned>(note: Option<&str>) -> Option<T> {
 }
 
 impl Known for Object {
-    fn version(&self) -> u64 {
-        self.version
+    fn epoch(&self) -> Option<Epoch> {
+        self.epoch
     }
+}
 
+impl Entry for Object {
     fn uid(&self) -> &str {
         &self.uid
     }
 
-    fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn at(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending
     }
 }
 
@@ -121,8 +135,7 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<ServiceId, Held>,
-    /// By uid.
-    objects: HashMap<String, Object>,
+    objects: Index<Object>,
     /// The uids of what has one name: the last and, while it goes, the one before it.
     places: HashMap<Place, HashSet<String>>,
     services: HashMap<ServiceId, HashSet<String>>,
@@ -130,40 +143,32 @@ struct State {
     hosts: HashMap<String, HashSet<String>>,
     /// Why what has a uid is refused by the edge.
     refused: HashMap<String, String>,
-    /// What was deleted by us and may still be told of.
-    gone: HashSet<String>,
-    dead: Dead,
 }
 
 /// Kind, namespace and name.
 type Place = (Kind, String, String);
 
 impl State {
-    fn insert(&mut self, object: Object) {
-        self.take(&object.uid);
+    /// Notes where an object is looked for.
+    fn enter(&mut self, object: &Object) {
         let uid = &object.uid;
-        let place = (object.kind, object.namespace.clone(), object.name.clone());
-        self.places.entry(place).or_default().insert(uid.clone());
+        self.places.entry(object.place()).or_default().insert(uid.clone());
         self.services.entry(object.service().clone()).or_default().insert(uid.clone());
         for pair in &object.hosts {
             self.hosts.entry(pair.clone()).or_default().insert(uid.clone());
         }
-        self.objects.insert(uid.clone(), object);
     }
 
-    fn take(&mut self, uid: &str) -> Option<Object> {
-        let object = self.objects.remove(uid)?;
-        let place = (object.kind, object.namespace.clone(), object.name.clone());
-        leave(&mut self.places, &place, uid);
+    fn leave(&mut self, object: &Object) {
+        let uid = &object.uid;
+        leave(&mut self.places, &object.place(), uid);
         leave(&mut self.services, object.service(), uid);
         object.hosts.iter().for_each(|pair| leave(&mut self.hosts, pair, uid));
-        Some(object)
     }
 
     /// Those of an index that stay.
     fn living<'a>(&'a self, uids: Option<&'a HashSet<String>>) -> impl Iterator<Item = &'a Object> {
-        let own = uids.into_iter().flatten().filter_map(|uid| self.objects.get(uid));
-        own.filter(|own| !own.ending)
+        uids.into_iter().flatten().filter_map(|uid| self.objects.staying(uid))
     }
 
     fn at(&self, place: &Place) -> Option<&Object> {
@@ -191,65 +196,56 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, mut object: Object) {
-        let mut state = self.state();
-        if state.dead.has(&object.uid) {
-            return;
-        }
-        object.ending |= state.gone.contains(&object.uid);
-        let known = state.objects.get(&object.uid);
-        if known.is_some_and(|known| known.version >= object.version) {
-            return;
-        }
-        let news = known.is_none_or(|known| Object { version: object.version, ..known.clone() } != object);
-        let (resource, app) = (object.resource(), object.owner.2.clone());
-        state.insert(object);
-        drop(state);
-        if news {
-            self.feed.tell(resource, &app);
-        }
+    fn tell(&self, object: &Object) {
+        self.feed.tell(object.resource(), &object.owner.2);
     }
 
-    pub(super) fn remove(&self, uid: &str) {
+    pub(super) fn put(&self, object: &Object) {
         let mut state = self.state();
-        state.gone.remove(uid);
-        state.refused.remove(uid);
-        state.dead.add(uid);
-        let Some(object) = state.take(uid) else { return };
+        let before = match state.objects.put(object.clone()) {
+            News::None => return,
+            News::Made => None,
+            News::Changed(before) => Some(before),
+        };
+        before.iter().for_each(|before| state.leave(before));
+        state.enter(object);
         drop(state);
-        self.feed.tell(object.resource(), &object.owner.2);
+        self.tell(object);
+        // Its labels may have said that it is another's.
+        before.iter().filter(|before| before.owner != object.owner).for_each(|before| self.tell(before));
+    }
+
+    pub(super) fn remove(&self, uid: &str, version: u64) {
+        let mut state = self.state();
+        let Some(object) = state.objects.remove(uid, version) else { return };
+        state.refused.remove(uid);
+        state.leave(&object);
+        drop(state);
+        self.tell(&object);
     }
 
     /// Why the edge refuses an object, where it does.
     pub(super) fn refuse(&self, uid: &str, why: Option<&str>) {
         let mut state = self.state();
-        let Some(object) = state.objects.get(uid) else { return };
-        let (resource, app) = (object.resource(), object.owner.2.clone());
+        let Some(object) = state.objects.get(uid).cloned() else { return };
         let before = match why {
             Some(why) => state.refused.insert(uid.to_owned(), why.to_owned()),
             None => state.refused.remove(uid),
         };
         drop(state);
         if before.as_deref() != why {
-            self.feed.tell(resource, &app);
+            self.tell(&object);
         }
     }
 
     /// We have deleted it: whatever is still told of it is from before.
     pub(super) fn ending(&self, uid: &str) {
-        let mut state = self.state();
-        let Some(object) = state.objects.get_mut(uid) else { return };
-        object.ending = true;
-        state.gone.insert(uid.to_owned());
+        self.state().objects.end(uid);
     }
 
     pub(super) fn keep(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
-        let lost: Vec<String> = {
-            let state = self.state();
-            let all = state.objects.values().filter(|own| own.kind == kind && own.version <= version);
-            all.filter(|own| !uids.contains(&own.uid)).map(|own| own.uid.clone()).collect()
-        };
-        lost.iter().for_each(|uid| self.remove(uid));
+        let lost = self.state().objects.lost(uids, version, |own| own.kind == kind);
+        lost.iter().for_each(|uid| self.remove(uid, version));
     }
 
     pub(super) fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
@@ -353,3 +349,6 @@ impl State {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,14 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_core::backend::HintFeed;
 use paas_core::model::{
-    Digest, InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp, WorkloadKey,
-    WorkloadStatus,
+    AppId, Digest, InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp,
+    WorkloadKey, WorkloadStatus,
 };
 
 use super::part::{Kind, Part};
 use super::pod::Instance;
 use super::warning::{Subject, Warning};
-use crate::follow::Dead;
+use crate::index::{Index, News};
 
 /// How many hints wait for a reader that is behind.
 const HINTS: usize = 4_096;
@@ -25,18 +25,16 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct State {
-    parts: HashMap<String, Part>,
-    /// With the ordinal each has as long as it lives.
-    instances: HashMap<String, (Instance, u32)>,
-    /// The uids by workload, so that one app costs only its own.
-    workloads: BTreeMap<WorkloadKey, Members>,
+    parts: Index<Part>,
+    instances: Index<Instance>,
+    /// The ordinal of each instance, as long as it lives.
+    ordinals: HashMap<String, u32>,
+    /// The uids by workload, and those by app, so that one app costs only its own.
+    apps: BTreeMap<AppId, BTreeMap<WorkloadKey, Members>>,
     /// The uids of parts by their namespace and name.
     places: HashMap<(String, String), String>,
     /// What was warned of last, by the uid of whom it is about.
     warnings: HashMap<String, (Timestamp, String)>,
-    /// What was deleted by us and may still be told of.
-    gone: HashSet<String>,
-    dead: Dead,
 }
 
 #[derive(Debug, Default)]
@@ -56,96 +54,78 @@ impl Cache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, key: &WorkloadKey) {
-        self.feed.tell(key.resource(), &key.app);
+    fn tell(&self, keys: impl IntoIterator<Item = WorkloadKey>) {
+        keys.into_iter().for_each(|key| self.feed.tell(key.resource(), &key.app));
     }
 
     /// A workload's object was made or changed. What is older than what is known is passed over.
     pub(super) fn put_part(&self, part: Part) {
-        let key = part.key.clone();
-        if self.state().put_part(part) {
-            self.tell(&key);
-        }
+        let keys = self.state().put_part(part);
+        self.tell(keys);
     }
 
     pub(super) fn put_instance(&self, instance: Instance) {
-        let key = instance.key.clone();
-        if self.state().put_instance(instance) {
-            self.tell(&key);
-        }
+        let keys = self.state().put_instance(instance);
+        self.tell(keys);
     }
 
     /// The cluster warns of something that its objects do not say.
     pub(super) fn warn(&self, warning: Warning) {
         let key = self.state().warn(warning);
-        if let Some(key) = key {
-            self.tell(&key);
-        }
+        self.tell(key);
     }
 
-    /// An object is gone for good.
-    pub(super) fn remove(&self, uid: &str) {
-        let key = self.state().remove(uid);
-        if let Some(key) = key {
-            self.tell(&key);
-        }
+    /// As of this version an object is gone, or is no workload's any more.
+    pub(super) fn remove_part(&self, uid: &str, version: u64) {
+        let key = self.state().remove_part(uid, version);
+        self.tell(key);
+    }
+
+    pub(super) fn remove_instance(&self, uid: &str, version: u64) {
+        let key = self.state().remove_instance(uid, version);
+        self.tell(key);
     }
 
     /// We have deleted one of a workload's objects: whatever is still told of it is from before.
     pub(super) fn ending(&self, uid: &str) {
-        let mut state = self.state();
-        // Its deletion may have been told already.
-        let Some(part) = state.parts.get_mut(uid) else { return };
-        part.ending = true;
-        let key = part.key.clone();
-        state.gone.insert(uid.to_owned());
-        drop(state);
-        self.tell(&key);
+        let key = self.state().parts.end(uid).map(|part| part.key.clone());
+        self.tell(key);
     }
 
     /// A list is complete: of this kind there is nothing but these, and what is newer than the list.
     pub(super) fn keep_parts(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
         let mut state = self.state();
-        let lost = |part: &&Part| part.kind == kind && part.version <= version && !uids.contains(&part.uid);
-        let lost: Vec<String> = state.parts.values().filter(lost).map(|part| part.uid.clone()).collect();
-        lost.iter().for_each(|uid| drop(state.remove(uid)));
+        let lost = state.parts.lost(uids, version, |part| part.kind == kind);
+        lost.iter().for_each(|uid| drop(state.remove_part(uid, version)));
     }
 
     pub(super) fn keep_instances(&self, uids: &HashSet<String>, version: u64) {
         let mut state = self.state();
-        let all = state.instances.values();
-        let lost = all.filter(|(own, _)| own.version <= version && !uids.contains(&own.uid));
-        let lost: Vec<String> = lost.map(|(instance, _)| instance.uid.clone()).collect();
-        lost.iter().for_each(|uid| drop(state.remove(uid)));
+        let lost = state.instances.lost(uids, version, |_| true);
+        lost.iter().for_each(|uid| drop(state.remove_instance(uid, version)));
     }
 
     /// The objects that a workload is made of, those that are on their way out not.
     pub(super) fn parts(&self, key: &WorkloadKey) -> Vec<Part> {
         let state = self.state();
-        let Some(members) = state.workloads.get(key) else { return Vec::new() };
+        let Some(members) = state.members(key) else { return Vec::new() };
         state.there(members).cloned().collect()
     }
 
     pub(super) fn instances(&self, key: &WorkloadKey) -> Vec<Instance> {
         let state = self.state();
-        let Some(members) = state.workloads.get(key) else { return Vec::new() };
-        members
-            .instances
-            .iter()
-            .filter_map(|uid| state.instances.get(uid))
-            .map(|(own, _)| own.clone())
-            .collect()
+        let Some(members) = state.members(key) else { return Vec::new() };
+        state.running(members).map(|(own, _)| own.clone()).collect()
     }
 
     /// The instances within a resource, each with the revision that it runs.
     pub(super) fn with_revision(&self, within: &Resource) -> Vec<(Instance, RevisionNumber)> {
         let state = self.state();
-        let all = state.workloads.iter().filter(|(key, _)| within.contains(&key.resource()));
         let mut found = Vec::new();
-        for members in all.map(|(_, members)| members) {
+        for (_, members) in state.within(within) {
             let owner = state.owner(members);
-            for (own, ordinal) in members.instances.iter().filter_map(|uid| state.instances.get(uid)) {
-                found.push((own.clone(), instance(own, *ordinal, owner, None).revision));
+            for (own, ordinal) in state.running(members) {
+                found.push((own.clone(), instance(own, ordinal, owner, None).revision));
             }
         }
         found
@@ -153,60 +133,87 @@ impl Cache {
 
     pub(super) fn list(&self, within: &Resource) -> Vec<WorkloadStatus> {
         let state = self.state();
-        let all = state.workloads.iter().filter(|(key, _)| within.contains(&key.resource()));
-        all.map(|(key, members)| state.status(key, members)).collect()
+        state.within(within).map(|(key, members)| state.status(key, members)).collect()
     }
 }
 
 impl State {
-    /// Tells whether anything is new.
-    fn put_part(&mut self, mut part: Part) -> bool {
-        if self.dead.has(&part.uid) {
-            return false;
-        }
-        part.ending |= self.gone.contains(&part.uid);
-        if let Some(known) = self.parts.get_mut(&part.uid) {
-            if known.version >= part.version {
-                return false;
-            }
-            let silent = Part { version: part.version, ..known.clone() } == part;
-            *known = part;
-            return !silent;
-        }
-        self.workloads.entry(part.key.clone()).or_default().parts.insert(part.uid.clone());
-        if part.kind.runs() {
-            self.places.insert((part.namespace.clone(), part.name()), part.uid.clone());
-        }
-        self.parts.insert(part.uid.clone(), part);
-        true
+    fn members(&self, key: &WorkloadKey) -> Option<&Members> {
+        self.apps.get(&key.app)?.get(key)
     }
 
-    fn put_instance(&mut self, instance: Instance) -> bool {
-        if self.dead.has(&instance.uid) {
-            return false;
+    fn enter(&mut self, key: &WorkloadKey) -> &mut Members {
+        self.apps.entry(key.app.clone()).or_default().entry(key.clone()).or_default()
+    }
+
+    fn leave(&mut self, key: &WorkloadKey, uid: &str) {
+        let Some(app) = self.apps.get_mut(&key.app) else { return };
+        let Some(members) = app.get_mut(key) else { return };
+        members.parts.remove(uid);
+        members.instances.remove(uid);
+        if members.parts.is_empty() && members.instances.is_empty() {
+            app.remove(key);
         }
-        if let Some((known, _)) = self.instances.get_mut(&instance.uid) {
-            if known.version >= instance.version {
-                return false;
-            }
-            let silent = Instance { version: instance.version, ..known.clone() } == instance;
-            if instance.status.is_ready() && !known.status.is_ready() {
-                self.warnings.remove(&instance.uid);
-            }
-            *known = instance;
-            return !silent;
+        if app.is_empty() {
+            self.apps.remove(&key.app);
         }
-        self.relieve(&instance);
-        let ordinal = instance.index.unwrap_or_else(|| self.free_ordinal(&instance.key));
-        self.workloads.entry(instance.key.clone()).or_default().instances.insert(instance.uid.clone());
-        self.instances.insert(instance.uid.clone(), (instance, ordinal));
-        true
+    }
+
+    /// The workloads within a resource.
+    fn within(&self, within: &Resource) -> impl Iterator<Item = (&WorkloadKey, &Members)> {
+        let one = match within {
+            Resource::App(.., app) | Resource::Service(.., app, _) => Some(app),
+            _ => None,
+        };
+        let apps = match one {
+            Some(app) => self.apps.range(app..=app),
+            None => self.apps.range::<AppId, _>(..),
+        };
+        apps.flat_map(|(_, own)| own).filter(|(key, _)| within.contains(&key.resource()))
+    }
+
+    /// Gives the workloads whose status tells something else now.
+    fn put_part(&mut self, part: Part) -> Vec<WorkloadKey> {
+        let (key, uid, place) = (part.key.clone(), part.uid.clone(), part.place());
+        let before = match self.parts.put(part) {
+            News::None => return Vec::new(),
+            News::Changed(before) if before.key == key => return vec![key],
+            News::Changed(before) => Some(self.forget(&before)),
+            News::Made => None,
+        };
+        self.enter(&key).parts.insert(uid.clone());
+        self.places.extend(place.map(|place| (place, uid)));
+        before.into_iter().chain([key]).collect()
+    }
+
+    fn put_instance(&mut self, instance: Instance) -> Vec<WorkloadKey> {
+        let own = instance.clone();
+        let (key, uid) = (own.key.clone(), own.uid.clone());
+        let before = match self.instances.put(instance) {
+            News::None => return Vec::new(),
+            News::Changed(before) => {
+                if own.status.is_ready() && !before.status.is_ready() {
+                    self.warnings.remove(&uid);
+                }
+                if before.key == key {
+                    return vec![key];
+                }
+                self.leave(&before.key, &uid);
+                Some(before.key)
+            }
+            News::Made => None,
+        };
+        self.relieve(&own);
+        let ordinal = own.index.unwrap_or_else(|| self.free_ordinal(&key));
+        self.ordinals.insert(uid.clone(), ordinal);
+        self.enter(&key).instances.insert(uid);
+        before.into_iter().chain([key]).collect()
     }
 
     /// One could be made: what was said before against that is over.
     fn relieve(&mut self, instance: &Instance) {
-        let Some(members) = self.workloads.get(&instance.key) else { return };
-        for uid in &members.parts {
+        let own = self.apps.get(&instance.key.app).and_then(|app| app.get(&instance.key));
+        for uid in own.into_iter().flat_map(|members| &members.parts) {
             if self.warnings.get(uid).is_some_and(|(at, _)| *at <= instance.status.started) {
                 self.warnings.remove(uid);
             }
@@ -218,15 +225,14 @@ impl State {
         let Warning { subject, text, at } = warning;
         let (uid, key) = match subject {
             Subject::Pod(uid) => {
-                let (instance, _) = self.instances.get(&uid)?;
+                let instance = self.instances.get(&uid)?;
                 let key = (!instance.status.is_ready()).then(|| instance.key.clone());
                 (uid, key)
             }
             Subject::Owner { namespace, name } => {
                 let uid = self.places.get(&(namespace, name))?.clone();
                 let key = self.parts.get(&uid)?.key.clone();
-                let members = &self.workloads.get(&key)?.instances;
-                let mut made = members.iter().filter_map(|uid| self.instances.get(uid));
+                let mut made = self.running(self.members(&key)?);
                 if made.any(|(instance, _)| instance.status.started > at) {
                     return None;
                 }
@@ -246,45 +252,50 @@ impl State {
 
     /// The lowest ordinal that no instance of the workload has.
     fn free_ordinal(&self, key: &WorkloadKey) -> u32 {
-        let members = self.workloads.get(key).map(|members| &members.instances);
-        let taken: HashSet<u32> = members
-            .into_iter()
-            .flatten()
-            .filter_map(|uid| self.instances.get(uid))
-            .map(|(_, ordinal)| *ordinal)
-            .collect();
+        let own = self.members(key).into_iter().flat_map(|members| self.running(members));
+        let taken: HashSet<u32> = own.map(|(_, ordinal)| ordinal).collect();
         (0..).find(|ordinal| !taken.contains(ordinal)).unwrap_or(u32::MAX)
     }
 
-    fn remove(&mut self, uid: &str) -> Option<WorkloadKey> {
-        let is_ours = self.gone.remove(uid);
-        self.dead.add(uid);
-        self.warnings.remove(uid);
-        let part = self.parts.remove(uid).map(|part| {
-            if !is_ours && !part.ending {
-                tracing::info!(name = part.name(), kind = ?part.kind, "drift: somebody else has deleted it");
-            }
-            let place = (part.namespace.clone(), part.name());
-            // Another of its name may have come already.
-            if self.places.get(&place).is_some_and(|other| other == uid) {
-                self.places.remove(&place);
-            }
-            part.key
-        });
-        let key = part.or_else(|| self.instances.remove(uid).map(|(instance, _)| instance.key))?;
-        if let Some(members) = self.workloads.get_mut(&key) {
-            members.parts.remove(uid);
-            members.instances.remove(uid);
-            if members.parts.is_empty() && members.instances.is_empty() {
-                self.workloads.remove(&key);
-            }
+    fn remove_part(&mut self, uid: &str, version: u64) -> Option<WorkloadKey> {
+        let is_expected = self.parts.staying(uid).is_none();
+        let part = self.parts.remove(uid, version)?;
+        if !is_expected {
+            tracing::info!(name = part.name, kind = ?part.kind, "drift: somebody else has deleted it");
         }
+        self.warnings.remove(uid);
+        Some(self.forget(&part))
+    }
+
+    /// Forgets whose it is, and gives that.
+    fn forget(&mut self, part: &Part) -> WorkloadKey {
+        // Another of its name may have come already.
+        if let Some(place) = part.place()
+            && self.places.get(&place) == Some(&part.uid)
+        {
+            self.places.remove(&place);
+        }
+        self.leave(&part.key, &part.uid);
+        part.key.clone()
+    }
+
+    fn remove_instance(&mut self, uid: &str, version: u64) -> Option<WorkloadKey> {
+        let key = self.instances.remove(uid, version)?.key;
+        self.warnings.remove(uid);
+        self.ordinals.remove(uid);
+        self.leave(&key, uid);
         Some(key)
+    }
+
+    /// The instances of a workload, each with its ordinal.
+    fn running(&self, members: &Members) -> impl Iterator<Item = (&Instance, u32)> {
+        let own = members.instances.iter().filter_map(|uid| self.instances.get(uid));
+        own.map(|own| (own, self.ordinals.get(&own.uid).copied().unwrap_or_default()))
     }
 
     /// The objects of a workload that are not on their way out.
     fn there(&self, members: &Members) -> impl Iterator<Item = &Part> {
-        members.parts.iter().filter_map(|uid| self.parts.get(uid)).filter(|part| !part.ending)
+        members.parts.iter().filter_map(|uid| self.parts.staying(uid))
     }
 
     /// What runs a workload, unless it is on its way out.
@@ -310,10 +321,8 @@ impl State {
         let owner = self.owner(members);
         let mut status = WorkloadStatus::new(key.clone(), self.applied(members));
         status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(str::to_owned);
-        let instances = members.instances.iter().filter_map(|uid| self.instances.get(uid));
-        let instances =
-            instances.map(|(own, ordinal)| instance(own, *ordinal, owner, self.warning(&own.uid)));
-        status.instances = instances.collect();
+        let told = |(own, ordinal): (&Instance, u32)| instance(own, ordinal, owner, self.warning(&own.uid));
+        status.instances = self.running(members).map(told).collect();
         if status.instances.is_empty() {
             status.instances.extend(owner.and_then(lost));
         }
@@ -326,7 +335,7 @@ impl State {
 fn lost(owner: &Part) -> Option<InstanceStatus> {
     let exit = owner.ended.clone()?;
     let (template, revision) = owner.revisions.last()?.clone();
-    let id = InstanceId::new(owner.name()).ok()?;
+    let id = InstanceId::new(owner.name.as_str()).ok()?;
     let mut status = InstanceStatus::new(id, 0, revision, template, exit.at);
     status.state = InstanceState::Exited;
     status.message = Some("what ran it is gone, and with it its output".to_owned());

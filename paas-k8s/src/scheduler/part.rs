@@ -11,6 +11,7 @@ use super::manifest::{APPLIED, REVISIONS, VOLUMES};
 use super::pod::at;
 use crate::apply::{self, Known};
 use crate::error::brief;
+use crate::index::Entry;
 use crate::label;
 
 /// The kinds of objects that run pods, and of those that stand beside them.
@@ -63,6 +64,7 @@ pub(super) struct Part {
     pub(super) kind: Kind,
     pub(super) key: WorkloadKey,
     pub(super) namespace: String,
+    pub(super) name: String,
     pub(super) uid: String,
     pub(super) version: u64,
     pub(super) applied: Option<Digest>,
@@ -82,12 +84,14 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
         let key = label::workload(meta.labels.as_ref()?).filter(|_| label::is_in_its_place(meta))?;
+        let name = meta.name.clone().filter(|name| *name == kind.name(&key))?;
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
         let digest = |text: &String| serde_json::from_value(text.as_str().into()).ok();
         Some(Self {
             kind,
             key,
             namespace: meta.namespace.clone()?,
+            name,
             uid: meta.uid.clone()?,
             version: meta.resource_version.as_ref()?.parse().ok()?,
             applied: note(APPLIED).and_then(digest),
@@ -113,9 +117,9 @@ impl Part {
         Some(Self { ended, ..Self::of(Kind::Job, &job.metadata)? })
     }
 
-    /// Its name.
-    pub(super) fn name(&self) -> String {
-        self.kind.name(&self.key)
+    /// Its namespace and name, where pods may be made for it.
+    pub(super) fn place(&self) -> Option<(String, String)> {
+        self.kind.runs().then(|| (self.namespace.clone(), self.name.clone()))
     }
 
     /// The digest of what was applied last, of a workload or a companion; `None` where somebody has changed it since.
@@ -130,15 +134,25 @@ impl Part {
     }
 }
 
-impl Known for Part {
-    fn version(&self) -> u64 {
-        self.version
-    }
-
+impl Entry for Part {
     fn uid(&self) -> &str {
         &self.uid
     }
 
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn at(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending
+    }
+}
+
+impl Known for Part {
     fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
@@ -156,6 +170,7 @@ mod tests {
     fn meta(managed: &serde_json::Value) -> ObjectMeta {
         serde_json::from_value(json!({
             "uid": "u-1",
+            "name": "s-1-blue",
             "namespace": label::namespace("paas", &TenantId::new("t-1").unwrap(), &EnvironmentId::new("e-1").unwrap()),
             "resourceVersion": "7",
             "labels": {
@@ -199,6 +214,8 @@ mod tests {
         let labels = meta.labels.as_mut().unwrap();
         labels.remove(label::SLOT);
         labels.insert(label::TASK.into(), "o-1".into());
+        let key = label::workload(labels).unwrap();
+        meta.name = Some(Kind::Job.name(&key));
         let ended = |kind: &str, status: &str| {
             let condition = json!({ "type": kind, "status": status, "reason": "Why", "message": "no" });
             let job = json!({ "metadata": &meta, "status": { "conditions": [condition] } });
@@ -213,8 +230,10 @@ mod tests {
 
     #[test]
     fn what_is_not_marked_is_not_ours() {
-        // A copy in another namespace has the labels, too.
+        // A copy in another namespace, or of another name, has the labels, too.
         let copy = ObjectMeta { namespace: Some("elsewhere".into()), ..meta(&json!([])) };
+        assert_eq!(Part::of(Kind::Deployment, &copy), None);
+        let copy = ObjectMeta { name: Some("s-1-blue-old".into()), ..meta(&json!([])) };
         assert_eq!(Part::of(Kind::Deployment, &copy), None);
         assert_eq!(Part::of(Kind::Job, &ObjectMeta::default()), None);
     }

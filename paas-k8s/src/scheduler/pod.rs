@@ -13,6 +13,7 @@ use paas_core::model::{
 
 use super::manifest::{CONTAINER, TEMPLATE};
 use crate::error::brief;
+use crate::index::Entry;
 use crate::label;
 
 /// How many of its last lines an instance that ended is remembered by.
@@ -79,6 +80,25 @@ impl Instance {
     /// Whether the next pod has the same name, so that only the uid tells whose output or command something is.
     pub(super) fn shares_name(&self) -> bool {
         self.status.id.as_str() != self.pod
+    }
+}
+
+impl Entry for Instance {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn at(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    /// It is told of until it has ended.
+    fn is_ending(&self) -> bool {
+        false
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::PartialObjectMeta;
+use kube::api::{ObjectMeta, PartialObjectMeta};
 use paas_core::Result;
 
 use super::cache::Cache;
@@ -16,7 +16,7 @@ use super::part::{Kind, Part};
 use super::pod::Instance;
 use super::warning::{Warnings, Words};
 use crate::Connection;
-use crate::follow::{Follower, Shelf};
+use crate::follow::{Follower, Shelf, version};
 use crate::watch::{Metadata, Objects};
 
 struct Instances(Arc<Cache>);
@@ -28,12 +28,12 @@ impl Shelf<Pod> for Instances {
         match Instance::of(&pod) {
             Some(instance) => self.0.put_instance(instance),
             // Another has taken its place.
-            None => self.0.remove(pod.metadata.uid.as_deref().unwrap_or_default()),
+            None => self.remove(pod.metadata.uid.as_deref().unwrap_or_default(), version(&pod.metadata)),
         }
     }
 
-    fn remove(&self, uid: &str) {
-        self.0.remove(uid);
+    fn remove(&self, uid: &str, version: u64) {
+        self.0.remove_instance(uid, version);
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {
@@ -45,15 +45,23 @@ impl Shelf<Pod> for Instances {
     }
 }
 
-impl<K> Shelf<PartialObjectMeta<K>> for Parts {
-    fn put(&self, object: PartialObjectMeta<K>) {
-        if let Some(part) = Part::of(self.1, &object.metadata) {
-            self.0.put_part(part);
+impl Cache {
+    /// What an object is now; `None` where it is no workload's, and may have been one's before.
+    fn take(&self, meta: &ObjectMeta, part: Option<Part>) {
+        match part {
+            Some(part) => self.put_part(part),
+            None => self.remove_part(meta.uid.as_deref().unwrap_or_default(), version(meta)),
         }
     }
+}
 
-    fn remove(&self, uid: &str) {
-        self.0.remove(uid);
+impl<K> Shelf<PartialObjectMeta<K>> for Parts {
+    fn put(&self, object: PartialObjectMeta<K>) {
+        self.0.take(&object.metadata, Part::of(self.1, &object.metadata));
+    }
+
+    fn remove(&self, uid: &str, version: u64) {
+        self.0.remove_part(uid, version);
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {
@@ -67,13 +75,11 @@ impl<K> Shelf<PartialObjectMeta<K>> for Parts {
 
 impl Shelf<Job> for Tasks {
     fn put(&self, job: Job) {
-        if let Some(part) = Part::of_task(&job) {
-            self.0.put_part(part);
-        }
+        self.0.take(&job.metadata, Part::of_task(&job));
     }
 
-    fn remove(&self, uid: &str) {
-        self.0.remove(uid);
+    fn remove(&self, uid: &str, version: u64) {
+        self.0.remove_part(uid, version);
     }
 
     fn keep(&self, uids: &HashSet<String>, version: u64) {

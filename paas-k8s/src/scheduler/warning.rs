@@ -106,7 +106,7 @@ impl Shelf<Event> for Words {
         }
     }
 
-    fn remove(&self, _: &str) {}
+    fn remove(&self, _: &str, _: u64) {}
 
     fn keep(&self, _: &HashSet<String>, _: u64) {}
 

@@ -198,7 +198,7 @@ impl<P: Piece + 'static> follow::Shelf<P> for Shelf {
         }
     }
 
-    fn remove(&self, uid: &str) {
+    fn remove(&self, uid: &str, _: u64) {
         self.0.remove(uid);
     }
 

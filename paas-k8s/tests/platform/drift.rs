@@ -20,6 +20,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_deployment_that_was_scaled_by_hand_is_put_back,
     what_somebody_added_to_a_deployment_goes,
     what_stands_beside_a_workload_is_put_back,
+    a_deployment_whose_labels_were_away_is_followed_again,
     a_service_that_was_deleted_is_back,
     fifty_edits_are_put_back,
 ];
@@ -171,5 +172,30 @@ async fn a_service_that_was_deleted_is_back() -> Result<()> {
     })
     .await?;
     assert!(took < MENDED, "{took:?}");
+    world.end().await
+}
+
+async fn a_deployment_whose_labels_were_away_is_followed_again() -> Result<()> {
+    let world = World::new().await?;
+    world.deploy(&app(&serving("1", 1))).await?;
+    let (before, deployments) = world.only::<Deployment>().await?;
+    let (name, label) = (before.name_any(), "paas-sdk.dev/platform");
+    let mark = |value: Option<&str>| Patch::Merge(json!({ "metadata": { "labels": { label: value } } }));
+    deployments.patch(&name, &by_hand(), &mark(None)).await.map_err(broken)?;
+    let shop = world.shop().await?;
+    until("it is missed", || async {
+        let running = shop.status().await?.services.iter().any(|service| service.ready > 0);
+        Ok((!running).then_some(()))
+    })
+    .await?;
+    deployments.patch(&name, &by_hand(), &mark(Some(&world.name))).await.map_err(broken)?;
+    let edit = json!({ "spec": { "replicas": 3 } });
+    deployments.patch(&name, &by_hand(), &Patch::Merge(edit)).await.map_err(broken)?;
+    until("it is as it was", || async {
+        let found = deployments.get(&name).await.map_err(broken)?;
+        Ok((found.spec.and_then(|spec| spec.replicas) == Some(1)).then_some(()))
+    })
+    .await?;
+    world.deploy(&app(&serving("2", 1))).await?;
     world.end().await
 }

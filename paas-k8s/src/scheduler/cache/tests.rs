@@ -20,6 +20,7 @@ fn owner(uid: &str, version: u64) -> Part {
         kind: Kind::Deployment,
         key: key(),
         namespace: "room".into(),
+        name: "s-1-blue".into(),
         uid: uid.into(),
         version,
         applied: Some(Digest::of(&version)),
@@ -86,13 +87,13 @@ fn a_workload_without_what_stands_beside_it_is_not_as_it_was_applied() {
     let changed = [change(2), change(3)];
     assert!(changed.iter().all(|digest| *digest != Some(Some(Digest::of(&7_u64)))));
     assert_ne!(changed[0], changed[1], "each change shows");
-    cache.remove("d-1");
-    cache.remove("b-1");
+    cache.remove_part("d-1", 100);
+    cache.remove_part("b-1", 100);
     // What is left of it is there to be removed.
     assert!(matches!(applied(), Some(Some(_))));
     cache.ending("t-1");
     assert_eq!(applied(), Some(None));
-    cache.remove("t-1");
+    cache.remove_part("t-1", 100);
     assert_eq!(applied(), None);
 }
 
@@ -103,7 +104,7 @@ fn an_instance_keeps_its_ordinal_while_it_lives() {
     for (uid, version) in [("p-a", 2), ("p-b", 3), ("p-c", 4)] {
         cache.put_instance(pod(uid, version));
     }
-    cache.remove("p-b");
+    cache.remove_instance("p-b", 100);
     cache.put_instance(pod("p-d", 5));
     cache.put_instance(pod("p-c", 6));
     let instances = seen(&cache).unwrap().instances;
@@ -122,10 +123,10 @@ fn what_we_deleted_stays_deleted_whatever_is_still_told_of_it() {
     assert_eq!((status.applied, status.instances[0].state), (None, InstanceState::Stopping));
     // Another one of the same name is another one.
     cache.put_part(owner("d-2", 5));
-    cache.remove("d-1");
+    cache.remove_part("d-1", 100);
     assert!(seen(&cache).unwrap().applied.is_some());
-    cache.remove("d-2");
-    cache.remove("p-a");
+    cache.remove_part("d-2", 100);
+    cache.remove_instance("p-a", 100);
     assert_eq!(seen(&cache), None);
 }
 
@@ -143,8 +144,43 @@ fn a_complete_list_drops_what_it_lacks_and_is_not_newer() {
     assert_eq!(seen(&cache).unwrap().applied, None);
 }
 
+#[test]
+fn what_is_marked_as_another_workloads_is_that_ones() {
+    let cache = cache();
+    cache.put_part(owner("d-1", 7));
+    cache.put_instance(pod("p-a", 2));
+    let mut other = key();
+    other.app = AppId::new("a-2").unwrap();
+    let of = |key: &WorkloadKey| {
+        let mut listed = cache.list(&key.resource());
+        listed.retain(|status| status.key == *key);
+        listed.pop().map(|status| (status.instances.len(), status.applied))
+    };
+    cache.put_instance(Instance { key: other.clone(), ..pod("p-a", 8) });
+    cache.put_part(Part { key: other.clone(), ..owner("d-1", 9) });
+    assert_eq!((of(&other).unwrap().0, of(&key()).unwrap().0), (1, 0));
+    assert_ne!(of(&key()).unwrap().1, Some(Digest::of(&7_u64)));
+    cache.put_part(owner("d-1", 10));
+    cache.put_instance(pod("p-a", 11));
+    assert_eq!((of(&other), of(&key())), (None, Some((1, Some(Digest::of(&10_u64))))));
+    assert_eq!(cache.state().apps.len(), 1);
+}
+
+#[test]
+fn what_was_made_anew_takes_the_place_of_what_a_list_lacks() {
+    let cache = cache();
+    cache.put_part(owner("d-1", 1));
+    cache.put_part(Part { changed_by: Some("somebody".into()), ..owner("d-2", 8) });
+    cache.keep_parts(Kind::Deployment, &HashSet::from(["d-2".to_owned()]), 9);
+    assert_ne!(seen(&cache).unwrap().applied, Some(Digest::of(&8_u64)));
+    cache.put_part(owner("d-2", 10));
+    assert_eq!(seen(&cache).unwrap().applied, Some(Digest::of(&10_u64)));
+    cache.warn(Warning { at: Timestamp(20), ..refused(20) });
+    assert_eq!(seen(&cache).unwrap().message.as_deref(), Some("exceeded quota"));
+}
+
 fn refused(at: u64) -> Warning {
-    let subject = Subject::Owner { namespace: "room".into(), name: owner("d-1", 1).name() };
+    let subject = Subject::Owner { namespace: "room".into(), name: owner("d-1", 1).name };
     Warning { subject, text: "exceeded quota".into(), at: Timestamp(at) }
 }
 
@@ -162,7 +198,7 @@ fn a_refusal_to_make_instances_is_told_until_one_could_be_made() {
     assert_eq!(seen(&cache).unwrap().message, None);
     cache.warn(refused(5)); // another could not be made
     assert_eq!(seen(&cache).unwrap().message.as_deref(), Some("exceeded quota"));
-    cache.remove("d-1");
+    cache.remove_part("d-1", 100);
     assert_eq!((seen(&cache).unwrap().message, cache.state().warnings.len()), (None, 0));
     assert!(cache.state().places.is_empty());
 }
@@ -196,7 +232,7 @@ fn a_probes_answer_is_told_while_its_instance_is_not_ready() {
     assert_eq!(said(), None);
     cache.put_instance(with(6, InstanceState::Unready));
     assert_eq!(said().as_deref(), Some("statuscode: 500"));
-    cache.remove("p-a");
+    cache.remove_instance("p-a", 100);
     assert!(cache.state().warnings.is_empty());
 }
 

@@ -75,6 +75,7 @@ fn a_new_revision_of_the_same_template_changes_no_pod() {
 #[test]
 fn the_revisions_of_the_last_templates_are_remembered() {
     let known = Part {
+        name: "s-1-blue".into(),
         kind: Kind::Deployment,
         key: blue().key,
         namespace: "room".into(),
