@@ -13,7 +13,7 @@ use crate::{Connection, label};
 
 mod foreign;
 
-pub(crate) use foreign::{REPLICAS, changed_by, removal as additions};
+pub(crate) use foreign::{REPLICAS, changed_by, settlement};
 
 /// The term of the leader that wrote an object last.
 pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";
@@ -99,11 +99,8 @@ impl Place {
         let found = self.api.get_opt(&self.name).await;
         let found = found.map_err(|cause| failed(cause, "read").with("name", &self.name))?;
         let Some(found) = found.filter(|found| found.metadata.uid == meta.uid) else { return Ok(meta) };
-        let spec = foreign::removal(&found.metadata, &found.data["spec"]);
-        let Some(spec) = spec else { return Ok(found.metadata) };
-        tracing::warn!(name = self.name, by, %spec, "drift: somebody else has added to what the platform decides; it is removed");
-        let version = &found.metadata.resource_version;
-        let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
+        let Some(patch) = settlement(&found.metadata, &found.data["spec"])? else { return Ok(found.metadata) };
+        tracing::warn!(name = self.name, by, spec = %patch["spec"], "drift: somebody else has added to what the platform decides; it is removed");
         let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
         match self.api.patch_metadata(&self.name, &params, &Patch::Merge(patch)).await {
             Ok(written) => Ok(written.metadata),
@@ -160,9 +157,10 @@ impl Place {
         }
     }
 
+    /// No race, which would be over with another look: somebody has to do something.
     fn foreign(&self) -> Error {
-        Error::conflict("an object of this name is there and is not the platform's: remove it, or rename it")
-            .with("name", &self.name)
+        let message = "an object of this name is there and is not marked as the platform's: remove it, or put its labels back";
+        Error::new(ErrorKind::Failed, message).with("name", &self.name)
     }
 
     fn contended(&self) -> Error {

@@ -20,7 +20,7 @@ use paas_core::port::{Backend, Tenancy};
 use paas_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::failed;
 use crate::pause::Pauses;
@@ -262,10 +262,9 @@ where
     let applied = put(api, object).await?;
     let unreadable = |cause| Error::internal("an object cannot be written as JSON").with_source(cause);
     let value = serde_json::to_value(&applied).map_err(unreadable)?;
-    let Some(spec) = apply::additions(applied.meta(), &value["spec"]) else { return Ok(()) };
+    let Some(patch) = apply::settlement(applied.meta(), &value["spec"])? else { return Ok(()) };
     let name = object.name_any();
-    tracing::warn!(name, %spec, "drift: somebody else has added to what keeps an environment apart; it is removed");
-    let patch = json!({ "metadata": { "resourceVersion": applied.resource_version() }, "spec": spec });
+    tracing::warn!(name, spec = %patch["spec"], "drift: somebody else has added to what keeps an environment apart; it is removed");
     let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
     match api.patch_metadata(&name, &params, &Patch::Merge(patch)).await {
         // Who changed it meanwhile is told of.

@@ -4,14 +4,18 @@
 //! by its key, `v:` one by its value). A field that somebody else holds, and we do not, was changed or added. One that
 //! both hold has the same value for both.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::ObjectMeta;
-use serde_json::{Map, Value};
+use paas_core::{Error, Result};
+use serde_json::{Map, Value, json};
 
 use crate::label;
 
 /// How many instances the platform asks for, on an object whose count nobody else decides.
 pub(crate) const REPLICAS: &str = "paas-sdk.dev/replicas";
+
+/// The root of what is held of a spec.
+const SPEC: &str = "f:spec";
 
 /// Who else has changed the spec, or added to it. The cluster's own controllers hold the status and annotations; an
 /// autoscaler goes through a sub-resource, as does who scales by hand where the count is not theirs.
@@ -21,8 +25,40 @@ pub(crate) fn changed_by(meta: &ObjectMeta) -> Option<String> {
     others.next().map(|(manager, _)| manager.to_owned())
 }
 
-/// What takes away from an object all that others have added to its spec, as a merge patch; `None` where that is nothing.
-pub(crate) fn removal(meta: &ObjectMeta, spec: &Value) -> Option<Value> {
+/// What makes a spec ours alone, as a merge patch of the object; `None` where it is. All that others have added goes, and so
+/// do their claims on the spec: where what they have set is a default, the cluster puts it there again at once, and it would
+/// stay theirs for ever.
+///
+/// # Errors
+/// None that a real object causes.
+pub(crate) fn settlement(meta: &ObjectMeta, spec: &Value) -> Result<Option<Value>> {
+    if changed_by(meta).is_none() {
+        return Ok(None);
+    }
+    let mut patch = json!({ "metadata": { "resourceVersion": meta.resource_version, "managedFields": unclaimed(meta)? } });
+    if let Some(spec) = removal(meta, spec) {
+        patch["spec"] = spec;
+    }
+    Ok(Some(patch))
+}
+
+/// Who holds what, but for what others hold of the spec.
+fn unclaimed(meta: &ObjectMeta) -> Result<Value> {
+    let mut entries = meta.managed_fields.clone().unwrap_or_default();
+    let is_counted = is_counted(meta);
+    for entry in entries.iter_mut().filter(|entry| is_theirs(entry, is_counted)) {
+        if let Some(fields) = entry.fields_v1.as_mut().and_then(|fields| fields.0.as_object_mut()) {
+            fields.remove(SPEC);
+        }
+    }
+    let is_empty = |fields: &FieldsV1| fields.0.as_object().is_some_and(Map::is_empty);
+    entries.retain(|entry| !entry.fields_v1.as_ref().is_some_and(is_empty));
+    serde_json::to_value(entries)
+        .map_err(|cause| Error::internal("what holds an object cannot be written as JSON").with_source(cause))
+}
+
+/// What takes away from a spec all that others have added to it, as a merge patch; `None` where that is nothing.
+fn removal(meta: &ObjectMeta, spec: &Value) -> Option<Value> {
     let ours = ours(meta);
     let mut own = spec.clone();
     theirs(meta).for_each(|(_, fields)| strip(&mut own, fields, &ours));
@@ -30,7 +66,7 @@ pub(crate) fn removal(meta: &ObjectMeta, spec: &Value) -> Option<Value> {
 }
 
 fn spec(entry: &ManagedFieldsEntry) -> Option<&Value> {
-    entry.fields_v1.as_ref()?.0.get("f:spec")
+    entry.fields_v1.as_ref()?.0.get(SPEC)
 }
 
 fn is_direct(entry: &ManagedFieldsEntry) -> bool {
@@ -43,14 +79,20 @@ fn ours(meta: &ObjectMeta) -> Vec<&Value> {
     meta.managed_fields.iter().flatten().filter(own).filter_map(spec).collect()
 }
 
+/// Whether nobody else decides the count of instances.
+fn is_counted(meta: &ObjectMeta) -> bool {
+    meta.annotations.as_ref().is_some_and(|notes| notes.contains_key(REPLICAS))
+}
+
+fn is_theirs(entry: &ManagedFieldsEntry, is_counted: bool) -> bool {
+    let scales = is_counted && entry.subresource.as_deref() == Some("scale");
+    scales || is_direct(entry) && entry.manager.as_deref() != Some(label::MANAGER)
+}
+
 fn theirs(meta: &ObjectMeta) -> impl Iterator<Item = (&str, &Value)> {
-    let is_counted = meta.annotations.as_ref().is_some_and(|notes| notes.contains_key(REPLICAS));
-    meta.managed_fields.iter().flatten().filter_map(move |entry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
-        let scales = is_counted && entry.subresource.as_deref() == Some("scale");
-        let is_theirs = is_direct(entry) && manager != label::MANAGER;
-        (is_theirs || scales).then_some(()).and_then(|()| spec(entry)).map(|fields| (manager, fields))
-    })
+    let is_counted = is_counted(meta);
+    let all = meta.managed_fields.iter().flatten().filter(move |entry| is_theirs(entry, is_counted));
+    all.filter_map(|entry| Some((entry.manager.as_deref().unwrap_or_default(), spec(entry)?)))
 }
 
 /// The keys of a tree, each with what is below it here, and below it in those that have it as well.
@@ -189,6 +231,32 @@ mod tests {
             json!({ "paused": null, "template": { "labels": null, "finalizers": null, "containers": own } })
         );
         assert_eq!(removal(&meta(&[ours], false), &spec), None);
+    }
+
+    #[test]
+    fn what_others_hold_of_the_spec_is_theirs_no_more() {
+        let ours = (label::MANAGER, "", container(&json!({ "f:image": {} })));
+        let theirs = ("kubectl", "", container(&json!({ "f:image": {}, "f:tty": {} })));
+        let status = ("kubelet", "status", json!({ "f:replicas": {} }));
+        let mut meta = meta(&[ours.clone(), theirs, status.clone()], false);
+        meta.managed_fields.as_mut().unwrap().push(
+            serde_json::from_value(json!({
+                "manager": "kubectl", "operation": "Update",
+                "fieldsV1": { "f:metadata": { "f:labels": {} }, "f:spec": { "f:paused": {} } },
+            }))
+            .unwrap(),
+        );
+        // Neither is a value of theirs there: one was a default, which the cluster sets again.
+        let patch = settlement(&meta, &json!({})).unwrap().unwrap();
+        assert_eq!(patch.get("spec"), None);
+        meta.managed_fields = serde_json::from_value(patch["metadata"]["managedFields"].clone()).unwrap();
+        let left: Vec<_> = meta.managed_fields.iter().flatten().collect();
+        assert_eq!(
+            left.iter().map(|entry| entry.manager.as_deref().unwrap()).collect::<Vec<_>>(),
+            [label::MANAGER, "kubelet", "kubectl"]
+        );
+        assert_eq!(left[2].fields_v1.as_ref().unwrap().0, json!({ "f:metadata": { "f:labels": {} } }));
+        assert_eq!((changed_by(&meta), settlement(&meta, &json!({})).unwrap()), (None, None));
     }
 
     /// What a merge patch makes of a value.

@@ -27,14 +27,24 @@ const REST: Duration = Duration::from_secs(15);
 /// More than ten looks, fewer than twenty.
 const STILL: Duration = Duration::from_secs(15);
 
-/// A platform whose calls are seen.
-async fn seen() -> Result<(World, Arc<Calls>)> {
+/// A connection whose calls are seen.
+pub(super) async fn connection(name: &str) -> Result<(Connection, Arc<Calls>)> {
     let (client, calls) = Calls::of(client().await?);
-    let name = unique_name();
-    let connection = Connection::from_client(client, ConnectionConfig::default().platform(&name)).await?;
+    Ok((Connection::from_client(client, ConnectionConfig::default().platform(name)).await?, calls))
+}
+
+/// An engine that looks often.
+pub(super) fn engine() -> EngineConfig {
     let mut engine = EngineConfig::default();
     engine.resync = RESYNC;
-    let platform = open_over(&connection, config().await?, engine).await?;
+    engine
+}
+
+/// A platform whose calls are seen.
+async fn seen() -> Result<(World, Arc<Calls>)> {
+    let name = unique_name();
+    let (connection, calls) = connection(&name).await?;
+    let platform = open_over(&connection, config().await?, engine()).await?;
     Ok((World::of(name, platform).await?, calls))
 }
 
@@ -48,7 +58,7 @@ fn asked(calls: &Calls, from: Instant) -> Vec<Call> {
     all.filter(|call| call.verb != Verb::Watch && !is_list_of_records(call)).collect()
 }
 
-async fn rests(calls: &Calls) -> Result<()> {
+pub(super) async fn rests(calls: &Calls) -> Result<()> {
     let began = Instant::now();
     let is_over = || async {
         let now = Instant::now();

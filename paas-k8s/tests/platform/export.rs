@@ -15,6 +15,8 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_cluster_takes_what_is_exported,
     what_is_exported_runs_without_a_platform,
     a_platform_applies_what_is_exported,
+    what_was_applied_by_hand_comes_to_rest_with_a_platform,
+    what_was_applied_on_the_server_comes_to_rest_with_a_platform,
 ];
 
 /// What every reader has to leave as it is.
@@ -141,4 +143,31 @@ async fn a_platform_applies_what_is_exported() -> Result<()> {
         }
     }
     world.end().await
+}
+
+/// Somebody applies an export, and deploys the app of it later: what they hold is the platform's then, with a few writes.
+async fn comes_to_rest(arguments: &[&str]) -> Result<()> {
+    let name = name();
+    let mut web = serving("1", 1);
+    web.domain.push(format!("{name}.example.com").parse()?);
+    let mut db = serving("1", 1);
+    db.volumes.insert("data".parse()?, VolumeSpec::new(ByteSize(1 << 20)));
+    let app = AppSpec::new("shop")?.with_service("web", &web)?.with_service("db", &db)?;
+    let (export, pretended) = exported(&name, &app).await?;
+    pretended.platform.shutdown().await;
+    kubectl(&[&["apply", "-f", "-"], arguments].concat(), &export.yaml()).await;
+    let (connection, calls) = super::calls::connection(&name).await?;
+    let backends = KubeBackends::open(&connection, config()).await?;
+    let world = deployed(&name, backends.builder().engine(super::calls::engine()), &app).await?;
+    super::calls::rests(&calls).await?;
+    world.end().await
+}
+
+/// Of what this makes, the cluster notes the defaults as set by whoever has made it, too.
+async fn what_was_applied_by_hand_comes_to_rest_with_a_platform() -> Result<()> {
+    comes_to_rest(&[]).await
+}
+
+async fn what_was_applied_on_the_server_comes_to_rest_with_a_platform() -> Result<()> {
+    comes_to_rest(&["--server-side", "--field-manager=somebody"]).await
 }
