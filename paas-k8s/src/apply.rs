@@ -58,6 +58,11 @@ impl Place {
 
     /// Makes it what `render` gives for what is known of it, and gives what `read` makes of the result. Fields that
     /// somebody else has changed are put back, those that somebody else has added go, and both is told of.
+    ///
+    /// What is known has a uid, with which the API server makes nothing: a write that comes late brings nothing back.
+    ///
+    /// # Errors
+    /// `Conflict` where what is known is gone, or a later leader has written; `Failed` where it is not the platform's.
     pub(crate) async fn apply<K: Known>(
         &self,
         mut known: Option<K>,
@@ -72,6 +77,9 @@ impl Place {
             let mut object = render(known.as_ref())?;
             let version = known.as_ref().map_or_else(|| NONE.to_owned(), |known| known.version().to_string());
             object["metadata"]["resourceVersion"] = json!(version);
+            if let Some(known) = &known {
+                object["metadata"]["uid"] = json!(known.uid());
+            }
             // A write without a term leaves the bar where it is.
             if let Some(term) = epoch.max(known.as_ref().and_then(Known::epoch)) {
                 object["metadata"]["annotations"][EPOCH] = json!(term.0.to_string());
@@ -86,7 +94,13 @@ impl Place {
                     );
                     force = true;
                 }
-                Err(Refused::Stale) => known = self.look().await?.map(|meta| read(&meta)).transpose()?,
+                Err(Refused::Stale) => {
+                    let found = self.look().await?;
+                    if known.is_some() && found.is_none() {
+                        return Err(vanished(&self.name));
+                    }
+                    known = found.map(|meta| read(&meta)).transpose()?;
+                }
                 Err(Refused::Other(error)) => return Err(error),
             }
         }
@@ -99,7 +113,9 @@ impl Place {
         let found = self.api.get_opt(&self.name).await;
         let found = found.map_err(|cause| failed(cause, "read").with("name", &self.name))?;
         let Some(found) = found.filter(|found| found.metadata.uid == meta.uid) else { return Ok(meta) };
-        let Some(patch) = settlement(&found.metadata, &found.data["spec"])? else { return Ok(found.metadata) };
+        let Some(patch) = settlement(&found.metadata, &found.data["spec"])? else {
+            return Ok(found.metadata);
+        };
         tracing::warn!(name = self.name, by, spec = %patch["spec"], "drift: somebody else has added to what the platform decides; it is removed");
         let params = PatchParams { field_manager: Some(label::MANAGER.into()), ..PatchParams::default() };
         match self.api.patch_metadata(&self.name, &params, &Patch::Merge(patch)).await {
@@ -157,10 +173,8 @@ impl Place {
         }
     }
 
-    /// No race, which would be over with another look: somebody has to do something.
     fn foreign(&self) -> Error {
-        let message = "an object of this name is there and is not marked as the platform's: remove it, or put its labels back";
-        Error::new(ErrorKind::Failed, message).with("name", &self.name)
+        foreign(&self.name)
     }
 
     fn contended(&self) -> Error {
@@ -178,6 +192,18 @@ pub(crate) fn admit<K: Known>(own: Option<Epoch>, known: Option<&K>) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// Something has a name that one of ours should have. That is no race, which would be over with another look: somebody has
+/// to do something.
+pub(crate) fn foreign(name: &str) -> Error {
+    let message = "an object of this name is there and is not marked as the platform's: remove it, or put its labels back";
+    Error::new(ErrorKind::Failed, message).with("name", name)
+}
+
+/// What was to be changed is gone.
+pub(crate) fn vanished(name: &str) -> Error {
+    Error::conflict("it was deleted meanwhile").with("name", name)
 }
 
 /// A delete of what is missing is done.

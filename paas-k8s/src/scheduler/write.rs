@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use paas_core::model::{Epoch, Workload, WorkloadKey};
-use paas_core::{Error, Result};
+use paas_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use super::KubeScheduler;
@@ -97,7 +97,11 @@ impl KubeScheduler {
         } });
         let name = label::owner(&known.key);
         let marked = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(mark)).await;
-        let marked = marked.map_err(|cause| failed(cause, "mark a task").with("name", &name))?;
+        let marked = marked.map_err(|cause| match failed(cause, "mark a task").with("name", &name) {
+            // It is not made anew: it has run.
+            error if error.kind() == ErrorKind::NotFound => apply::vanished(&name).with_source(error),
+            error => error,
+        })?;
         let part = Part::of(known.kind, &marked.metadata);
         self.cache
             .put_part(part.ok_or_else(|| Error::internal("a task has lost its labels").with("name", name))?);

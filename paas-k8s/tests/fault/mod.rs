@@ -1,6 +1,7 @@
 //! Whole platforms on a real cluster, with trouble between the two.
 
 mod death;
+mod late;
 mod refusal;
 mod server;
 mod watch;
@@ -23,7 +24,7 @@ use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     let long = if std::env::var_os(FULL).is_some() { watch::LONG_CASES } else { &[] };
-    named("fault", [death::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat())
+    named("fault", [death::CASES, late::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat())
 }
 
 /// Between two times that somebody asks.

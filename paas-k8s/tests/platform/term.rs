@@ -7,10 +7,11 @@ use paas_core::memory::MemorySecretStore;
 use paas_core::model::Epoch;
 use paas_core::port::Scheduler;
 use paas_core::{ErrorKind, Result};
-use paas_k8s::{Connection, ConnectionConfig, KubeScheduler, SchedulerConfig};
+use paas_k8s::{KubeScheduler, SchedulerConfig};
 use paas_testkit::World as Names;
 
 use super::{Case, World, app, cases, open, serving};
+use crate::fixture::connect;
 use crate::fixture::scheduler::Schedulers;
 use paas_testkit::Fixture;
 use paas_testkit::suite::scheduler::SchedulerFixture;
@@ -22,8 +23,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
 
 /// A scheduler as of another process: it has seen nothing of what others have.
 async fn another() -> Result<KubeScheduler> {
-    let connection =
-        Connection::connect(ConnectionConfig::default().platform(crate::fixture::PLATFORM)).await?;
+    let connection = connect().await?;
     KubeScheduler::open(connection, Arc::new(MemorySecretStore::default()), SchedulerConfig::default()).await
 }
 

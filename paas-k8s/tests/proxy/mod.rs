@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -42,6 +43,8 @@ struct Shared {
     /// How many writes pass before nothing does any more.
     writes: Mutex<Option<usize>>,
     over: watch::Sender<bool>,
+    /// Whether any call is kept.
+    keeps: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,6 +70,7 @@ impl Proxy {
             cut: watch::channel(0).0,
             writes: Mutex::default(),
             over: watch::channel(false).0,
+            keeps: watch::channel(false).0,
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self { address, shared, server: Mutex::new(Some(server)) }
@@ -125,6 +129,18 @@ impl Proxy {
         *lock(&self.shared.writes) = Some(writes);
     }
 
+    /// Waits until a call is kept.
+    pub(crate) async fn keeps(&self) {
+        let mut keeps = self.shared.keeps.subscribe();
+        // The sender lives as long as this does.
+        drop(keeps.wait_for(|keeps| *keeps).await);
+    }
+
+    /// Lets go what is kept.
+    pub(crate) fn let_go(&self) {
+        self.shared.keeps.send_replace(false);
+    }
+
     /// Waits until nothing passes any more.
     pub(crate) async fn over(&self) {
         let mut over = self.shared.over.subscribe();
@@ -172,7 +188,7 @@ impl Shared {
         outcome
     }
 
-    async fn decide(&self, call: &Call, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    async fn decide(self: &Arc<Self>, call: &Call, request: Request<Incoming>) -> io::Result<Response<Body>> {
         if !self.admit(call) {
             return Err(lost());
         }
@@ -183,6 +199,7 @@ impl Shared {
                 End::Never
             }
             Some(Fault::Answer(status, after, message)) => return Ok(refusal(status, after, message)),
+            Some(Fault::Hold) => return self.keep(request).await,
             Some(Fault::Silence) => std::future::pending().await,
             Some(Fault::Lose) => {
                 self.pass(request, End::Never).await?;
@@ -217,9 +234,27 @@ impl Shared {
         Some(rule.fault.clone())
     }
 
-    async fn pass(&self, request: Request<Incoming>, end: End) -> io::Result<Response<Body>> {
-        let (mut parts, body) = request.into_parts();
+    /// Passes a call on once it is let go, though its caller may have gone.
+    async fn keep(self: &Arc<Self>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let shared = Arc::clone(self);
+        let passed = tokio::spawn(async move {
+            let mut keeps = shared.keeps.subscribe();
+            shared.keeps.send_replace(true);
+            drop(keeps.wait_for(|keeps| !*keeps).await);
+            shared.send(parts, body, End::Never).await
+        });
+        passed.await.map_err(io::Error::other)?
+    }
+
+    async fn pass(&self, request: Request<Incoming>, end: End) -> io::Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        self.send(parts, body, end).await
+    }
+
+    async fn send(&self, mut parts: Parts, body: Bytes, end: End) -> io::Result<Response<Body>> {
         parts.headers.remove(HOST);
         let request = Request::from_parts(parts, kube::client::Body::from(body));
         let answer = self.upstream.send(request).await.map_err(io::Error::other)?;

@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Answer(u16, Option<u32>, &'static str),
     /// It is passed on, and its answer is lost with the connection.
     Lose,
+    /// It is kept until it is let go, and passed on then, whether or not anybody still waits for the answer.
+    Hold,
     /// It is never answered, and the connection stays.
     Silence,
     /// The answer, which is a watch, breaks off after so many events.
