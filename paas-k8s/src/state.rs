@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Resource};
 use paas_core::backend::Fence;
 use paas_core::model::{Key, Record, RecordChange, RecordKind, Scope, TenantId, Version, limit};
@@ -65,9 +65,18 @@ impl KubeStateStore {
     }
 }
 
+/// How long the digest in a name is.
+const DIGEST: usize = 40;
+
 /// The name of a record's object: ids may have characters and lengths that names must not have.
 fn name(platform: &str, key: &Key) -> String {
-    format!("{}-{}", key.kind.as_str(), label::digest(&format!("{platform}/{key}"), 40))
+    format!("{}-{}", key.kind.as_str(), label::digest(&format!("{platform}/{key}"), DIGEST))
+}
+
+/// Whether a record of this kind may have this name.
+fn is_name(kind: RecordKind, name: &str) -> bool {
+    let digest = name.strip_prefix(kind.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    digest.is_some_and(|digest| digest.len() == DIGEST && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn version<K: Resource>(object: &K) -> Result<Version> {
@@ -115,28 +124,57 @@ where
     gone(deleted, "delete a record")
 }
 
-async fn records<K>(api: &Api<K>, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
+/// The records among these objects. A record is one under its own name only: a copy of it, and what somebody else has marked
+/// like one, are none.
+async fn records<K>(api: &Api<K>, platform: &str, selector: &str, kind: RecordKind) -> Result<Vec<Record>>
 where
     K: Shelf + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let objects = list::all(api, selector).await?;
-    let mut records = objects.iter().map(|object| record(object, kind)).collect::<Result<Vec<Record>>>()?;
+    let found = objects.iter().filter_map(|object| record(object, platform, kind).transpose());
+    let mut records = found.collect::<Result<Vec<Record>>>()?;
     records.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(records)
 }
 
-fn record<K: Shelf + Resource>(object: &K, kind: RecordKind) -> Result<Record> {
-    Ok(Record { key: shelf::key(object.meta(), kind)?, value: object.value(), version: version(object)? })
+/// The record that an object holds, if it holds one.
+fn record<K: Shelf + Resource>(object: &K, platform: &str, kind: RecordKind) -> Result<Option<Record>> {
+    let Some(key) = key(object.meta(), platform, kind)? else { return Ok(None) };
+    Ok(Some(Record { key, value: object.value(), version: version(object)? }))
 }
 
-fn told<K: Shelf + Resource>(change: &Change<K>, kind: RecordKind) -> RecordChange {
+/// The key of the record that an object holds, if it holds one.
+///
+/// # Errors
+/// `Internal` where it has the name of a record and is marked as none, or as another: it cannot be told which.
+fn key(meta: &ObjectMeta, platform: &str, kind: RecordKind) -> Result<Option<Key>> {
+    let found = meta.name.as_deref().unwrap_or_default();
+    let key = shelf::key(meta, kind);
+    if key.as_ref().is_ok_and(|key| name(platform, key) == found) {
+        return key.map(Some);
+    }
+    if !is_name(kind, found) {
+        return Ok(None);
+    }
+    let spoilt = "the labels or annotations of a record were changed: put them back";
+    let error = Error::internal(spoilt).with("name", found);
+    Err(match key {
+        Ok(other) => error.with("marked as", other),
+        Err(cause) => error.with_source(cause),
+    })
+}
+
+/// What a watch tells; `None` of what is no record.
+fn told<K: Shelf + Resource>(change: &Change<K>, platform: &str, kind: RecordKind) -> Option<RecordChange> {
     let told = match change {
-        Change::Put(object) => record(object, kind).map(RecordChange::Put),
-        Change::Deleted(object) => shelf::key(object.meta(), kind).map(RecordChange::Deleted),
-        Change::Reset => Ok(RecordChange::Reset),
+        Change::Put(object) => record(object, platform, kind).map(|record| record.map(RecordChange::Put)),
+        Change::Deleted(object) => {
+            key(object.meta(), platform, kind).map(|key| key.map(RecordChange::Deleted))
+        }
+        Change::Reset => Ok(Some(RecordChange::Reset)),
     };
-    // Somebody wrote what is no record: whoever lists is told.
-    told.unwrap_or(RecordChange::Reset)
+    // Somebody has spoilt one: whoever lists is told.
+    told.unwrap_or(Some(RecordChange::Reset))
 }
 
 #[async_trait]
@@ -159,7 +197,8 @@ impl StateStore for KubeStateStore {
                 .get_opt(&name(self.connection.platform(), key))
                 .await
                 .map_err(|cause| failed(cause, "read a record"));
-            found.and_then(|object| object.as_ref().map(|object| record(object, key.kind)).transpose())
+            let platform = self.connection.platform();
+            found.and_then(|object| object.map_or(Ok(None), |object| record(&object, platform, key.kind)))
         })
         .map_err(|error| about(error, key))
     }
@@ -186,7 +225,7 @@ impl StateStore for KubeStateStore {
     async fn list(&self, scope: &Scope, kind: RecordKind, tenant: Option<TenantId>) -> Result<Vec<Record>> {
         self.fence.see(scope);
         let selector = self.selector(kind, tenant.as_ref());
-        shelved!(self, kind, |api| records(&api, &selector, kind).await)
+        shelved!(self, kind, |api| records(&api, self.connection.platform(), &selector, kind).await)
     }
 
     async fn watch(
@@ -199,7 +238,12 @@ impl StateStore for KubeStateStore {
         let selector = self.selector(kind, tenant.as_ref());
         shelved!(self, kind, |api| {
             let changes = watch::changes(Objects(api), selector).await?;
-            Ok(changes.map(move |change| told(&change, kind)).boxed())
+            let platform = self.connection.platform().to_owned();
+            let records = move |change| std::future::ready(told(&change, &platform, kind));
+            Ok(changes.filter_map(records).boxed())
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

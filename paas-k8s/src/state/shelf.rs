@@ -52,7 +52,7 @@ fn meta(platform: &str, name: &str, key: &Key, expected: Expected) -> ObjectMeta
     }
 }
 
-/// The key of the record that an object holds.
+/// The key of the record that an object is marked with.
 pub(super) fn key(meta: &ObjectMeta, kind: RecordKind) -> Result<Key> {
     let foreign = || {
         Error::internal("an object that is marked as a record is none")

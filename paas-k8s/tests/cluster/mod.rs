@@ -22,6 +22,7 @@ use crate::fixture::{PLATFORM, connect};
 
 mod log;
 mod reach;
+mod record;
 mod room;
 mod route;
 mod tls;
@@ -41,8 +42,10 @@ macro_rules! cases {
 pub(crate) use cases;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    [log::CASES, reach::CASES, room::CASES, route::CASES, tls::CASES, volume::CASES].concat().into_iter().map(
-        |(name, case)| {
+    [log::CASES, reach::CASES, record::CASES, room::CASES, route::CASES, tls::CASES, volume::CASES]
+        .concat()
+        .into_iter()
+        .map(|(name, case)| {
             let proof: Proof = Box::new(move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(2)
@@ -54,8 +57,7 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
                     .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
             });
             (format!("cluster::{name}"), proof)
-        },
-    )
+        })
 }
 
 /// A tenant with one environment that was applied, and the cluster behind it.
