@@ -13,7 +13,7 @@ use crate::{Connection, label};
 
 mod foreign;
 
-pub(crate) use foreign::{REPLICAS, changed_by, settlement};
+pub(crate) use foreign::{REPLICAS, changed_by, filled_by, settlement};
 
 /// The term of the leader that wrote an object last.
 pub(crate) const EPOCH: &str = "paas-sdk.dev/epoch";

@@ -49,8 +49,8 @@ impl Follower {
     }
 
     /// Whether these still follow: else what is known is what was, for ever.
-    pub(crate) fn check(all: &[Self]) -> Result<()> {
-        if all.iter().any(|own| own.0.is_finished()) {
+    pub(crate) fn check<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<()> {
+        if all.into_iter().any(|own| own.0.is_finished()) {
             return Err(Error::unavailable("the cluster is not followed any more: open the backend again"));
         }
         Ok(())

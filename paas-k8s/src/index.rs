@@ -84,6 +84,10 @@ impl<T: Entry> Index<T> {
         self.entries.get(uid).filter(|entry| !entry.is_ending() && !self.deleted.contains(uid))
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.entries.values()
+    }
+
     /// What a list of this version should have brought, and has not.
     pub(crate) fn lost(
         &self,

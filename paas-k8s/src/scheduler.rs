@@ -22,6 +22,7 @@ mod part;
 mod pod;
 mod secret;
 mod sync;
+mod vault;
 mod warning;
 mod write;
 
@@ -59,6 +60,7 @@ pub struct KubeScheduler {
     cache: Arc<cache::Cache>,
     fence: Fence,
     followers: Vec<Follower>,
+    vaults: Arc<vault::Vaults>,
 }
 
 impl KubeScheduler {
@@ -73,7 +75,8 @@ impl KubeScheduler {
     ) -> Result<Self> {
         let cache = Arc::new(cache::Cache::default());
         let followers = sync::follow(&connection, &cache).await?;
-        Ok(Self { connection, secrets, config, cache, fence: Fence::default(), followers })
+        let (fence, vaults) = (Fence::default(), Arc::default());
+        Ok(Self { connection, secrets, config, cache, fence, followers, vaults })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -89,6 +92,7 @@ impl Backend for KubeScheduler {
 
     async fn check(&self) -> Result<()> {
         Follower::check(&self.followers)?;
+        self.vaults.check()?;
         self.connection.check().await
     }
 }
@@ -154,11 +158,16 @@ impl Scheduler for KubeScheduler {
 
     async fn watch(&self, scope: &Scope) -> Result<Hints> {
         self.fence.see(scope);
-        Ok(self.cache.feed.hints(scope))
+        let hints = self.cache.feed.hints(scope);
+        // Whoever begins to lead has to know what there is.
+        self.follow_all_secrets().await;
+        Ok(hints)
     }
 
     async fn remove(&self, scope: &Scope, key: &WorkloadKey) -> Result<()> {
         self.fence.admit(scope)?;
+        // Nobody may read some any more, and yet there may be some.
+        self.follow_secrets(&self.namespace(key)).await?;
         self.delete(key, scope.epoch()).await
     }
 }

@@ -25,6 +25,15 @@ pub(crate) fn changed_by(meta: &ObjectMeta) -> Option<String> {
     others.next().map(|(manager, _)| manager.to_owned())
 }
 
+/// Who holds the values of a Secret, which are immutable: whoever has made it.
+pub(crate) fn filled_by(meta: &ObjectMeta) -> Option<&str> {
+    let mut all = meta.managed_fields.iter().flatten();
+    let holds = |entry: &&ManagedFieldsEntry| {
+        entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:data").is_some())
+    };
+    all.find(holds)?.manager.as_deref()
+}
+
 /// What makes a spec ours alone, as a merge patch of the object; `None` where it is. All that others have added goes, and so
 /// do their claims on the spec: where what they have set is a default, the cluster puts it there again at once, and it would
 /// stay theirs for ever.

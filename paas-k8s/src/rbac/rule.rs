@@ -55,7 +55,7 @@ const SCHEDULER: &[Grant] = &[
     grant(APPS, "statefulsets", KEPT),
     grant(BATCH, "jobs", KEPT),
     grant(CORE, "pods", &["delete"]),
-    grant(CORE, "secrets", &["get", "create", "deletecollection"]),
+    grant(CORE, "secrets", &["get", "list", "watch", "create", "delete"]),
     grant(NETWORKING, "networkpolicies", KEPT),
     grant(POLICY, "poddisruptionbudgets", KEPT),
 ];

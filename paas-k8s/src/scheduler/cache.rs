@@ -94,9 +94,19 @@ impl Cache {
 
     /// A list is complete: of this kind there is nothing but these, and what is newer than the list.
     pub(super) fn keep_parts(&self, kind: Kind, uids: &HashSet<String>, version: u64) {
-        let mut state = self.state();
-        let lost = state.parts.lost(uids, version, |part| part.kind == kind);
-        lost.iter().for_each(|uid| drop(state.remove_part(uid, version)));
+        self.state().keep_parts(uids, version, |part| part.kind == kind);
+    }
+
+    /// The same of what holds the values of secrets in a namespace.
+    pub(super) fn keep_secrets(&self, namespace: &str, uids: &HashSet<String>, version: u64) {
+        self.state().keep_parts(uids, version, |part| part.is_secret_in(namespace));
+    }
+
+    /// The namespaces where something holds the values of secrets, or a workload reads some.
+    pub(super) fn vaults(&self) -> HashSet<String> {
+        let state = self.state();
+        let is_one = |part: &&Part| part.kind == Kind::Secret || part.secrets.is_some();
+        state.parts.all().filter(is_one).map(|part| part.namespace.clone()).collect()
     }
 
     pub(super) fn keep_instances(&self, uids: &HashSet<String>, version: u64) {
@@ -257,6 +267,11 @@ impl State {
         (0..).find(|ordinal| !taken.contains(ordinal)).unwrap_or(u32::MAX)
     }
 
+    fn keep_parts(&mut self, uids: &HashSet<String>, version: u64, is_listed: impl Fn(&Part) -> bool) {
+        let lost = self.parts.lost(uids, version, is_listed);
+        lost.iter().for_each(|uid| drop(self.remove_part(uid, version)));
+    }
+
     fn remove_part(&mut self, uid: &str, version: u64) -> Option<WorkloadKey> {
         let is_expected = self.parts.staying(uid).is_none();
         let part = self.parts.remove(uid, version)?;
@@ -309,7 +324,9 @@ impl State {
         let whole = self.owner(members).filter(|owner| {
             let is_there =
                 |kind: &Kind| self.there(members).any(|part| part.kind == *kind && part.applied().is_some());
-            owner.kind.companions().iter().all(is_there)
+            let holds =
+                |name: &String| self.there(members).any(|part| part.name == *name && part.holds_secrets());
+            owner.kind.companions().iter().all(is_there) && owner.secrets.iter().all(holds)
         });
         let applied = whole.and_then(Part::applied).cloned();
         let mut versions: Vec<u64> = self.there(members).map(|part| part.version).collect();

@@ -26,6 +26,8 @@ pub(super) const APPLIED: &str = "paas-sdk.dev/applied";
 pub(super) const REVISIONS: &str = "paas-sdk.dev/revisions";
 /// The names of the volumes that each instance has: those of a StatefulSet can't be changed.
 pub(super) const VOLUMES: &str = "paas-sdk.dev/volumes";
+/// The name of the object that holds the values of the secrets that pods read.
+pub(super) const SECRETS: &str = "paas-sdk.dev/secrets";
 /// The digest of the template that a pod was made from.
 pub(super) const TEMPLATE: &str = "paas-sdk.dev/template";
 /// The name of the container that runs the service.
@@ -129,6 +131,7 @@ fn annotations(workload: &Workload, context: &Context<'_>) -> BTreeMap<&'static 
         ("paas-sdk.dev/app-name", workload.labels.app.to_string()),
         ("paas-sdk.dev/service-name", workload.labels.service.to_string()),
     ]);
+    notes.extend(context.secret.map(|name| (SECRETS, name.to_owned())));
     notes.extend(replicas(workload).map(|count| (REPLICAS, count.to_string())));
     notes
 }

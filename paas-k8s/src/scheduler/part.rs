@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, ObjectMeta};
 use paas_core::model::{Digest, Epoch, Exit, RevisionNumber, WorkloadKey};
 
-use super::manifest::{APPLIED, REVISIONS, VOLUMES};
+use super::manifest::{APPLIED, REVISIONS, SECRETS, VOLUMES};
 use super::pod::at;
 use crate::apply::{self, Known};
 use crate::error::brief;
@@ -24,26 +25,37 @@ pub(super) enum Kind {
     Budget,
     /// A policy of the pods' traffic.
     Traffic,
+    /// What holds the values of secrets: one for each choice of versions that pods read.
+    Secret,
 }
 
 impl Kind {
     /// Whether it runs pods.
     pub(super) fn runs(self) -> bool {
-        !matches!(self, Self::Budget | Self::Traffic)
+        !matches!(self, Self::Budget | Self::Traffic | Self::Secret)
     }
 
-    /// What stands beside it.
+    /// What stands beside it, whatever it runs.
     pub(super) fn companions(self) -> &'static [Self] {
         match self {
             Self::Deployment | Self::StatefulSet => &[Self::Budget, Self::Traffic],
             Self::Job => &[Self::Traffic],
-            Self::Budget | Self::Traffic => &[],
+            Self::Budget | Self::Traffic | Self::Secret => &[],
         }
     }
 
-    /// The name of a workload's object.
+    /// The name of a workload's object; of what holds secrets, the beginning.
     pub(super) fn name(self, key: &WorkloadKey) -> String {
         if self == Self::StatefulSet { label::owner_of_volumes(&key.service) } else { label::owner(key) }
+    }
+
+    /// Whether a workload's object may have this name.
+    fn is_named(self, name: &str, key: &WorkloadKey) -> bool {
+        let own = self.name(key);
+        match self {
+            Self::Secret => name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('-')),
+            _ => name == own,
+        }
     }
 
     /// How it is named to the API server.
@@ -54,6 +66,7 @@ impl Kind {
             Self::Job => ApiResource::erase::<Job>(&()),
             Self::Budget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Traffic => ApiResource::erase::<NetworkPolicy>(&()),
+            Self::Secret => ApiResource::erase::<Secret>(&()),
         }
     }
 }
@@ -73,6 +86,8 @@ pub(super) struct Part {
     pub(super) revisions: Vec<(Digest, RevisionNumber)>,
     /// The names of its instances' volumes.
     pub(super) volumes: String,
+    /// The name of what holds the values of the secrets that its instances read.
+    pub(super) secrets: Option<String>,
     /// Who else has changed what we decide.
     pub(super) changed_by: Option<String>,
     /// It is on its way out.
@@ -84,21 +99,28 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Option<Self> {
         let key = label::workload(meta.labels.as_ref()?).filter(|_| label::is_in_its_place(meta))?;
-        let name = meta.name.clone().filter(|name| *name == kind.name(&key))?;
+        let name = meta.name.clone().filter(|name| kind.is_named(name, &key))?;
         let note = |name: &str| meta.annotations.as_ref().and_then(|own| own.get(name));
         let digest = |text: &String| serde_json::from_value(text.as_str().into()).ok();
+        // The values are not to be seen here, and cannot be changed: it is as we made it, or it is another's.
+        let (applied, changed_by) = match (kind, apply::filled_by(meta)) {
+            (Kind::Secret, Some(label::MANAGER)) => (Some(Digest::of(&name)), None),
+            (Kind::Secret, by) => (None, by.map(str::to_owned)),
+            _ => (note(APPLIED).and_then(digest), apply::changed_by(meta)),
+        };
         Some(Self {
             kind,
             key,
             namespace: meta.namespace.clone()?,
             name,
+            secrets: note(SECRETS).cloned(),
             uid: meta.uid.clone()?,
             version: meta.resource_version.as_ref()?.parse().ok()?,
-            applied: note(APPLIED).and_then(digest),
+            applied,
             epoch: apply::epoch(meta),
             revisions: note(REVISIONS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             volumes: note(VOLUMES).cloned().unwrap_or_default(),
-            changed_by: apply::changed_by(meta),
+            changed_by,
             ending: meta.deletion_timestamp.is_some(),
             ended: None,
         })
@@ -125,6 +147,16 @@ impl Part {
     /// The digest of what was applied last, of a workload or a companion; `None` where somebody has changed it since.
     pub(super) fn applied(&self) -> Option<&Digest> {
         self.applied.as_ref().filter(|_| self.changed_by.is_none() && !self.ending)
+    }
+
+    /// Whether it holds the values of secrets, as we put them there.
+    pub(super) fn holds_secrets(&self) -> bool {
+        self.kind == Kind::Secret && self.applied().is_some()
+    }
+
+    /// Whether it is in this namespace and holds the values of secrets, whoever put them there.
+    pub(super) fn is_secret_in(&self, namespace: &str) -> bool {
+        self.kind == Kind::Secret && self.namespace == namespace
     }
 
     /// The revision of pods made from a template: of one that is not remembered, the oldest that is.
@@ -206,6 +238,22 @@ mod tests {
         assert_eq!((owner.applied(), owner.changed_by.as_deref()), (None, Some("kubectl-edit")));
         let scaler = managed("kube-controller-manager", "scale", &json!({ "f:spec": { "f:replicas": {} } }));
         assert!(Part::of(Kind::Deployment, &meta(&json!([scaler]))).unwrap().applied().is_some());
+    }
+
+    #[test]
+    fn what_holds_secrets_is_ours_as_long_as_we_have_made_it() {
+        let made_by = |manager: &str| {
+            let held = managed(manager, "", &json!({ "f:data": { "f:TOKEN": {} }, "f:immutable": {} }));
+            let labelled = managed("somebody", "", &json!({ "f:metadata": { "f:labels": {} } }));
+            let meta = ObjectMeta { name: Some("s-1-blue-0a".into()), ..meta(&json!([labelled, held])) };
+            Part::of(Kind::Secret, &meta).unwrap()
+        };
+        assert_eq!(made_by(label::MANAGER).applied(), Some(&Digest::of(&"s-1-blue-0a")));
+        assert_eq!(
+            (made_by("kubectl").applied(), made_by("kubectl").changed_by.as_deref()),
+            (None, Some("kubectl"))
+        );
+        assert_eq!(Part::of(Kind::Secret, &meta(&json!([]))), None, "named as what runs the workload");
     }
 
     #[test]

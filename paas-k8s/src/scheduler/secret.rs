@@ -2,14 +2,15 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta};
-use paas_core::model::{Scope, Workload, WorkloadKey};
-use paas_core::{ErrorKind, Result};
+use kube::api::ObjectMeta;
+use paas_core::model::{Scope, Workload};
+use paas_core::{Error, ErrorKind, Result};
 
 use super::KubeScheduler;
+use super::part::{Kind, Part};
 use crate::error::failed;
-use crate::label;
 use crate::secret::value;
+use crate::{apply, label};
 
 /// The name of the object that holds the values of a workload's secrets: another for other versions. `None` where no pod
 /// will ask for it.
@@ -24,44 +25,68 @@ pub(super) fn name(workload: &Workload) -> Option<String> {
 }
 
 impl KubeScheduler {
-    /// Makes the object that holds the values of a workload's secrets, and gives its name. It is named by the versions it
-    /// holds and never changed, so pods of another template keep theirs.
+    /// Sees to it that there is an object that holds the values of a workload's secrets, and gives its name. It is named by
+    /// the versions it holds and never changed, so pods of another template keep theirs. One that somebody else has made in
+    /// its place is made anew.
     pub(super) async fn write_secret(&self, scope: &Scope, workload: &Workload) -> Result<Option<String>> {
         let Some(name) = name(workload) else { return Ok(None) };
-        let platform = self.connection.platform();
-        let namespace = self.namespace(&workload.key);
-        let api: Api<Secret> = self.connection.within(&namespace);
-        let found = api.get_metadata_opt(&name).await.map_err(|cause| failed(cause, "look for secrets"))?;
-        if found.is_some() {
-            return Ok(Some(name));
+        self.hold_secret(scope, workload, &name).await?;
+        self.follow_secrets(&self.namespace(&workload.key)).await?;
+        Ok(Some(name))
+    }
+
+    async fn hold_secret(&self, scope: &Scope, workload: &Workload, name: &str) -> Result<()> {
+        let mut parts = self.cache.parts(&workload.key).into_iter();
+        match parts.find(|part| part.kind == Kind::Secret && part.name == name) {
+            Some(part) if part.holds_secrets() => return Ok(()),
+            Some(part) => {
+                let by = part.changed_by.as_deref();
+                tracing::warn!(
+                    name,
+                    by,
+                    "drift: somebody else has made what holds the values of secrets; it is made anew"
+                );
+                self.delete_part(part, scope.epoch()).await?;
+            }
+            None => {}
         }
+        let made = match self.create_secret(scope, workload, name).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => self.find_secret(workload, name).await?,
+            outcome => outcome?,
+        };
+        let is_whole = made.holds_secrets();
+        self.cache.put_part(made);
+        if is_whole {
+            Ok(())
+        } else {
+            Err(Error::conflict("somebody else holds the values of secrets").with("name", name))
+        }
+    }
+
+    async fn create_secret(&self, scope: &Scope, workload: &Workload, name: &str) -> Result<Part> {
         let mut values = Vec::new();
         for secret in &workload.template.secrets {
             let value = self.secrets.get(scope, &workload.key.tenant, &secret.name, secret.version).await?;
             values.push((secret.name.to_string(), value));
         }
+        // Another was asked in between: somebody else may lead by now.
+        self.fence.admit(scope)?;
         let meta = ObjectMeta {
-            name: Some(name.clone()),
-            labels: Some(label::of_workload(platform, &workload.key)),
+            name: Some(name.to_owned()),
+            labels: Some(label::of_workload(self.connection.platform(), &workload.key)),
             ..ObjectMeta::default()
         };
         let held = values.iter().map(|(name, value)| (name.clone(), value));
-        match value::create_in(&self.connection, &namespace, meta, held).await {
-            // Another replica was faster; it holds the same.
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
-            _ => Ok(Some(name)),
-        }
+        let namespace = self.namespace(&workload.key);
+        let made = value::create_in(&self.connection, &namespace, meta, held).await?;
+        Part::of(Kind::Secret, &made).ok_or_else(|| apply::foreign(name))
     }
 
-    pub(super) async fn delete_secrets(&self, key: &WorkloadKey, namespace: &str) -> Result<()> {
-        let role = match &key.role {
-            paas_core::model::Role::Task(operation) => format!("{}={operation}", label::TASK),
-            role => format!("{}={role}", label::SLOT),
-        };
-        let selector = format!("{},{}={},{role}", self.connection.selector(), label::SERVICE, key.service);
-        let api: Api<Secret> = self.connection.within(namespace);
-        let own = ListParams::default().labels(&selector);
-        let deleted = api.delete_collection(&DeleteParams::background(), &own).await;
-        deleted.map(drop).map_err(|cause| failed(cause, "delete secrets").with("namespace", namespace))
+    /// Another replica was faster, and it holds the same; or it is somebody else's.
+    async fn find_secret(&self, workload: &Workload, name: &str) -> Result<Part> {
+        let api: Api<Secret> = self.connection.within(&self.namespace(&workload.key));
+        let found = api.get_metadata_opt(name).await.map_err(|cause| failed(cause, "look for secrets"))?;
+        let found = found.ok_or_else(|| apply::vanished(name))?;
+        Part::of(Kind::Secret, &found.metadata).ok_or_else(|| apply::foreign(name))
     }
 }

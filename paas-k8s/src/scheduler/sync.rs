@@ -47,7 +47,7 @@ impl Shelf<Pod> for Instances {
 
 impl Cache {
     /// What an object is now; `None` where it is no workload's, and may have been one's before.
-    fn take(&self, meta: &ObjectMeta, part: Option<Part>) {
+    pub(super) fn take(&self, meta: &ObjectMeta, part: Option<Part>) {
         match part {
             Some(part) => self.put_part(part),
             None => self.remove_part(meta.uid.as_deref().unwrap_or_default(), version(meta)),

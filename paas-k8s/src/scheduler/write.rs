@@ -119,28 +119,21 @@ impl KubeScheduler {
         Ok(())
     }
 
-    /// Deletes all that a workload is made of: what runs it first, and last what is watched, so that a removal which is cut
-    /// short is seen to be left.
+    /// Deletes all that a workload is made of: what runs it first. What a removal that is cut short leaves is seen.
     pub(super) async fn delete(&self, key: &WorkloadKey, epoch: Option<Epoch>) -> Result<()> {
-        let (runners, companions): (Vec<Part>, Vec<Part>) =
-            self.cache.parts(key).into_iter().partition(|part| part.kind.runs());
-        if runners.is_empty() && companions.is_empty() {
-            return Ok(());
-        }
-        for part in runners {
-            self.delete_part(part, epoch).await?;
-        }
-        companions.iter().try_for_each(|part| apply::admit(epoch, Some(part)))?;
-        self.delete_secrets(key, &self.namespace(key)).await?;
-        for part in companions {
+        let mut parts = self.cache.parts(key);
+        parts.sort_by_key(|part| !part.kind.runs());
+        parts.iter().try_for_each(|part| apply::admit(epoch, Some(part)))?;
+        for part in parts {
             self.delete_part(part, epoch).await?;
         }
         Ok(())
     }
 
-    async fn delete_part(&self, part: Part, epoch: Option<Epoch>) -> Result<()> {
+    pub(super) async fn delete_part(&self, part: Part, epoch: Option<Epoch>) -> Result<()> {
         let (kind, uid) = (part.kind, part.uid.clone());
-        self.place(kind, &part.key).delete(part, epoch, |meta| Part::of(kind, meta)).await?;
+        let place = Place::new(&self.connection, &kind.resource(), &part.namespace, &part.name);
+        place.delete(part, epoch, |meta| Part::of(kind, meta)).await?;
         self.cache.ending(&uid);
         Ok(())
     }

@@ -15,8 +15,8 @@ use paas_core::{Error, Result};
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::Connection;
 use crate::error::failed;
+use crate::{Connection, label};
 
 /// Under which key an object holds the value.
 const DATA: &str = "value";
@@ -28,28 +28,37 @@ struct Held {
     data: BTreeMap<String, ByteString>,
 }
 
-/// Writes a value as a new object of the platform's own.
-pub(super) async fn create(connection: &Connection, meta: ObjectMeta, value: &Secret) -> Result<()> {
-    create_in(connection, connection.namespace(), meta, [(DATA.to_owned(), value)]).await
+/// What is read of an object that was made.
+#[derive(Deserialize)]
+struct Made {
+    metadata: ObjectMeta,
 }
 
-/// Writes values, by their keys, as a new object.
+/// Writes a value as a new object of the platform's own.
+pub(super) async fn create(connection: &Connection, meta: ObjectMeta, value: &Secret) -> Result<()> {
+    create_in(connection, connection.namespace(), meta, [(DATA.to_owned(), value)]).await.map(drop)
+}
+
+/// Writes values, by their keys, as a new object, and gives its metadata.
 pub(crate) async fn create_in<'a>(
     connection: &Connection,
     namespace: &str,
     meta: ObjectMeta,
     values: impl IntoIterator<Item = (String, &'a Secret)>,
-) -> Result<()> {
+) -> Result<ObjectMeta> {
     let body = body(meta, values)?;
     let url = Object::url_path(&(), Some(namespace));
-    let request = Request::new(url).create(&PostParams::default(), body).map_err(|_| unsent())?;
-    connection
-        .client()
-        .request_text(request)
-        .await
-        .map(Zeroizing::new)
-        .map(drop)
-        .map_err(silent("write a secret"))
+    let params = PostParams { field_manager: Some(label::MANAGER.into()), ..PostParams::default() };
+    let request = Request::new(url).create(&params, body).map_err(|_| unsent())?;
+    let text = connection.client().request_text(request).await.map_err(silent("write a secret"))?;
+    made(&Zeroizing::new(text))
+}
+
+/// The metadata of an object that was made; its values are passed over.
+fn made(text: &str) -> Result<ObjectMeta> {
+    // A cause would quote what it stumbled over.
+    let made: Made = serde_json::from_str(text).map_err(|_| unreadable())?;
+    Ok(made.metadata)
 }
 
 /// The value that an object holds.
@@ -73,12 +82,15 @@ pub(super) fn body<'a>(
 }
 
 pub(super) fn value(text: &str) -> Result<Secret> {
-    let unreadable = || Error::internal("the object of a secret cannot be read");
     // A cause would quote what it stumbled over.
     let mut held: Held = serde_json::from_str(text).map_err(|_| unreadable())?;
     let bytes = held.data.remove(DATA).ok_or_else(unreadable)?;
     held.data.values_mut().for_each(|other| other.0.zeroize());
     Secret::new(bytes.0)
+}
+
+fn unreadable() -> Error {
+    Error::internal("the object of a secret cannot be read")
 }
 
 fn unsent() -> Error {

@@ -30,7 +30,7 @@ const ENVIRONMENT: &str = "an environment's namespace";
 const EVERYWHERE: &str = "everywhere";
 /// Granted, and not used here: a node that is cordoned would hinder other cases, the proxy passes no WebSockets on, the
 /// engine retires nobody on a cluster, and what is written is only looked at where somebody else was faster.
-const APART: [(&str, &str); 12] = [
+const APART: [(&str, &str); 13] = [
     ("create", "pods/eviction"),
     ("create", "pods/exec"),
     ("delete", "pods"),
@@ -40,6 +40,7 @@ const APART: [(&str, &str); 12] = [
     ("get", "networkpolicies"),
     ("get", "poddisruptionbudgets"),
     ("get", "pods/exec"),
+    ("get", "secrets"),
     ("get", "services"),
     ("get", "statefulsets"),
     ("patch", "nodes"),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Patch, PatchParams};
 use paas_core::Result;
 use paas_core::engine::EngineConfig;
+use paas_core::model::Secret;
 use paas_k8s::{Connection, ConnectionConfig};
 use serde_json::json;
 
@@ -17,6 +19,7 @@ use crate::fixture::rooms::{broken, client};
 pub(super) const CASES: &[(&str, Case)] = cases![
     a_changed_service_is_written_once,
     a_guard_that_was_edited_is_put_back_once,
+    an_app_with_secrets_costs_no_call_that_one_without_does_not,
     an_app_that_stands_still_costs_no_call
 ];
 
@@ -115,5 +118,27 @@ async fn a_changed_service_is_written_once() -> Result<()> {
     let written: Vec<&Call> =
         asked.iter().filter(|call| call.verb == Verb::Write && !call.is_of_records()).collect();
     assert!(written.len() == 1 && written[0].path.contains("/deployments/"), "{written:?}");
+    world.end().await
+}
+
+/// What a release with secrets asks for beside the records: the values, where the object that holds them is made, and it.
+async fn an_app_with_secrets_costs_no_call_that_one_without_does_not() -> Result<()> {
+    let (world, calls) = seen().await?;
+    let tenant = world.user.tenant().cloned().unwrap();
+    world.platform.put_secret(&world.user, &tenant, &"TOKEN".parse()?, Secret::new("s3cret")?).await?;
+    let with_secret = |version| {
+        let mut web = serving(version, 1);
+        web.secrets.push("TOKEN".parse().unwrap());
+        app(&web)
+    };
+    world.deploy(&with_secret("1")).await?;
+    rests(&calls).await?;
+    let from = Instant::now();
+    world.deploy(&with_secret("2")).await?;
+    rests(&calls).await?;
+    let room = world.only::<Deployment>().await?.0.metadata.namespace.unwrap();
+    let asked = asked(&calls, from);
+    let there: Vec<&Call> = asked.iter().filter(|call| call.path.contains(&room)).collect();
+    assert!(there.len() == 1 && there[0].path.contains("/deployments/"), "{there:?}");
     world.end().await
 }

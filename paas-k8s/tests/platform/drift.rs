@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use paas_core::Result;
+use paas_core::model::Secret as Value;
 use serde_json::json;
 
 use super::{Case, SOON, World, app, cases, serving, until};
@@ -22,6 +24,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     what_stands_beside_a_workload_is_put_back,
     a_deployment_whose_labels_were_away_is_followed_again,
     a_service_that_was_deleted_is_back,
+    the_secrets_that_pods_read_are_put_back,
     fifty_edits_are_put_back,
 ];
 
@@ -204,5 +207,44 @@ async fn a_deployment_whose_labels_were_away_is_followed_again() -> Result<()> {
     })
     .await?;
     release.finished_within(SOON).await?;
+    world.end().await
+}
+
+async fn the_secrets_that_pods_read_are_put_back() -> Result<()> {
+    let world = World::new().await?;
+    let tenant = world.user.tenant().cloned().unwrap();
+    world.platform.put_secret(&world.user, &tenant, &"TOKEN".parse()?, Value::new("s3cret")?).await?;
+    let mut web = serving("1", 1);
+    web.secrets.push("TOKEN".parse()?);
+    world.deploy(&app(&web)).await?;
+    let (deployment, _) = world.only::<Deployment>().await?;
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &deployment.namespace().unwrap());
+    let before = secrets.list(&world.labels()).await.map_err(broken)?.items.remove(0);
+    let is_back = async |other: &Secret| {
+        let (_, took) = until("it is as it was", || async {
+            let found = secrets.get_opt(&before.name_any()).await.map_err(broken)?;
+            Ok(found.filter(|found| found.uid() != other.uid() && found.data == before.data))
+        })
+        .await?;
+        assert!(took < MENDED, "{took:?}");
+        Result::Ok(())
+    };
+    secrets.delete(&before.name_any(), &DeleteParams::default()).await.map_err(broken)?;
+    is_back(&before).await?;
+    // Another of its name, with the same labels.
+    let mut other = before.clone();
+    other.metadata = ObjectMeta {
+        name: before.metadata.name.clone(),
+        labels: before.metadata.labels.clone(),
+        ..ObjectMeta::default()
+    };
+    other.data = Some([("TOKEN".to_owned(), ByteString(b"another".to_vec()))].into());
+    // The platform may be faster, now and then.
+    let (other, _) = until("it is another", || async {
+        drop(secrets.delete(&before.name_any(), &DeleteParams::default()).await);
+        Ok(secrets.create(&PostParams::default(), &other).await.ok())
+    })
+    .await?;
+    is_back(&other).await?;
     world.end().await
 }

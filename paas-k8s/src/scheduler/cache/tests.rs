@@ -27,6 +27,7 @@ fn owner(uid: &str, version: u64) -> Part {
         epoch: None,
         revisions: vec![(Digest::of(&"template"), RevisionNumber(4))],
         volumes: String::new(),
+        secrets: None,
         changed_by: None,
         ending: false,
         ended: None,
@@ -95,6 +96,26 @@ fn a_workload_without_what_stands_beside_it_is_not_as_it_was_applied() {
     assert_eq!(applied(), Some(None));
     cache.remove_part("t-1", 100);
     assert_eq!(applied(), None);
+}
+
+#[test]
+fn a_workload_without_the_secrets_that_it_reads_is_not_as_it_was_applied() {
+    let cache = cache();
+    let held = |version| Part { kind: Kind::Secret, name: "s-1-blue-0a".into(), ..owner("x-1", version) };
+    let is_whole = || seen(&cache).unwrap().applied == Some(Digest::of(&7_u64));
+    cache.put_part(Part { secrets: Some("s-1-blue-0a".into()), ..owner("d-1", 7) });
+    assert!(!is_whole());
+    cache.put_part(held(8));
+    assert!(is_whole());
+    // Those of an earlier template may go.
+    cache.put_part(Part { uid: "x-0".into(), name: "s-1-blue-00".into(), ..held(9) });
+    cache.remove_part("x-0", 10);
+    assert!(is_whole());
+    cache.put_part(Part { changed_by: Some("somebody".into()), ..held(11) });
+    assert!(!is_whole());
+    cache.put_part(held(12));
+    cache.remove_part("x-1", 13);
+    assert!(!is_whole());
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn the_revisions_of_the_last_templates_are_remembered() {
         epoch: None,
         revisions: (1..9).map(|number| (Digest::of(&number), RevisionNumber(number))).collect(),
         volumes: String::new(),
+        secrets: None,
         changed_by: None,
         ending: false,
         ended: None,
