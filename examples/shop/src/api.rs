@@ -152,6 +152,8 @@ impl Service for Api {
             )),
             _ if self.settings.trouble.fail.strikes() => {
                 log::warn(&format!("{} {path} failed, as FAIL_RATE asks", request.method()));
+                // A request that is not read to its end closes the connection, and a gateway may be about to use that.
+                drop(body(request.into_body()).await);
                 let body = json!({ "error": "failed, as FAIL_RATE asks", "version": self.settings.version });
                 Err(json_answer(StatusCode::INTERNAL_SERVER_ERROR, &body))
             }

@@ -91,6 +91,7 @@ impl Service for Db {
                 json_answer(StatusCode::OK, &json!({ "service": "db", "version": self.settings.version }))
             }
             _ if self.settings.trouble.fail.strikes() => {
+                drop(body(request.into_body()).await);
                 trouble(StatusCode::INTERNAL_SERVER_ERROR, "failed, as FAIL_RATE asks")
             }
             (&Method::GET, ["values", key]) => found(self.store.get(key)),

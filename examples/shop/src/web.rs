@@ -68,6 +68,7 @@ impl Web {
                 json_answer(StatusCode::OK, &json!({ "service": "web", "version": self.settings.version }))
             }
             _ if self.settings.trouble.fail.strikes() => {
+                drop(body(request.into_body()).await);
                 trouble(StatusCode::INTERNAL_SERVER_ERROR, "failed, as FAIL_RATE asks")
             }
             (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", self.page.clone()),
