@@ -12,7 +12,7 @@ use crate::model::{AppId, Digest, Resource, Role, ServiceId, Version};
 #[derive(Debug, Default)]
 pub(crate) struct Rests(Mutex<BTreeMap<AppId, Rest>>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Rest {
     /// Of the record. Another one asks for something else, which is no drift.
     record: Version,
@@ -27,6 +27,12 @@ impl Rest {
             observed.routes.iter().map(|(service, status)| (service.clone(), status.applied.clone()));
         Self { record, workloads: workloads.collect(), routes: routes.collect() }
     }
+
+    fn goes_on(&self, record: Version, observed: &Observed) -> bool {
+        let workloads = observed.workloads.iter().map(|(key, status)| (key, &status.applied));
+        let routes = observed.routes.iter().map(|(service, status)| (service, &status.applied));
+        self.record == record && self.workloads.iter().eq(workloads) && self.routes.iter().eq(routes)
+    }
 }
 
 impl Rests {
@@ -36,10 +42,10 @@ impl Rests {
 
     /// Nothing is to be done about the app.
     pub(crate) fn put(&self, app: &AppId, record: Version, observed: &Observed) {
-        let rest = Rest::of(record, observed);
         let mut rests = self.rests();
-        if rests.get(app) != Some(&rest) {
-            rests.insert(app.clone(), rest);
+        // Most looks find it as the last one did.
+        if !rests.get(app).is_some_and(|rest| rest.goes_on(record, observed)) {
+            rests.insert(app.clone(), Rest::of(record, observed));
         }
     }
 
@@ -54,17 +60,17 @@ impl Rests {
         let Some(rest) = self.rests().remove(app).filter(|rest| rest.record == record) else {
             return Vec::new();
         };
-        let now = Rest::of(record, observed);
         let mut changed: Vec<Resource> = due
             .iter()
             .filter_map(|action| match action {
                 Action::ApplyWorkload(workload) => {
                     let key = (workload.key.service.clone(), workload.key.role.clone());
-                    (rest.workloads.get(&key) != now.workloads.get(&key)).then(|| workload.key.resource())
+                    let now = observed.workloads.get(&key).map(|status| &status.applied);
+                    (rest.workloads.get(&key) != now).then(|| workload.key.resource())
                 }
                 Action::ApplyRoute(route) => {
-                    let service = &route.service;
-                    (rest.routes.get(service) != now.routes.get(service)).then(|| route.resource())
+                    let now = observed.routes.get(&route.service).map(|status| &status.applied);
+                    (rest.routes.get(&route.service) != now).then(|| route.resource())
                 }
                 Action::ApplyVolume(_) | Action::RemoveRoute(_) | Action::RemoveWorkload(_) => None,
             })

@@ -151,13 +151,13 @@ impl Reconciler {
         if is_over && !changed {
             return self.forget(&app, version).await.map(Some);
         }
-        if due.is_empty() {
+        let acted = if due.is_empty() {
             self.rests.put(&app.id, version, &observed);
+            None
         } else {
             self.tell_drift(&app, version, &observed, &due);
-        }
-        let acted = Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) };
-        let acted = (!due.is_empty()).then_some(acted);
+            Some(Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) })
+        };
         for action in due {
             if let Err(error) = self.act(&scope, action.clone()).await {
                 if let Err(unsaid) = self.report(&app, &action, &error).await {
