@@ -7,15 +7,14 @@
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower_service::Service;
 
-use crate::patience;
+use crate::patience::{self, told};
 
 /// A client that does as this one does, and says more.
 pub(crate) fn telling(client: Client) -> Client {
@@ -96,18 +95,12 @@ impl About {
     }
 }
 
-fn told(code: StatusCode, object: &Value) -> Response<Body> {
-    let mut told = Response::new(Body::from(object.to_string().into_bytes()));
-    *told.status_mut() = code;
-    told.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use kube::api::{DeleteParams, ListParams};
     use paas_core::ErrorKind;
+    use serde_json::Value;
 
     use super::*;
     use crate::connection::tests::served;

@@ -3,11 +3,10 @@
 //! One that has too much to do answers in plain text, and says only in a header when to come again; the client reads
 //! neither. So such an answer is put into the words of any other refusal.
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use kube::client::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
 
@@ -23,14 +22,20 @@ pub(crate) fn in_words(answer: Response<Body>) -> Response<Body> {
         "message": "it has too much to do",
         "details": { "retryAfterSeconds": seconds },
     });
-    let mut told = Response::new(Body::from(Bytes::from(status.to_string())));
-    *told.status_mut() = answer.status();
+    told(answer.status(), &status)
+}
+
+/// An answer of these words.
+pub(crate) fn told(code: StatusCode, object: &Value) -> Response<Body> {
+    let mut told = Response::new(Body::from(object.to_string().into_bytes()));
+    *told.status_mut() = code;
     told.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     told
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http_body_util::BodyExt;
 
     use super::*;
