@@ -64,7 +64,12 @@ pub(crate) fn brief(message: &str) -> String {
     if message.is_empty() {
         return "without a reason".into();
     }
-    message.chars().take(limit::MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    cut(message, limit::MESSAGE)
+}
+
+/// The first characters of a text, on one line.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node as KubeNode, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use paas_core::model::{ByteSize, CpuQuantity, Node, NodeName, NodeResources};
 
+use crate::error::cut;
 use crate::quantity;
 
 /// The longest sentence of somebody else that is repeated.
@@ -20,7 +21,7 @@ pub(super) type Quantities = BTreeMap<String, Quantity>;
 
 /// A sentence, cut to what is repeated of it, on one line.
 pub(super) fn brief(text: &str) -> String {
-    text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    cut(text, LONGEST)
 }
 
 /// So much of each, as far as it is said.
