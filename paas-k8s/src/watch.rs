@@ -127,7 +127,7 @@ pub(crate) async fn changes<S: Source>(
 }
 
 /// The connection may live on while no answer comes.
-async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+pub(crate) async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let late = |_| kube::Error::Service("no answer in time".into());
     tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }

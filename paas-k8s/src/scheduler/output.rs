@@ -1,14 +1,12 @@
 //! Whose output there is to read, for who reads it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
+use paas_core::Result;
 use paas_core::model::{InstanceId, LogOrigin, LogStream, Resource, Scope};
 use paas_core::port::Hints;
-use paas_core::{Error, Result};
-use tokio::time::timeout;
 
 pub(crate) use super::pod::Output;
 
@@ -17,9 +15,7 @@ use super::cache::Cache;
 use super::manifest::CONTAINER;
 use crate::Connection;
 use crate::error::failed;
-
-/// How long the answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
+use crate::watch::in_time;
 
 /// A look at the pods that the watches tell of.
 #[derive(Clone, Debug, Default)]
@@ -58,8 +54,7 @@ impl Writer {
 pub(super) async fn is_there(connection: &Connection, namespace: &str, pod: &str, uid: &str) -> Result<bool> {
     let pods = connection.within::<Pod>(namespace);
     let only = ListParams::default().fields(&format!("metadata.name={pod}"));
-    let late = |_| Error::unavailable("the API server does not tell of the pod in time").with("pod", pod);
-    let found = timeout(ANSWER, pods.list_metadata(&only)).await.map_err(late)?;
+    let found = in_time(pods.list_metadata(&only)).await;
     let found = found.map_err(|cause| failed(cause, "look for a pod").with("pod", pod))?;
     Ok(found.iter().any(|own| own.metadata.uid.as_deref() == Some(uid)))
 }
