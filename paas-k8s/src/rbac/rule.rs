@@ -14,6 +14,9 @@ pub(super) struct Grant {
     verbs: &'static [&'static str],
 }
 
+/// What one part of a platform needs.
+type Part = &'static [Grant];
+
 const fn grant(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Grant {
     Grant { group, resource, verbs }
 }
@@ -138,11 +141,7 @@ pub(super) fn own() -> Vec<PolicyRule> {
 /// What is needed in the namespace of an environment.
 pub(super) fn environment(config: &BackendsConfig) -> Vec<PolicyRule> {
     let mut parts = vec![SCHEDULER, LOGS, EXEC, ROUTER, TENANCY, VOLUMES];
-    parts.extend(match config.router.edge() {
-        Some(Edge::Gateway(_)) => vec![EDGE, ROUTES],
-        Some(Edge::Ingress(_)) => vec![EDGE, INGRESSES],
-        None => Vec::new(),
-    });
+    parts.extend(by_edge(config, EDGE, ROUTES, INGRESSES));
     rules(&parts)
 }
 
@@ -150,11 +149,7 @@ pub(super) fn environment(config: &BackendsConfig) -> Vec<PolicyRule> {
 /// this name.
 pub(super) fn everywhere(config: &BackendsConfig, role: &str) -> Vec<PolicyRule> {
     let mut parts = vec![SCHEDULER_FOLLOWS, NODES, ROUTER_FOLLOWS, TENANCY_EVERYWHERE, VOLUMES_FOUND];
-    parts.extend(match config.router.edge() {
-        Some(Edge::Gateway(_)) => vec![EDGE_FOLLOWS, ROUTES_FOLLOWED],
-        Some(Edge::Ingress(_)) => vec![EDGE_FOLLOWS, INGRESSES_FOLLOWED],
-        None => Vec::new(),
-    });
+    parts.extend(by_edge(config, EDGE_FOLLOWS, ROUTES_FOLLOWED, INGRESSES_FOLLOWED));
     let bind = PolicyRule {
         api_groups: Some(vec![GROUP.to_owned()]),
         resources: Some(vec!["clusterroles".to_owned()]),
@@ -165,8 +160,17 @@ pub(super) fn everywhere(config: &BackendsConfig, role: &str) -> Vec<PolicyRule>
     rules(&parts).into_iter().chain([bind]).collect()
 }
 
+/// What it takes to publish domains, where that is done: by whichever edge, by a Gateway, by a class of Ingresses.
+fn by_edge(config: &BackendsConfig, edge: Part, routes: Part, ingresses: Part) -> Vec<Part> {
+    match config.router.edge() {
+        Some(Edge::Gateway(_)) => vec![edge, routes],
+        Some(Edge::Ingress(_)) => vec![edge, ingresses],
+        None => Vec::new(),
+    }
+}
+
 /// One rule for each kind of object, with all that any part needs.
-fn rules(parts: &[&[Grant]]) -> Vec<PolicyRule> {
+fn rules(parts: &[Part]) -> Vec<PolicyRule> {
     let mut grants: Vec<&Grant> = parts.iter().copied().flatten().collect();
     grants.sort_by_key(|grant| (grant.group, grant.resource));
     let alike = |a: &&Grant, b: &&Grant| (a.group, a.resource) == (b.group, b.resource);
