@@ -70,7 +70,7 @@ impl Place {
         read: impl Fn(&ObjectMeta) -> Option<K>,
         render: impl Fn(Option<&K>) -> Result<Value>,
     ) -> Result<K> {
-        let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| self.foreign());
+        let read = |meta: &ObjectMeta| read(meta).ok_or_else(|| foreign(&self.name));
         let mut force = false;
         for _ in 0..TRIES {
             admit(epoch, known.as_ref())?;
@@ -146,7 +146,7 @@ impl Place {
             }
             match self.look().await? {
                 Some(meta) if meta.uid.as_deref() == Some(known.uid()) => {
-                    known = read(&meta).ok_or_else(|| self.foreign())?;
+                    known = read(&meta).ok_or_else(|| foreign(&self.name))?;
                 }
                 _ => return Ok(()),
             }
@@ -171,10 +171,6 @@ impl Place {
             }
             Err(cause) => Err(Refused::Other(failed(cause, "apply").with("name", &self.name))),
         }
-    }
-
-    fn foreign(&self) -> Error {
-        foreign(&self.name)
     }
 
     fn contended(&self) -> Error {

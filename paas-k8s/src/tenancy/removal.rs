@@ -34,15 +34,16 @@ pub(super) async fn remove(connection: &Connection, config: &TenancyConfig, tena
     let namespaces: Api<Namespace> = connection.cluster();
     let found = list::metadata(&namespaces, &label::of_tenant(platform, tenant)).await?;
     let own: Vec<_> = found.iter().filter_map(|namespace| Own::of(connection, config, namespace)).collect();
-    for own in own.iter().filter(|own| own.stays()) {
+    let staying: Vec<_> = own.iter().filter(|own| own.stays()).collect();
+    for own in &staying {
         own.close().await?;
     }
-    for own in own.iter().filter(|own| own.stays()) {
+    for own in &staying {
         own.closed(until).await?;
     }
-    for namespace in own.iter().filter(|own| own.stays()) {
+    for namespace in &staying {
         let Some(kind) = held(connection, &namespace.place.namespace, platform).await? else { continue };
-        for own in own.iter().filter(|own| own.stays()) {
+        for own in &staying {
             own.open().await?;
         }
         return Err(Error::conflict(
@@ -52,7 +53,7 @@ pub(super) async fn remove(connection: &Connection, config: &TenancyConfig, tena
         .with("namespace", &namespace.place.namespace)
         .with("kind", kind));
     }
-    for own in own.iter().filter(|own| own.stays()) {
+    for own in &staying {
         // Whoever has made room for the tenant meanwhile has opened it again.
         own.closed(Instant::now()).await?;
         delete(&namespaces, own.namespace).await?;
