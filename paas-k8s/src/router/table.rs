@@ -227,15 +227,16 @@ impl Table {
     /// Why the edge refuses an object, where it does.
     pub(super) fn refuse(&self, uid: &str, why: Option<&str>) {
         let mut state = self.state();
+        if state.refused.get(uid).map(String::as_str) == why {
+            return;
+        }
         let Some(object) = state.objects.get(uid).cloned() else { return };
-        let before = match why {
+        match why {
             Some(why) => state.refused.insert(uid.to_owned(), why.to_owned()),
             None => state.refused.remove(uid),
         };
         drop(state);
-        if before.as_deref() != why {
-            self.tell(&object);
-        }
+        self.tell(&object);
     }
 
     /// We have deleted it: whatever is still told of it is from before.
