@@ -10,13 +10,12 @@ use crate::{Result, kubernetes, machine};
 /// The test programs that have live suites: package and name.
 const PROGRAMS: [(&str, &str); 1] = [("paas-k8s", "conformance")];
 
-/// What a person would run on a cluster of their own: an app of the testbed's image is deployed, and removed.
-const EXAMPLE: &str = "kubernetes";
-const EXAMPLE_RUNS: &[&[&str]] = &[&["testbed.local/instance:1", "8080"], &["--remove"]];
-
-/// What a run that takes its time adds to the examples: the sample app through all that may become of it.
-const TOUR: &str = "platform";
-const TOUR_RUNS: &[&[&str]] = &[&["--kubernetes", "--tour"]];
+/// What a person would run on a cluster of their own, each with all that is asked of it: an app of the testbed's image is
+/// deployed, and removed; the sample app goes through all that may become of it.
+const EXAMPLES: [(&str, &[&[&str]]); 2] = [
+    ("kubernetes", &[&["testbed.local/instance:1", "8080"], &["--remove"]]),
+    ("platform", &[&["--kubernetes", "--tour"]]),
+];
 
 /// The name by which suites ask for the cluster.
 const KUBERNETES: &str = "kubernetes";
@@ -105,8 +104,7 @@ fn all(arguments: &[&str], is_full: bool) -> Result<Vec<Run>> {
             runs.push(Run { name, program, asked, peer: FAKE_NODES });
         }
     }
-    let examples = [(EXAMPLE, EXAMPLE_RUNS, true), (TOUR, TOUR_RUNS, is_full)];
-    for (name, asked, _) in examples.into_iter().filter(|own| own.2 && arguments.is_empty()) {
+    for (name, asked) in EXAMPLES.into_iter().filter(|_| arguments.is_empty()) {
         let program = built(&["build", "--example", name, "--features", KUBERNETES], "example", name)?;
         let asked = asked.iter().map(|run| words(run)).collect();
         runs.push(Run { name: format!("the example {name}"), program, asked, peer: KUBERNETES });
