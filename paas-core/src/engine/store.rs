@@ -166,22 +166,23 @@ impl Store {
         Ok((readable, broken))
     }
 
-    /// Gives a record that is about to be referred to again a new version, so that nobody takes it for garbage who has
-    /// seen it as such.
-    pub(crate) async fn touch(&self, key: &Key) -> Result<()> {
-        let Some(record) = self.state.get(&self.scope, key).await? else {
-            return Err(Error::unavailable("a record has just been removed; try again").with("key", key));
-        };
-        self.state.put(&self.scope, key, record.value, Expected::Version(record.version)).await.map(|_| ())
-    }
-
-    /// A revision's content. It is immutable, so its key is its digest and a second write changes nothing but the
-    /// version.
-    pub(crate) async fn put_revision(&self, app: &AppRecord, revision: &Revision) -> Result<()> {
-        let key = revision_key(&app.tenant, &app.id, &revision.digest())?;
-        match self.put(&key, revision, Expected::Absent).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => self.touch(&key).await,
-            outcome => outcome.map(|_| ()),
+    /// Makes a record with this value, or gives the one that has it a new version: it is about to be referred to, so nobody
+    /// who has seen it as garbage may take it for that any more. `false` where it has another value.
+    pub(crate) async fn renew<T>(&self, key: &Key, value: &T) -> Result<bool>
+    where
+        T: Serialize + DeserializeOwned + PartialEq,
+    {
+        let mut expected = Expected::Absent;
+        loop {
+            match self.put(key, value, expected).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                outcome => return outcome.map(|_| true),
+            }
+            expected = match self.get::<T>(key).await? {
+                None => Expected::Absent,
+                Some(known) if known.value == *value => Expected::Version(known.version),
+                Some(_) => return Ok(false),
+            };
         }
     }
 

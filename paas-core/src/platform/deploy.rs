@@ -8,7 +8,7 @@ use crate::engine::decide::intend;
 use crate::engine::observed::Observed;
 use crate::engine::reconcile::RevisionCache;
 use crate::engine::record::{AppRecord, Desired, RevisionRef, SCHEMA, ServiceState};
-use crate::engine::store::{DomainClaim, app_name_key, domain_key};
+use crate::engine::store::{DomainClaim, app_name_key, domain_key, revision_key};
 use crate::engine::template::Revisions;
 use crate::model::{
     AppId, AppSpec, Epoch, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
@@ -166,31 +166,73 @@ impl EnvironmentHandle {
         for _ in 0..RACES {
             let id = self.claim_app(&revision).await?;
             let operation = OperationId::generate(&inner.ids);
-            let surplus = self.surplus(&id).await?;
-            let stored = inner
-                .update(&self.tenant.id, &id, |app| {
-                    surplus.leave(app);
-                    self.intend_deploy(app, &revision, &operation, &fresh)
-                })
-                .await;
-            match stored {
-                // It was removed in between: the name is free again.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(OperationHandle::new(self.clone(), id, operation)),
+            if self.store_deploy(&id, &revision, &operation, &fresh).await? {
+                return Ok(OperationHandle::new(self.clone(), id, operation));
             }
+            // It was removed in between: the name is free again, and so is what was claimed for it since.
+            self.release_domains(&id, &revision).await?;
         }
         Err(Error::unavailable("the app is being removed; try again").with("app", &revision.spec.app))
+    }
+
+    /// Whether the deploy is in the app's record; it is not where the app is no more.
+    async fn store_deploy(
+        &self,
+        id: &AppId,
+        revision: &Revision,
+        operation: &OperationId,
+        fresh: &[ServiceId],
+    ) -> Result<bool> {
+        let (inner, tenant) = (self.inner(), &self.tenant.id);
+        let Some(stored) = inner.store.app(tenant, id).await? else {
+            let mut app = self.empty(id.clone(), revision);
+            self.intend_deploy(&mut app, revision, operation, fresh)?;
+            match inner.store.put_app(&app, Expected::Absent).await {
+                // Somebody else was faster, with the first deploy of the same app.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+                Ok(_) => return self.is_named(&app).await,
+            }
+            return Box::pin(self.store_deploy(id, revision, operation, fresh)).await;
+        };
+        let surplus = self.surplus(&stored.value).await?;
+        let stored = inner
+            .update(tenant, id, |app| {
+                surplus.leave(app);
+                self.intend_deploy(app, revision, operation, fresh)
+            })
+            .await;
+        match stored {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    }
+
+    /// Whether a record that was just made has the app's name. An app of this id may have come and gone since the name was
+    /// looked up: what was made then is removed.
+    async fn is_named(&self, app: &AppRecord) -> Result<bool> {
+        let (inner, key) = (self.inner(), app_name_key(&app.tenant, &app.environment, &app.name)?);
+        let named = inner.store.get::<AppId>(&key).await?;
+        if named.is_some_and(|named| named.value == app.id) {
+            return Ok(true);
+        }
+        let removed = inner.update(&app.tenant, &app.id, |app| {
+            let (id, now) = (OperationId::generate(&inner.ids), inner.clock.now());
+            let (tenant, actor) = (app.tenant.clone(), self.principal.to_string());
+            let operation = Operation::new(id, tenant, app.id.clone(), OperationKind::Remove, actor, now);
+            replace_operation(app, operation)
+        });
+        match removed.await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(false),
+        }
     }
 
     /// What leaves an app whose services change their names so often that they would fill its record: the oldest
     /// revisions, and the services that none of the others has. Their ids, and so their volumes, do not come back with
     /// their names.
-    async fn surplus(&self, id: &AppId) -> Result<Surplus> {
+    async fn surplus(&self, app: &AppRecord) -> Result<Surplus> {
         let (store, mut surplus) = (&self.inner().store, Surplus::default());
-        let Some(app) = store.app(&self.tenant.id, id).await?.map(|stored| stored.value) else {
-            return Ok(surplus);
-        };
         if app.services.len() <= NAMES {
             return Ok(surplus);
         }
@@ -203,20 +245,28 @@ impl EnvironmentHandle {
             let revision = store.revision(&app.tenant, &app.id, &known.digest).await?;
             kept.extend(revision.spec.services.into_keys());
         }
-        surplus.services = app.services.into_keys().filter(|name| !kept.contains(name)).collect();
+        surplus.services = app.services.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         Ok(surplus)
     }
 
-    /// The id behind the app's name, and a record for it, with the revision's content stored before.
+    /// The id behind the app's name, with the revision's content stored under it.
     async fn claim_app(&self, revision: &Revision) -> Result<AppId> {
-        let inner = self.inner();
+        let store = &self.inner().store;
         let key = app_name_key(&self.tenant.id, &self.environment.id, &revision.spec.app)?;
-        let id = inner.store.claim(&key, AppId::generate(&inner.ids)).await?;
+        let id = store.claim(&key, AppId::generate(&self.inner().ids)).await?;
         // Before there is a record: what is refused leaves no app behind.
         self.claim_domains(&id, revision).await?;
-        let empty = AppRecord {
+        let digest = revision.digest();
+        // Its key is its digest, so it has no other value.
+        store.renew(&revision_key(&self.tenant.id, &id, &digest)?, revision).await?;
+        Ok(id)
+    }
+
+    /// The record of an app that was never deployed.
+    fn empty(&self, id: AppId, revision: &Revision) -> AppRecord {
+        AppRecord {
             schema: SCHEMA,
-            id: id.clone(),
+            id,
             tenant: self.tenant.id.clone(),
             environment: self.environment.id.clone(),
             tenant_name: self.tenant.name.clone(),
@@ -228,14 +278,9 @@ impl EnvironmentHandle {
             promoted: None,
             services: BTreeMap::new(),
             operation: None,
-            progressed: inner.clock.now(),
+            progressed: self.inner().clock.now(),
             ended: Vec::new(),
             epoch: Epoch(0),
-        };
-        inner.store.put_revision(&empty, revision).await?;
-        match inner.store.put_app(&empty, Expected::Absent).await {
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
-            _ => Ok(id),
         }
     }
 
@@ -243,12 +288,19 @@ impl EnvironmentHandle {
         let store = &self.inner().store;
         for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
             let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
-            let key = domain_key(domain)?;
-            if store.claim(&key, wanted.clone()).await? != wanted {
+            // The claim may be an old one, about to be collected.
+            if !store.renew(&domain_key(domain)?, &wanted).await? {
                 return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
             }
-            // The claim may be an old one, about to be collected.
-            store.touch(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up what an app claims that is no more.
+    async fn release_domains(&self, app: &AppId, revision: &Revision) -> Result<()> {
+        for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
+            let own = |claim: &DomainClaim| claim.app == *app;
+            self.inner().store.delete_where(&domain_key(domain)?, own).await?;
         }
         Ok(())
     }

@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
+use super::rig::Rig;
 use super::*;
+use crate::engine::EngineConfig;
 use crate::guard::{Call, Guard, Interceptor};
 use crate::platform::{AppHandle, OperationHandle};
 
@@ -52,4 +54,60 @@ async fn a_removal_that_is_asked_for_twice_ends_twice() {
     let again = second.operation.lock().unwrap().take().expect("it was asked for a second time");
     let ended = again.finished_within(LONG).await.unwrap();
     assert_eq!(ended.state, crate::model::OperationState::Succeeded);
+}
+
+/// An app with a domain, in a version.
+fn shop(version: &str) -> AppSpec {
+    let mut web = service(version, &[]);
+    web.domain.push("shop.test".parse().unwrap());
+    one(&web)
+}
+
+/// Whoever deploys an app that is just being forgotten makes another one of its name, never one that has none.
+#[tokio::test(start_paused = true)]
+async fn an_app_that_is_removed_while_it_is_deployed_is_made_anew() {
+    for kind in ["domain", "revision", "app"] {
+        let rig = Rig::new();
+        let world = rig.world(EngineConfig::default()).await;
+        world.deploy(&shop("1")).await.unwrap();
+        let before = world.shop().await;
+        let removed = before.clone();
+        rig.state.before.set(kind, async move {
+            removed.remove().await.unwrap().finished_within(LONG).await.unwrap();
+        });
+        world.deploy(&shop("2")).await.unwrap_or_else(|error| panic!("{kind}: {error:?}"));
+        assert_ne!(world.shop().await.id(), before.id(), "{kind}");
+        tokio::time::sleep(LONG).await;
+        assert_eq!(world.scheduler.instances().len(), 1, "{kind}: one app runs");
+    }
+}
+
+/// A first deploy that broke off leaves a name without an app; whoever goes on from there may be late, too.
+#[tokio::test(start_paused = true)]
+async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_anew() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    let (sent, stopped) = tokio::sync::oneshot::channel();
+    rig.state.before.set("app", async move {
+        sent.send(()).unwrap();
+        std::future::pending().await
+    });
+    let first = tokio::spawn({
+        let (platform, user) = (world.platform.clone(), world.user.clone());
+        async move { platform.deploy(&user, &shop("1")).await }
+    });
+    stopped.await.unwrap();
+    first.abort();
+    let (platform, user) = (world.platform.clone(), world.user.clone());
+    rig.state.before.set("app", async move {
+        let quick = platform.deploy(&user, &shop("2")).await.unwrap();
+        quick.finished_within(LONG).await.unwrap();
+        let app = platform.production(&user).await.unwrap().app(&"shop".parse().unwrap()).await.unwrap();
+        app.remove().await.unwrap().finished_within(LONG).await.unwrap();
+    });
+    world.deploy(&shop("3")).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert_eq!(world.scheduler.instances().len(), 1, "one app runs");
+    world.deploy(&shop("4")).await.unwrap();
+    assert_eq!(world.scheduler.instances().len(), 1, "it is the one that has the name");
 }

@@ -1,15 +1,40 @@
 //! Several platforms on the same backends, and a state store with trouble to order.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use super::*;
 use crate::engine::EngineConfig;
 use crate::model::{Key, Record, RecordChange, RecordKind, Version};
 use crate::port::{Backend, Expected};
+
+/// What happens once, just before a record of a kind is written.
+#[derive(Default)]
+pub(super) struct Before(Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>);
+
+impl std::fmt::Debug for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Before")
+    }
+}
+
+impl Before {
+    pub(super) fn set(&self, kind: &'static str, what: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap() = Some((kind, Box::pin(what)));
+    }
+
+    async fn happen(&self, kind: RecordKind) {
+        let what = self.0.lock().unwrap().take_if(|(before, _)| *before == kind.as_str());
+        if let Some((_, what)) = what {
+            what.await;
+        }
+    }
+}
 
 /// A state store with trouble to order.
 #[derive(Debug, Default)]
@@ -31,6 +56,7 @@ pub(super) struct Troubled {
     pub(super) lost_renewals: AtomicU64,
     /// How long a stored renewal of the lease takes to be answered.
     pub(super) renewal_ms: AtomicU64,
+    pub(super) before: Before,
 }
 
 impl Troubled {
@@ -88,6 +114,7 @@ impl StateStore for Troubled {
         if key.kind.as_str() == "lease" {
             return self.put_lease(scope, key, value, expected).await;
         }
+        self.before.happen(key.kind).await;
         self.inner.put(scope, key, value, expected).await
     }
     async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
