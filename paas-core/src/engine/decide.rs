@@ -70,7 +70,7 @@ impl Look<'_> {
         }
         self.restart(app);
         self.step_all(app);
-        self.archive(app);
+        self.retire(app);
     }
 
     fn situation<'b>(&'b self, app: &'b AppRecord) -> Situation<'b> {
@@ -122,8 +122,8 @@ impl Look<'_> {
         }
     }
 
-    /// Ended operations leave the record once they are archived.
-    fn archive(&self, app: &mut AppRecord) {
+    /// An ended operation stays in the record until this is stored again, and has one of its own by then.
+    fn retire(&self, app: &mut AppRecord) {
         if let Some(operation) = app.operation.take_if(|operation| operation.state.is_final()) {
             app.ended.push(operation);
         }

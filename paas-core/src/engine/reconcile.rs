@@ -126,10 +126,6 @@ impl Reconciler {
         if stored.value.epoch > self.epoch {
             return Ok(Some(Next::Deposed(stored.value.epoch)));
         }
-        if !stored.value.ended.is_empty() {
-            // First, since it makes room in the record.
-            return self.archive(stored).await.map(Some);
-        }
         let revisions = self.revisions.load(&self.store, &stored.value).await?;
         let scope = self.scope(stored.value.resource());
         let observed = self.observe(&scope, &stored.value, &revisions).await?;
@@ -149,6 +145,7 @@ impl Reconciler {
             return Ok(None);
         }
         if is_over && !changed {
+            self.archive(&app).await?;
             return self.forget(&app, version).await.map(Some);
         }
         let acted = if due.is_empty() {
@@ -203,8 +200,11 @@ impl Reconciler {
         Ok(observed)
     }
 
-    /// Stores what was decided, before anything is done about it.
-    async fn save(&self, stored: Versioned<AppRecord>, app: AppRecord) -> Result<AppRecord> {
+    /// Stores what was decided, before anything is done about it. Operations that had ended before go with this write: they
+    /// have records of their own by then, and one more write for each operation would be for nothing else.
+    async fn save(&self, stored: Versioned<AppRecord>, mut app: AppRecord) -> Result<AppRecord> {
+        self.archive(&stored.value).await?;
+        app.ended.retain(|operation| stored.value.ended.iter().all(|archived| archived.id != operation.id));
         self.put(&app, stored.version).await?;
         self.tell(&stored.value, &app);
         Ok(app)
@@ -244,17 +244,15 @@ impl Reconciler {
         }
     }
 
-    /// Moves ended operations to records of their own; a crash in between archives them twice, to the same effect.
-    async fn archive(&self, stored: Versioned<AppRecord>) -> Result<Next> {
-        let Versioned { value: mut app, version } = stored;
-        for operation in std::mem::take(&mut app.ended) {
+    /// Copies ended operations to records of their own; a crash before they leave the app's does so twice, to the same
+    /// effect.
+    async fn archive(&self, app: &AppRecord) -> Result<()> {
+        for operation in &app.ended {
             if !defect::has(Defect::OperationLost) {
-                self.store.archive(&operation).await?;
+                self.store.archive(operation).await?;
             }
         }
-        app.epoch = self.epoch;
-        self.put(&app, version).await?;
-        Ok(Next::Again)
+        Ok(())
     }
 
     /// Forgets a removed app of which nothing runs. Its record goes before its revisions: what a crash leaves behind is

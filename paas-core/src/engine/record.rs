@@ -59,7 +59,7 @@ pub(crate) struct AppRecord {
     pub(crate) operation: Option<Operation>,
     /// When the operation last got further.
     pub(crate) progressed: Timestamp,
-    /// Operations that ended and are not archived yet.
+    /// Operations that ended and have no records of their own yet, but for a crash.
     pub(crate) ended: Vec<Operation>,
     /// The term of the leader that wrote last.
     pub(crate) epoch: Epoch,
