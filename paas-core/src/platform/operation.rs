@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 
 use super::EnvironmentHandle;
-use crate::engine::store::{APP, operation_key};
+use crate::engine::store::{APP, app_key, operation_key};
 use crate::model::{
-    Action, AppId, Failure, Operation, OperationId, OperationKind, OperationState, Resource, Signal,
+    Action, AppId, Failure, Key, Operation, OperationId, OperationKind, OperationState, RecordChange,
+    Resource, Signal,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -30,6 +32,17 @@ impl std::fmt::Display for OperationFailed {
 }
 
 impl std::error::Error for OperationFailed {}
+
+/// The next change of a record, or that it may have been missed; `None` once nothing is told any more.
+async fn next_of(key: &Key, changes: &mut BoxStream<'static, RecordChange>) -> Option<()> {
+    loop {
+        match changes.next().await? {
+            RecordChange::Put(record) if record.key != *key => {}
+            RecordChange::Deleted(other) if other != *key => {}
+            _ => return Some(()),
+        }
+    }
+}
 
 impl OperationHandle {
     pub(super) fn new(environment: EnvironmentHandle, app: AppId, id: OperationId) -> Self {
@@ -83,6 +96,7 @@ impl OperationHandle {
         let watched = self.environment.inner();
         let tenant = self.environment.tenant.id.clone();
         let own = watched.own(Resource::Tenant(tenant.clone()));
+        let key = app_key(&tenant, &self.app)?;
         loop {
             // Watching begins before reading, so that no change falls in between.
             let mut changes = watched.state().watch(&own, APP, Some(tenant.clone())).await?;
@@ -92,7 +106,7 @@ impl OperationHandle {
                     return self.judge(operation);
                 }
                 // Looking again now and then makes a lost change a matter of time.
-                let next = tokio::time::timeout(Duration::from_secs(5), changes.next()).await;
+                let next = tokio::time::timeout(Duration::from_secs(5), next_of(&key, &mut changes)).await;
                 if matches!(next, Ok(None)) {
                     break;
                 }
