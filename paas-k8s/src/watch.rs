@@ -18,8 +18,9 @@ use crate::error::failed;
 const LENGTH: Duration = Duration::from_secs(240);
 /// A watch that says nothing for so long, not even a bookmark, hangs: the server sends one at least every 75 seconds.
 const SILENCE: Duration = Duration::from_secs(100);
-/// How many objects one answer of a list brings.
-const PAGE: u32 = 250;
+/// How many objects one answer of a list brings. A page of pods takes some 20 KiB of memory for each while it is read, and
+/// all kinds may be listed at once.
+const PAGE: u32 = 50;
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use paas_core::memory::MemorySecretStore;
 use paas_core::model::Resource;
 use paas_core::model::Scope;
@@ -82,12 +82,14 @@ async fn relist(calls: &Calls, wire: &crate::wire::Wire) -> Outcome<f64> {
 }
 
 /// Makes Deployments that are nobody's business, and run nothing.
-async fn unrelated(client: &Client, name: &str) -> Outcome {
+async fn unrelated(name: &str) -> Outcome {
+    // Its connections, and what they hold, end with it.
+    let client = client().await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let labels = json!({ "paas-sdk.dev/platform": name });
     let own = json!({ "metadata": { "name": format!("{name}-others"), "labels": labels } });
     namespaces.create(&PostParams::default(), &serde_json::from_value(own)?).await?;
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &format!("{name}-others"));
+    let deployments: Api<Deployment> = Api::namespaced(client, &format!("{name}-others"));
     let made = (0..UNRELATED).map(|number| {
         let labels = json!({ "other": number.to_string() });
         let deployment = json!({
@@ -134,7 +136,7 @@ pub(crate) async fn measure() -> Outcome {
     let grown = (peak - before) / (steady - before);
     line("all of them listed again: most memory by steady", grown, None, Goal::AtMost(1.3));
     let settled = in_use().await;
-    unrelated(&client, &name).await?;
+    unrelated(&name).await?;
     let added = (in_use().await - settled) / 1_024.0;
     line(&format!("{UNRELATED} Deployments of others: KiB more"), added.max(0.0), None, Goal::AtMost(100.0));
     drop(scheduler);
