@@ -36,7 +36,7 @@ use crate::port::{
     AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
     VolumeStore,
 };
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A platform: backends behind one guard, and an engine that keeps what was asked for true.
 ///
@@ -81,6 +81,16 @@ impl Inner {
     /// The platform's own scope for reading on behalf of a caller that was authorised.
     pub(crate) fn own(&self, resource: Resource) -> Scope {
         Scope::granted(Principal::Engine, resource, &Action::ALL)
+    }
+}
+
+/// Whether an environment is missing, and of which part, or is merely not theirs, is nobody's business.
+fn hidden(error: Error, tenant: &TenantName, name: &EnvironmentName) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Denied => {
+            Error::not_found("no such environment").with("tenant", tenant).with("environment", name)
+        }
+        _ => error,
     }
 }
 
@@ -163,14 +173,22 @@ impl Platform {
         tenant: &TenantName,
         name: &EnvironmentName,
     ) -> Result<EnvironmentHandle> {
-        let missing =
-            || Error::not_found("no such environment").with("tenant", tenant).with("environment", name);
-        let tenant = self.tenant(tenant).await.map_err(|_| missing())?;
+        let found = async { self.environment_of(principal, self.tenant(tenant).await?, name).await };
+        found.await.map_err(|error| hidden(error, tenant, name))
+    }
+
+    async fn environment_of(
+        &self,
+        principal: &Principal,
+        tenant: Tenant,
+        name: &EnvironmentName,
+    ) -> Result<EnvironmentHandle> {
         let key = environment_name_key(&tenant.id, name)?;
+        let missing = || Error::not_found("no such environment");
         let id = self.0.store.get::<EnvironmentId>(&key).await?.ok_or_else(missing)?.value;
         let environment = Environment::new(id, tenant.id.clone(), name.clone());
         let handle = EnvironmentHandle::new(self.clone(), principal.clone(), tenant, environment);
-        self.0.allow(principal, Action::Read, handle.resource()).await.map_err(|_| missing())?;
+        self.0.allow(principal, Action::Read, handle.resource()).await?;
         Ok(handle)
     }
 
@@ -184,7 +202,9 @@ impl Platform {
         let key = crate::engine::store::tenant_key(id)?;
         let tenant = self.0.store.get::<Tenant>(&key).await?;
         let tenant = tenant.ok_or_else(|| Error::not_found("no such tenant").with("tenant", id))?;
-        self.environment(principal, &tenant.value.name, &EnvironmentName::production()).await
+        let (of, name) = (tenant.value.name.clone(), EnvironmentName::production());
+        let found = self.environment_of(principal, tenant.value, &name).await;
+        found.map_err(|error| hidden(error, &of, &name))
     }
 
     /// Releases an app in the environment `production` of the principal's tenant: [`EnvironmentHandle::deploy`].

@@ -222,3 +222,15 @@ async fn an_app_that_is_made_while_all_are_listed_is_listened_for() {
     deployed.finished_within(LONG).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_read_is_not_told_as_something_missing() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    rig.state.unreadable.store(true, Ordering::SeqCst);
+    let (platform, user) = (&world.platform, &world.user);
+    let (acme, production) = ("acme".parse().unwrap(), "production".parse().unwrap());
+    for found in [platform.production(user).await, platform.environment(user, &acme, &production).await] {
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}

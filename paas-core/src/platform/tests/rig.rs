@@ -48,6 +48,8 @@ pub(super) struct Troubled {
     pub(super) gc_waits: tokio::sync::Notify,
     /// The next list of all apps takes 5 s to arrive.
     pub(super) slow_apps: AtomicBool,
+    /// Nothing can be read.
+    pub(super) unreadable: AtomicBool,
     /// Reads of anything but the lease.
     pub(super) reads: AtomicU64,
     /// So many renewals of the lease to come are refused.
@@ -108,6 +110,9 @@ impl StateStore for Troubled {
     async fn get(&self, scope: &Scope, key: &Key) -> Result<Option<Record>> {
         self.count(&key.kind);
         tokio::time::sleep(Duration::from_millis(self.latency_ms.load(Ordering::SeqCst))).await;
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("trouble").permanent());
+        }
         self.inner.get(scope, key).await
     }
     async fn put(&self, scope: &Scope, key: &Key, value: Bytes, expected: Expected) -> Result<Version> {
