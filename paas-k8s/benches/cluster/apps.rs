@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::line::{Goal, line, rounds};
+use crate::seen::{Call, Verb};
 use crate::stage::{Stage, processor_time, serving, until};
 use crate::wire::Applied;
 use crate::{Outcome, nodes, stage};
@@ -37,6 +38,7 @@ struct Round {
     ready: f64,
     processor: Duration,
     documents: Vec<Value>,
+    calls: Vec<Call>,
 }
 
 async fn ours(stage: &Stage, round: usize) -> Outcome<Round> {
@@ -49,10 +51,23 @@ async fn ours(stage: &Stage, round: usize) -> Outcome<Round> {
         operation.finished_within(stage::SOON).await?;
     }
     let (ready, processor) = (began.elapsed().as_secs_f64(), processor_time() - used);
+    let calls = stage.calls.since(began);
     let applied = stage.wire.take_applied();
     let last = applied.iter().map(|own| own.answered).max().ok_or("nothing was applied")?;
     let documents = applied.into_iter().map(|Applied { object, .. }| object).collect();
-    Ok(Round { written: (last - began).as_secs_f64(), ready, processor, documents })
+    Ok(Round { written: (last - began).as_secs_f64(), ready, processor, documents, calls })
+}
+
+/// How often the API server was asked for each app.
+fn tell(calls: &[Call], apps: usize) {
+    let each = |name: &str, is_one: &dyn Fn(&&Call) -> bool| {
+        let count = calls.iter().filter(is_one).count() as f64 / apps as f64;
+        line(&format!("each app: {name}"), count, None, Goal::None);
+    };
+    let is_own = |call: &&Call| call.verb == Verb::Write && !call.is_of_records();
+    each("writes of its objects", &is_own);
+    each("writes of the platform's records", &|call| call.verb == Verb::Write && call.is_of_records());
+    each("reads", &|call| call.verb == Verb::Read);
 }
 
 /// The same documents in another namespace, as nobody's platform: each object once, as it was made.
@@ -160,10 +175,11 @@ pub(crate) async fn measure() -> Outcome {
     let stage = Stage::open("apps").await?;
     let folder = tempfile::tempdir()?;
     let (mut by_kubectl, mut by_client, mut ready) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut used, mut objects) = (Duration::ZERO, 0);
+    let (mut used, mut objects, mut calls) = (Duration::ZERO, 0, Vec::new());
     for round in 0..ROUNDS {
         let own = ours(&stage, round).await?;
         used += own.processor;
+        calls.extend_from_slice(&own.calls);
         let names = ["kubectl", "client"].map(|peer| format!("{}-{peer}-{round}", stage.name));
         for name in &names {
             namespace(&client, name, &stage.name).await?;
@@ -181,6 +197,7 @@ pub(crate) async fn measure() -> Outcome {
     line(&format!("{name}: objects"), objects as f64, None, Goal::None);
     let each = used.as_secs_f64() * 1e3 / all as f64;
     line(&format!("{name}: our processor time for each, ms"), each, None, Goal::None);
+    tell(&calls, all);
     rounds("100 apps written, s, against kubectl", &by_kubectl, Goal::RatioAtMost(1.0));
     rounds("100 apps written, s, against a plain client", &by_client, Goal::None);
     rounds("100 apps ready, s, against kubectl", &ready, Goal::None);
