@@ -27,6 +27,7 @@ pub(crate) mod run;
 pub(crate) mod stage;
 pub(crate) mod store;
 pub(crate) mod template;
+mod trouble;
 
 #[cfg(feature = "testing")]
 pub use defect::Defect;

@@ -29,8 +29,8 @@ use crate::engine::store::{
 };
 use crate::engine::{Engine, EngineEvent};
 use crate::model::{
-    Action, App, Clock, Environment, EnvironmentId, EnvironmentName, IdSource, Principal, Resource, Scope,
-    Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
+    Action, App, AppId, Clock, Environment, EnvironmentId, EnvironmentName, IdSource, Principal, Resource,
+    Scope, Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
 };
 use crate::port::{
     AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
@@ -74,6 +74,11 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// Why the engine cannot go on with an app, if it cannot, and it is this replica's that leads.
+    fn trouble(&self, app: &AppId) -> Option<String> {
+        self.engine.trouble(app)
+    }
+
     pub(crate) fn state(&self) -> &Arc<dyn StateStore> {
         &self.store.state
     }

@@ -30,6 +30,8 @@ pub struct ServiceExplanation {
 pub struct Explanation {
     /// In one line.
     pub summary: String,
+    /// Why the platform itself cannot go on with it; known where it is asked on the replica that leads.
+    pub trouble: Option<String>,
     /// By service, those that others need first.
     pub services: Vec<ServiceExplanation>,
 }
@@ -37,6 +39,9 @@ pub struct Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary)?;
+        if let Some(trouble) = &self.trouble {
+            writeln!(f, "!! the platform cannot go on with it: {trouble}")?;
+        }
         for service in &self.services {
             let mark = if service.healthy { "ok" } else { "!!" };
             writeln!(f, "{mark} {}: {}", service.service, service.summary)?;
@@ -66,7 +71,7 @@ pub(crate) fn explain(app: &AppRecord, observed: &Observed) -> Explanation {
         (None, 0) => format!("{}: all is well", app.name),
         (None, broken) => format!("{}: {broken} of {} services need attention", app.name, services.len()),
     };
-    Explanation { summary, services }
+    Explanation { summary, trouble: None, services }
 }
 
 fn concerns(service: &ServiceState, observed: &Observed) -> bool {

@@ -15,6 +15,7 @@ use super::record::AppRecord;
 use super::room::Rooms;
 use super::run::Engine;
 use super::store::{APP, Store, Versioned, decode};
+use super::trouble::Troubles;
 use crate::Result;
 use crate::model::{AppId, Epoch, Record, RecordChange, Resource, Scope, TenantId, Timestamp};
 use crate::port::Hint;
@@ -54,6 +55,7 @@ pub(super) struct Leader {
     since: u32,
     /// The calls that the last look at an app has made.
     acted: BTreeMap<AppId, Acted>,
+    troubles: Troubles,
     pub(super) rooms: Rooms,
 }
 
@@ -87,6 +89,7 @@ impl Leader {
             deaf: false,
             since: KNOWN,
             acted: BTreeMap::new(),
+            troubles: engine.troubles.clone(),
             rooms,
         }
     }
@@ -220,6 +223,11 @@ impl Leader {
 
     /// Takes in how a pass has ended: of a later term that was met, it tells.
     pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Option<Epoch> {
+        match &outcome {
+            Ok(_) => self.troubles.end(&item.1),
+            Err(error) if is_race(error) => {}
+            Err(error) => self.troubles.put(&item.1, error),
+        }
         match outcome {
             Ok(Next::Deposed(later)) => return Some(later),
             Ok(Next::Acted(acted))

@@ -12,8 +12,9 @@ use super::lease::{Lease, not_leading};
 use super::ports::{EngineEvent, Ports};
 use super::reconcile::RevisionCache;
 use super::store::Store;
+use super::trouble::Troubles;
 use crate::Result;
-use crate::model::{Action, Clock, Epoch, Principal, Resource, Scope};
+use crate::model::{Action, AppId, Clock, Epoch, Principal, Resource, Scope};
 use crate::port::Selector;
 
 /// How an engine works.
@@ -55,6 +56,7 @@ pub struct Engine {
     config: EngineConfig,
     pub(super) revisions: RevisionCache,
     pub(super) events: broadcast::Sender<EngineEvent>,
+    pub(super) troubles: Troubles,
 }
 
 impl Engine {
@@ -65,7 +67,8 @@ impl Engine {
         let scope = Scope::granted(Principal::Engine, Resource::Platform, &Action::ALL);
         let store = Store { state: Arc::clone(&ports.state), scope };
         let (events, _) = broadcast::channel(1_024);
-        Self { ports, store, clock, config, revisions: RevisionCache::default(), events }
+        let (revisions, troubles) = (RevisionCache::default(), Troubles::default());
+        Self { ports, store, clock, config, revisions, events, troubles }
     }
 
     /// What happens in operations, and what somebody else has changed, while this replica leads. A slow listener misses events;
@@ -73,6 +76,11 @@ impl Engine {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.events.subscribe()
+    }
+
+    /// Why the last look at an app failed, if it did, and this replica leads.
+    pub(crate) fn trouble(&self, app: &AppId) -> Option<String> {
+        self.troubles.of(app)
     }
 
     /// Runs until `stop` turns true; then it lets the lease go. Dropping the future is like a crash: safe, and the
@@ -92,6 +100,7 @@ impl Engine {
                         () = lease.keep(term) => Err(not_leading()),
                         led = self.lead(term.epoch) => led,
                     };
+                    self.troubles.clear();
                     match led {
                         Ok(later) => {
                             tracing::warn!(later = later.0, "a later leader has written");

@@ -67,7 +67,8 @@ impl AppHandle {
     /// `NotFound` once it has been removed; `Denied`.
     pub async fn explain(&self) -> Result<Explanation> {
         let record = self.record().await?;
-        Ok(explain::explain(&record, &self.inner().observe(&record).await?))
+        let explanation = explain::explain(&record, &self.inner().observe(&record).await?);
+        Ok(Explanation { trouble: self.inner().trouble(&self.id), ..explanation })
     }
 
     /// Its kept revisions, oldest first.

@@ -234,3 +234,20 @@ async fn a_store_that_cannot_be_read_is_not_told_as_something_missing() {
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_cannot_write_down_is_explained_all_the_same() {
+    let rig = Rig::new();
+    let world = rig.world(EngineConfig::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    let explained = async || world.shop().await.explain().await.unwrap();
+    assert_eq!(explained().await.trouble, None);
+    let operation = world.platform.deploy(&world.user, &one(&service("2", &[]))).await.unwrap();
+    rig.state.full.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let text = explained().await.to_string();
+    assert!(text.contains("cannot go on with it: cannot write") && text.contains("disk full"), "{text}");
+    rig.state.full.store(false, Ordering::SeqCst);
+    operation.finished_within(LONG).await.unwrap();
+    assert_eq!(explained().await.trouble, None);
+}

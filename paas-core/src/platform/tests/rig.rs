@@ -48,6 +48,8 @@ pub(super) struct Troubled {
     pub(super) gc_waits: tokio::sync::Notify,
     /// The next list of all apps takes 5 s to arrive.
     pub(super) slow_apps: AtomicBool,
+    /// No record of an app can be written.
+    pub(super) full: AtomicBool,
     /// Nothing can be read.
     pub(super) unreadable: AtomicBool,
     /// Reads of anything but the lease.
@@ -120,6 +122,9 @@ impl StateStore for Troubled {
             return self.put_lease(scope, key, value, expected).await;
         }
         self.before.happen(key.kind).await;
+        if key.kind.as_str() == "app" && self.full.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("cannot write").with_source(std::io::Error::other("disk full")));
+        }
         self.inner.put(scope, key, value, expected).await
     }
     async fn delete(&self, scope: &Scope, key: &Key, expected: Version) -> Result<()> {
