@@ -58,7 +58,7 @@ async fn the_generated_rules_allow_what_is_done_and_nothing_else() -> Result<()>
     connection.kubeconfig = Some(file.path().to_owned());
     live(&world, &Connection::connect(connection).await?).await?;
     let calls = proxy.take_calls();
-    let refused: Vec<&Call> = calls.iter().filter(|call| matches!(call.status, 401 | 403)).collect();
+    let refused: Vec<&Call> = (0..calls.len()).filter_map(|at| refused(&calls[at..], &name)).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     let granted: BTreeSet<Right> = [
         rights(access.role.rules.iter().flatten(), OWN),
@@ -77,6 +77,17 @@ async fn the_generated_rules_allow_what_is_done_and_nothing_else() -> Result<()>
     assert!(missing.is_empty(), "done and not granted: {missing:#?}");
     world.end().await?;
     revoke(&admin, &access).await
+}
+
+/// The first of these calls, if it was refused for good. What lets the platform into a new environment is in force a moment
+/// after it was made: a call in there may be refused until then, and is made again.
+fn refused<'a>(calls: &'a [Call], own: &str) -> Option<&'a Call> {
+    let (first, later) = calls.split_first()?;
+    let what = |call: &Call| (call.verb, call.resource.clone(), call.namespace.clone(), call.name.clone());
+    let is_allowed = |again: &Call| what(again) == what(first) && again.status < 300;
+    let is_in_environment = !first.namespace.is_empty() && first.namespace != own;
+    let is_refused = first.status == 401 || first.status == 403;
+    (is_refused && !(is_in_environment && later.iter().any(is_allowed))).then_some(first)
 }
 
 /// What a rule gives, one by one.
