@@ -9,6 +9,7 @@ mod authorizer;
 mod cluster;
 mod exec;
 mod log_source;
+mod log_store;
 mod router;
 mod scheduler;
 mod secret_store;
@@ -21,6 +22,7 @@ pub use authorizer::MemoryAuthorizer;
 pub use cluster::{MemoryCluster, Placement};
 pub use exec::{MemoryExec, Reply};
 pub use log_source::MemoryLogSource;
+pub use log_store::MemoryLogStore;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
 pub use secret_store::MemorySecretStore;
@@ -66,6 +68,7 @@ backends!(
     MemoryCluster,
     MemoryExec,
     MemoryLogSource,
+    MemoryLogStore,
     MemoryRouter,
     MemoryScheduler,
     MemorySecretStore,

@@ -7,6 +7,7 @@ pub mod command;
 pub mod environment;
 pub mod exec;
 pub mod file;
+pub mod filter;
 mod form;
 pub mod id;
 pub mod limit;
@@ -23,6 +24,7 @@ pub mod revision;
 pub mod route;
 mod schema;
 pub mod scope;
+pub mod search;
 pub mod secret;
 pub mod service;
 pub mod source;
@@ -38,6 +40,10 @@ pub use command::Command;
 pub use environment::{Environment, EnvironmentOverlay, ServiceOverlay};
 pub use exec::{ExecInput, ExecOutput, ExecRequest, TerminalSize};
 pub use file::{AppFile, AppFileError, Diagnostic};
+pub use filter::{
+    Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern, QueryError, TextTest,
+    Words,
+};
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
 };
@@ -53,6 +59,7 @@ pub use release::{AbortRule, HeaderMatch, Release, Strategy};
 pub use revision::{Digest, Revision, RevisionNumber};
 pub use route::{EndpointUse, LatencyHistogram, Route, RouteHost, RouteSlot, RouteStatus, SlotTraffic};
 pub use scope::{Action, Epoch, Resource, Scope};
+pub use search::{LogBucket, LogCount, LogEntry, LogKey, LogOrder, LogPage, LogQuery};
 pub use secret::{Secret, SecretVersion};
 pub use service::{Domain, Kind, Limits, Scalar, Service, ServiceSpec};
 pub use source::Source;

@@ -18,6 +18,7 @@ mod authorizer;
 mod cluster;
 mod exec;
 mod log_source;
+mod log_store;
 mod router;
 mod scheduler;
 mod secret_store;
@@ -30,6 +31,7 @@ pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
 pub use log_source::LogSource;
+pub use log_store::LogStore;
 pub use router::{Router, RouterCapabilities, Tls};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
 pub use secret_store::SecretStore;
@@ -40,8 +42,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_source::MockLogSource, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
-    state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
+    log_source::MockLogSource, log_store::MockLogStore, router::MockRouter, scheduler::MockScheduler,
+    secret_store::MockSecretStore, state_store::MockStateStore, tenancy::MockTenancy,
+    volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.
@@ -136,6 +139,7 @@ mod mock {
         MockCluster,
         MockExec,
         MockLogSource,
+        MockLogStore,
         MockRouter,
         MockScheduler,
         MockSecretStore,

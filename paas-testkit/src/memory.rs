@@ -12,7 +12,7 @@ pub use exec::Execs;
 pub use logs::LogSources;
 pub use router::Routers;
 pub use scheduler::Schedulers;
-pub use stores::{AuditLogs, Authorizers, SecretStores, StateStores, Tenancies, VolumeStores};
+pub use stores::{AuditLogs, Authorizers, LogStores, SecretStores, StateStores, Tenancies, VolumeStores};
 
 use crate::{Suite, suite};
 
@@ -25,6 +25,7 @@ pub fn suites() -> Vec<Suite> {
         suite::cluster::suite("memory", Clusters::default),
         suite::exec::suite("memory", Execs::default),
         suite::log_source::suite("memory", LogSources::default),
+        suite::log_store::suite("memory", LogStores::default),
         suite::router::suite("memory", Routers::default),
         suite::scheduler::suite("memory", Schedulers::default),
         suite::secret_store::suite("memory", SecretStores::default),

@@ -5,6 +5,7 @@ pub mod authorizer;
 pub mod cluster;
 pub mod exec;
 pub mod log_source;
+pub mod log_store;
 pub mod router;
 pub mod scheduler;
 pub mod secret_store;

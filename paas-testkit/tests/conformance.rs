@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use paas_testkit::memory::{
-    AuditLogs, Authorizers, Clusters, Execs, LogSources, Routers, Schedulers, SecretStores, StateStores,
-    Tenancies, VolumeStores,
+    AuditLogs, Authorizers, Clusters, Execs, LogSources, LogStores, Routers, Schedulers, SecretStores,
+    StateStores, Tenancies, VolumeStores,
 };
 use paas_testkit::{Conformance, Faults, Faulty, Suite, memory, suite};
 
@@ -23,12 +23,13 @@ macro_rules! around {
 }
 
 fn main() -> ExitCode {
-    let around: [Suite; 22] = around![
+    let around: [Suite; 24] = around![
         audit_log AuditLogs::default,
         authorizer Authorizers::default,
         cluster Clusters::default,
         exec Execs::default,
         log_source LogSources::default,
+        log_store LogStores::default,
         router Routers::default,
         scheduler Schedulers::default,
         secret_store SecretStores::default,

@@ -50,3 +50,11 @@ pub const OPERATION_EVENTS: usize = 200;
 pub const OPERATION_EVENT: usize = 1_000;
 /// Longest message of a workload's or an instance's status that repeats what a backend said, in characters.
 pub const MESSAGE: usize = 1_000;
+/// Longest query for log lines, in bytes.
+pub const QUERY: usize = 4 * 1024;
+/// Most things that a query looks for, groups and negations included.
+pub const QUERY_TERMS: usize = 200;
+/// Deepest nesting of a query.
+pub const QUERY_DEPTH: usize = 20;
+/// Longest name of a field of a log line, in bytes.
+pub const FIELD_NAME: usize = 128;

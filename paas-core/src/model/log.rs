@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::filter::Level;
 use super::id::{AppId, EnvironmentId, InstanceId, ServiceId, TenantId};
 use super::revision::RevisionNumber;
 use super::scope::Resource;
@@ -38,6 +39,18 @@ pub struct LogOrigin {
     pub instance: InstanceId,
     /// Which output.
     pub stream: LogStream,
+}
+
+impl LogStream {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Combined => "combined",
+        }
+    }
 }
 
 impl LogOrigin {
@@ -102,6 +115,8 @@ pub struct LogBatch {
     pub starts: Vec<u32>,
     /// When each line was read.
     pub times: Vec<Timestamp>,
+    /// How grave each line is, where that is known; empty where of none.
+    pub levels: Vec<Option<Level>>,
     /// Each line's stamp, in nanoseconds since 1970, where positions are stamps; empty where they are offsets.
     pub stamps: Vec<u64>,
     /// The position of the first line.
@@ -115,6 +130,8 @@ pub struct LogLine<'a> {
     pub bytes: &'a [u8],
     /// When it was read.
     pub time: Timestamp,
+    /// How grave it is, where that is known.
+    pub level: Option<Level>,
     /// Where it begins.
     pub position: LogPosition,
 }
@@ -132,7 +149,7 @@ impl LogBatch {
             at = buffer[at..].iter().position(|b| *b == b'\n').map_or(buffer.len(), |end| at + end + 1);
         }
         let times = vec![time; starts.len()];
-        Self { origin, buffer, starts, times, stamps: Vec::new(), position }
+        Self { origin, buffer, starts, times, levels: Vec::new(), stamps: Vec::new(), position }
     }
 
     /// Lines whose positions are stamps: each begins at one of `starts`, and none has an earlier stamp than the one before.
@@ -146,7 +163,7 @@ impl LogBatch {
         position: LogPosition,
     ) -> Self {
         let times = stamps.iter().map(|stamp| Timestamp(stamp / 1_000_000)).collect();
-        Self { origin, buffer, starts, times, stamps, position }
+        Self { origin, buffer, starts, times, levels: Vec::new(), stamps, position }
     }
 
     /// Its lines in order.
@@ -165,7 +182,8 @@ impl LogBatch {
                 }
                 None => LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position },
             };
-            LogLine { bytes: bytes.strip_suffix(b"\n").unwrap_or(bytes), time: *time, position }
+            let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+            LogLine { bytes, time: *time, level: self.levels.get(i).copied().flatten(), position }
         })
     }
 

@@ -1,19 +1,21 @@
 //! Every port, with trouble around it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::model::{
     Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
-    Environment, ExecRequest, InstanceId, Key, LogItem, LogSelector, Node, NodeName, Principal, Record,
-    RecordChange, RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion,
-    SlotTraffic, Tenant, TenantId, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey,
-    WorkloadStatus,
+    Environment, ExecRequest, FieldName, InstanceId, Key, LogBatch, LogBucket, LogCount, LogItem, LogOrigin,
+    LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Principal, Record, RecordChange, RecordKind,
+    Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId,
+    Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
 };
 use paas_core::port::{
     AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
-    LogSource, Router, RouterCapabilities, Scheduler, SchedulerCapabilities, SecretStore, Selector,
+    LogSource, LogStore, Router, RouterCapabilities, Scheduler, SchedulerCapabilities, SecretStore, Selector,
     StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
@@ -214,6 +216,40 @@ impl<L: LogSource + ?Sized> LogSource for Faulty<L> {
         selector: LogSelector,
     ) -> Result<BoxStream<'static, Result<LogItem>>> {
         self.run("log_source", "lines", self.inner.lines(scope, selector)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<L: LogStore + ?Sized> LogStore for Faulty<L> {
+    async fn append(&self, scope: &Scope, batches: &[LogBatch]) -> Result<()> {
+        self.run("log_store", "append", self.inner.append(scope, batches)).await
+    }
+
+    async fn ends(&self, scope: &Scope, resource: &Resource) -> Result<Vec<(LogOrigin, LogPosition)>> {
+        self.run("log_store", "ends", self.inner.ends(scope, resource)).await
+    }
+
+    async fn search(&self, scope: &Scope, query: &LogQuery) -> Result<LogPage> {
+        self.run("log_store", "search", self.inner.search(scope, query)).await
+    }
+
+    async fn histogram(&self, scope: &Scope, query: &LogQuery, step: Duration) -> Result<Vec<LogBucket>> {
+        self.run("log_store", "histogram", self.inner.histogram(scope, query, step)).await
+    }
+
+    async fn top(
+        &self,
+        scope: &Scope,
+        query: &LogQuery,
+        field: &FieldName,
+        most: usize,
+    ) -> Result<Vec<LogCount>> {
+        self.run("log_store", "top", self.inner.top(scope, query, field, most)).await
+    }
+
+    async fn purge(&self, scope: &Scope, tenant: &TenantId, before: Option<Timestamp>) -> Result<()> {
+        self.run("log_store", "purge", self.inner.purge(scope, tenant, before)).await
     }
 }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use paas_core::Result;
 use paas_core::memory::{
-    MemoryAuditLog, MemoryAuthorizer, MemorySecretStore, MemoryStateStore, MemoryTenancy, MemoryVolumeStore,
+    MemoryAuditLog, MemoryAuthorizer, MemoryLogStore, MemorySecretStore, MemoryStateStore, MemoryTenancy,
+    MemoryVolumeStore,
 };
 use paas_core::model::{Action, EnvironmentId, Principal, Resource, TenantId, VolumeStatus};
 use paas_core::port::{
-    AuditLog, Authorizer, SecretStore, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
+    AuditLog, Authorizer, LogStore, SecretStore, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
 use crate::Fixture;
@@ -49,6 +50,8 @@ fixtures! {
     AuditLogs = MemoryAuditLog as AuditLog, Durability = Durability { durable: false };
     /// [`MemoryAuthorizer`].
     Authorizers = MemoryAuthorizer as Authorizer, () = ();
+    /// [`MemoryLogStore`].
+    LogStores = MemoryLogStore as LogStore, Durability = Durability { durable: false };
     /// [`MemorySecretStore`].
     SecretStores = MemorySecretStore as SecretStore, Durability = Durability { durable: false };
     /// [`MemoryStateStore`].

@@ -1,0 +1,213 @@
+//! What is asked of a log store, and what it answers.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::filter::{Level, LogEvent, LogFilter, field};
+use super::id::InstanceId;
+use super::log::{LogOrigin, LogPosition, LogStream};
+use super::scope::Resource;
+use super::time::Timestamp;
+
+/// Which stored lines to find.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LogQuery {
+    /// A tenant, or something within one. Nothing of any other is ever found.
+    pub resource: Resource,
+    /// Only of this instance.
+    pub instance: Option<InstanceId>,
+    /// Only what this matches.
+    pub filter: LogFilter,
+    /// Only those at or after this time.
+    pub from: Timestamp,
+    /// Only those before this time.
+    pub to: Timestamp,
+    /// Which come first.
+    pub order: LogOrder,
+    /// At most this many; 0 means 100. No more than 5,000 come at once.
+    pub limit: usize,
+    /// Only those that come after this one in the order.
+    pub after: Option<LogKey>,
+}
+
+/// In which order lines are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogOrder {
+    /// The latest first.
+    #[default]
+    Newest,
+    /// The earliest first.
+    Oldest,
+}
+
+/// The place of a line among all lines of its tenant: by time, and where times are the same, in the order in which an
+/// output wrote them. It is the line's own, so a search that goes on after it meets no line twice, and misses none that was
+/// there, whatever arrives meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogKey {
+    /// When it was written.
+    pub time: Timestamp,
+    /// By which instance.
+    pub instance: InstanceId,
+    /// To which output.
+    pub stream: LogStream,
+    /// Where it begins.
+    pub position: LogPosition,
+}
+
+/// A stored line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// Where it was born; shared by the lines of an origin.
+    pub origin: Arc<LogOrigin>,
+    /// Where it begins.
+    pub position: LogPosition,
+    /// When it was written.
+    pub time: Timestamp,
+    /// How grave it is, where that is known.
+    pub level: Option<Level>,
+    /// Its bytes, without the newline.
+    pub line: Bytes,
+}
+
+/// Lines that were found, and how to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogPage {
+    /// The lines, in the order that was asked for.
+    pub entries: Vec<LogEntry>,
+    /// What to go on after; `None` where there is no more now.
+    pub next: Option<LogKey>,
+}
+
+/// How many lines fall into a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LogBucket {
+    /// When it begins; a multiple of the step.
+    pub from: Timestamp,
+    /// How many lines.
+    pub count: u64,
+}
+
+/// How many lines have a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LogCount {
+    /// The value, as text; what is no UTF-8 in it is replaced.
+    pub value: String,
+    /// How many lines.
+    pub count: u64,
+}
+
+impl LogQuery {
+    /// Every line of a resource, the newest first.
+    #[must_use]
+    pub fn of(resource: Resource) -> Self {
+        Self {
+            resource,
+            instance: None,
+            filter: LogFilter::All,
+            from: Timestamp(0),
+            to: Timestamp(u64::MAX),
+            order: LogOrder::Newest,
+            limit: 0,
+            after: None,
+        }
+    }
+
+    /// Only what this matches, too.
+    #[must_use]
+    pub fn matching(mut self, filter: LogFilter) -> Self {
+        self.filter = self.filter.and(filter);
+        self
+    }
+
+    /// How many to give.
+    #[must_use]
+    pub fn bounded_limit(&self) -> usize {
+        if self.limit == 0 { 100 } else { self.limit.min(5_000) }
+    }
+
+    /// Whether lines of an origin are looked at.
+    #[must_use]
+    pub fn covers(&self, origin: &LogOrigin) -> bool {
+        self.resource.tenant().is_some()
+            && self.resource.contains(&origin.resource())
+            && self.instance.as_ref().is_none_or(|instance| *instance == origin.instance)
+    }
+
+    /// Whether a line of this key is still to come.
+    #[must_use]
+    pub fn reaches(&self, key: &LogKey) -> bool {
+        (self.from..self.to).contains(&key.time)
+            && self.after.as_ref().is_none_or(|after| match self.order {
+                LogOrder::Newest => key < after,
+                LogOrder::Oldest => key > after,
+            })
+    }
+}
+
+impl LogCount {
+    /// A value and how often it is there.
+    #[must_use]
+    pub fn new(value: impl Into<String>, count: u64) -> Self {
+        Self { value: value.into(), count }
+    }
+}
+
+impl LogBucket {
+    /// So many lines from a time on.
+    #[must_use]
+    pub fn new(from: Timestamp, count: u64) -> Self {
+        Self { from, count }
+    }
+}
+
+impl LogPage {
+    /// Lines, and the one to go on after.
+    #[must_use]
+    pub fn new(entries: Vec<LogEntry>, next: Option<LogKey>) -> Self {
+        Self { entries, next }
+    }
+}
+
+impl LogEntry {
+    /// Its place.
+    #[must_use]
+    pub fn key(&self) -> LogKey {
+        LogKey {
+            time: self.time,
+            instance: self.origin.instance.clone(),
+            stream: self.origin.stream,
+            position: self.position,
+        }
+    }
+}
+
+impl LogEvent for LogEntry {
+    fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
+    fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let known = match name {
+            "instance" => Cow::Borrowed(self.origin.instance.as_str().as_bytes()),
+            "revision" => Cow::Owned(self.origin.revision.0.to_string().into_bytes()),
+            "stream" => Cow::Borrowed(self.origin.stream.as_str().as_bytes()),
+            _ => return field(&self.line, name),
+        };
+        Some(known)
+    }
+}
