@@ -1,8 +1,8 @@
 //! One pass over one app: load, observe, decide, store, act.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::decide::{Decision, decide};
 use super::defect::{self, Defect};
@@ -38,7 +38,7 @@ pub(crate) struct Reconciler {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RevisionCache(Arc<Mutex<Cached>>);
 
-type Cached = BTreeMap<(AppId, Digest), Arc<Revision>>;
+type Cached = HashMap<AppId, BTreeMap<Digest, Arc<Revision>>>;
 
 impl RevisionCache {
     /// The revisions that an app's record refers to.
@@ -48,23 +48,32 @@ impl RevisionCache {
             let Some(known) = app.revision_ref(number).filter(|_| !found.contains_key(&number)) else {
                 continue;
             };
-            let key = (app.id.clone(), known.digest.clone());
-            let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+            let cached = self.cached().get(&app.id).and_then(|own| own.get(&known.digest).cloned());
             let revision = match cached {
                 Some(revision) => revision,
                 None => Arc::new(store.revision(&app.tenant, &app.id, &known.digest).await?),
             };
             found.insert(number, revision);
         }
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = |number| app.revision_ref(number).map(|known| known.digest.clone());
+        let own = found.iter().filter_map(|(number, own)| Some((digest(*number)?, Arc::clone(own))));
         // Only what is in use stays, so memory follows the apps.
-        cache.retain(|(id, _), _| *id != app.id);
-        for (number, revision) in &found {
-            if let Some(known) = app.revision_ref(*number) {
-                cache.insert((app.id.clone(), known.digest.clone()), Arc::clone(revision));
-            }
-        }
+        self.cached().insert(app.id.clone(), own.collect());
         Ok(found)
+    }
+
+    fn cached(&self) -> MutexGuard<'_, Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn apps(&self) -> usize {
+        self.cached().len()
+    }
+
+    /// The app is no more.
+    fn forget(&self, app: &AppId) {
+        self.cached().remove(app);
     }
 }
 
@@ -268,6 +277,7 @@ impl Reconciler {
         self.store.delete_version(&app_key(&app.tenant, &app.id)?, version).await?;
         self.known.bury(&app.id);
         self.rests.forget(&app.id);
+        self.revisions.forget(&app.id);
         for known in &app.revisions {
             self.store.delete(&revision_key(&app.tenant, &app.id, &known.digest)?).await?;
         }

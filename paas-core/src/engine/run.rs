@@ -78,6 +78,12 @@ impl Engine {
         self.events.subscribe()
     }
 
+    /// How many apps it keeps revisions of.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.revisions.apps()
+    }
+
     /// Why the last look at an app failed, if it did, and this replica leads.
     pub(crate) fn trouble(&self, app: &AppId) -> Option<String> {
         self.troubles.of(app)

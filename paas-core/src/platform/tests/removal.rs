@@ -111,3 +111,18 @@ async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_an
     world.deploy(&shop("4")).await.unwrap();
     assert_eq!(world.scheduler.instances().len(), 1, "it is the one that has the name");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_what_was_removed() {
+    let world = World::new().await;
+    for number in 0..3 {
+        let name = format!("shop-{number}");
+        let app = AppSpec::new(&name).unwrap().with_service("web", &service("1", &[])).unwrap();
+        world.deploy(&app).await.unwrap();
+        assert_eq!(world.platform.0.engine.remembered(), 1);
+        let production = world.platform.production(&world.user).await.unwrap();
+        let app = production.app(&name.parse().unwrap()).await.unwrap();
+        app.remove().await.unwrap().finished_within(LONG).await.unwrap();
+        assert_eq!(world.platform.0.engine.remembered(), 0);
+    }
+}
