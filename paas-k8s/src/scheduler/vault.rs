@@ -36,8 +36,10 @@ impl Vaults {
 
     /// Follows none any more where there is none, and nobody to read one.
     fn leave(&self, cache: &Cache) {
+        // Looked at under the lock: whoever has made one since asks for it to be followed after that.
+        let mut all = self.all();
         let wanted = cache.vaults();
-        self.all().retain(|namespace, _| wanted.contains(namespace));
+        all.retain(|namespace, _| wanted.contains(namespace));
     }
 }
 
