@@ -18,9 +18,6 @@ use crate::error::failed;
 const LENGTH: Duration = Duration::from_secs(240);
 /// A watch that says nothing for so long, not even a bookmark, hangs: the server sends one at least every 75 seconds.
 const SILENCE: Duration = Duration::from_secs(100);
-/// How many objects one answer of a list brings. A page of pods takes some 20 KiB of memory for each while it is read, and
-/// all kinds may be listed at once.
-const PAGE: u32 = 50;
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +27,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[async_trait]
 pub(crate) trait Source: Send + Sync + 'static {
     type Object: Clone + Send + 'static;
+
+    /// How many objects one answer of a list brings. A page of pods takes some 20 KiB of memory for each while it is read, and
+    /// all kinds may be listed at once.
+    const PAGE: u32 = 50;
 
     async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Self::Object>>;
 
@@ -146,7 +147,7 @@ pub(crate) async fn list<S: Source>(
     labels: &str,
     mut each: impl FnMut(S::Object) + Send,
 ) -> kube::Result<String> {
-    let mut params = ListParams::default().labels(labels).limit(PAGE);
+    let mut params = ListParams::default().labels(labels).limit(S::PAGE);
     loop {
         let page = in_time(source.list(&params)).await?;
         page.items.into_iter().for_each(&mut each);

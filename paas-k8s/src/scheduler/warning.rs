@@ -79,6 +79,9 @@ const WARNINGS: &str = "type=Warning";
 impl Source for Warnings {
     type Object = Event;
 
+    /// There may be many of them, small ones.
+    const PAGE: u32 = 500;
+
     async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Event>> {
         self.0.list(&params.clone().fields(WARNINGS)).await
     }
