@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 use paas_core::{Error, ErrorKind, Result};
@@ -52,19 +52,27 @@ impl ConnectionConfig {
 
     async fn config(&self) -> Result<Config> {
         let unusable = |cause| {
-            Error::invalid("the kubeconfig cannot be used").with("context", self.context()).with_source(cause)
+            let file = match &self.kubeconfig {
+                Some(path) => path.display().to_string(),
+                None => std::env::var("KUBECONFIG").unwrap_or_else(|_| "~/.kube/config".to_owned()),
+            };
+            let error = Error::invalid("the kubeconfig cannot be used").with("file", file);
+            error.with("context", self.context()).with_source(cause)
         };
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match (&self.kubeconfig, &self.context) {
-            (None, None) => Config::infer().await.map_err(|cause| {
-                Error::invalid("no cluster: neither a kubeconfig nor a pod's service account is there")
-                    .with_source(cause)
-            })?,
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(unusable)?,
-            (Some(path), _) => {
-                let file = Kubeconfig::read_from(path).map_err(unusable)?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
+        let file = match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let mut config = match file {
+            Ok(file) => Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?,
+            Err(cause) if is_missing(&cause) && self.kubeconfig.is_none() && self.context.is_none() => {
+                Config::incluster().map_err(|cause| {
+                    Error::invalid("no cluster: neither a kubeconfig nor a pod's service account is there")
+                        .with_source(cause)
+                })?
             }
+            Err(cause) => return Err(unusable(cause)),
         };
         config.connect_timeout = Some(CONNECT);
         config.write_timeout = Some(CONNECT);
@@ -75,6 +83,15 @@ impl ConnectionConfig {
 
     fn context(&self) -> &str {
         self.context.as_deref().unwrap_or("the current one")
+    }
+}
+
+/// Whether there is no kubeconfig, as opposed to one that is broken.
+fn is_missing(cause: &KubeconfigError) -> bool {
+    match cause {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(cause, _) => cause.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 
@@ -106,9 +123,11 @@ impl Connection {
     /// `Invalid` where the configuration cannot be used, `Unavailable` where the API server cannot be reached,
     /// `Timeout` where it does not answer, `Denied` where it does not let us.
     pub async fn connect(config: ConnectionConfig) -> Result<Self> {
-        let client = ClientBuilder::try_from(config.config().await?)
+        let cluster = config.config().await?;
+        let server = cluster.cluster_url.to_string();
+        let client = ClientBuilder::try_from(cluster)
             .map_err(|cause| failed(cause, "connect").with("platform", &config.platform))?;
-        Self::from_client(client.build(), config).await
+        Self::from_client(client.build(), config).await.map_err(|error| error.with("server", server))
     }
 
     /// As [`Connection::connect`], over a client that the caller has set up. Its retries should be switched off: the
@@ -234,6 +253,36 @@ pub(crate) mod tests {
         });
         let client = Client::new(service, "default");
         Connection { client, config: Arc::new(ConnectionConfig::default()) }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = folder.path().join("broken");
+        std::fs::write(&broken, "garbage: [").unwrap();
+        for path in [broken, folder.path().join("missing")] {
+            let kubeconfig = Some(path.clone());
+            let config = ConnectionConfig { kubeconfig, ..ConnectionConfig::default() };
+            let error = Connection::connect(config).await.unwrap_err();
+            assert_eq!(error.message(), "the kubeconfig cannot be used");
+            assert_eq!(error.context("file"), path.to_str());
+        }
+        let missing = |kind| KubeconfigError::ReadConfig(std::io::Error::from(kind), "here".into());
+        assert!(is_missing(&missing(std::io::ErrorKind::NotFound)) && is_missing(&KubeconfigError::FindPath));
+        assert!(!is_missing(&missing(std::io::ErrorKind::PermissionDenied)));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_reached_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let nowhere = "{clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}], \
+            contexts: [{name: a, context: {cluster: a, user: a}}], users: [{name: a}], current-context: a}";
+        std::fs::write(&file, nowhere).unwrap();
+        let config = ConnectionConfig { kubeconfig: Some(file), ..ConnectionConfig::default() };
+        let error = Connection::connect(config).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.context("server"), Some("http://127.0.0.1:1/"));
     }
 
     #[tokio::test]
