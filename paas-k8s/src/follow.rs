@@ -7,7 +7,7 @@ use paas_core::{Error, Result};
 use tokio::task::JoinHandle;
 
 use crate::error::failed;
-use crate::watch::{self, Change, Source, Watch};
+use crate::watch::{self, Behind, Change, Source, Watch};
 
 /// Where objects of a kind are kept.
 pub(crate) trait Shelf<O>: Send + Sync + 'static {
@@ -26,11 +26,14 @@ pub(crate) trait Shelf<O>: Send + Sync + 'static {
 
 /// A task that follows a kind of object; dropped, it ends.
 #[derive(Debug)]
-pub(crate) struct Follower(JoinHandle<()>);
+pub(crate) struct Follower {
+    task: JoinHandle<()>,
+    behind: Behind,
+}
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -43,17 +46,23 @@ impl Follower {
     ) -> Result<Self> {
         let version = fill(&source, &shelf, selector).await.map_err(|cause| failed(cause, "list"))?;
         let watch = Watch::after(source, selector.to_owned(), version);
-        let selector = selector.to_owned();
+        let (selector, behind) = (selector.to_owned(), watch.behind().clone());
         let task = tokio::spawn(async move { keep(watch, shelf, &selector).await });
-        Ok(Self(task))
+        Ok(Self { task, behind })
     }
 
-    /// Whether these still follow: else what is known is what was, for ever.
+    /// Whether these still follow: else what is known is what was.
+    ///
+    /// # Errors
+    /// Why one does not.
     pub(crate) fn check<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        if all.into_iter().any(|own| own.0.is_finished()) {
-            return Err(Error::unavailable("the cluster is not followed any more: open the backend again"));
-        }
-        Ok(())
+        all.into_iter().try_for_each(|own| {
+            if own.task.is_finished() {
+                let ended = "the cluster is not followed any more: open the backend again";
+                return Err(Error::unavailable(ended));
+            }
+            own.behind.check()
+        })
     }
 }
 
@@ -72,7 +81,7 @@ async fn keep<S: Source>(mut watch: Watch<S>, shelf: impl Shelf<S::Object>, sele
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the objects cannot be listed again yet");
-                    watch.forget().await;
+                    watch.forget(error).await;
                 }
             },
         }
@@ -94,4 +103,46 @@ async fn fill<S: Source>(source: &S, shelf: &impl Shelf<S::Object>, selector: &s
     .await?;
     shelf.keep(&uids, version.parse().unwrap_or(0));
     Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use paas_core::ErrorKind;
+    use serde_json::json;
+
+    use super::*;
+    use crate::connection::tests::served;
+    use crate::watch::Metadata;
+
+    struct Nothing;
+
+    impl<O> Shelf<O> for Nothing {
+        fn put(&self, _: O) {}
+        fn remove(&self, _: &str, _: u64) {}
+        fn keep(&self, _: &HashSet<String>, _: u64) {}
+        fn reset(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_watch_any_more_is_told_so() {
+        let connection = served(|request| {
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                let refusal = json!({ "kind": "Status", "status": "Failure", "message": "no", "code": 403 });
+                return (403, refusal);
+            }
+            let kind = json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1" });
+            let mut list = json!({ "metadata": { "resourceVersion": "7" }, "items": [] });
+            list.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
+            (200, list)
+        });
+        let source = Metadata(connection.within::<Secret>("room"));
+        let follower = Follower::start(source, Nothing, "a=b").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        Follower::check([&follower]).unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        let error = Follower::check([&follower]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert!(error.to_string().contains("apply the rules"), "{error}");
+    }
 }

@@ -13,6 +13,9 @@ use paas_core::Result;
 use serde::de::DeserializeOwned;
 
 use crate::error::failed;
+pub(crate) use behind::Behind;
+
+mod behind;
 
 /// The server ends a watch after so long, which costs one request and nothing else.
 const LENGTH: Duration = Duration::from_secs(240);
@@ -116,6 +119,7 @@ pub(crate) struct Watch<S: Source> {
     version: Option<String>,
     open: Option<BoxStream<'static, kube::Result<WatchEvent<S::Object>>>>,
     pause: Duration,
+    behind: Behind,
 }
 
 /// The changes of these objects, from the moment of the call on. It ends only with its reader.
@@ -161,7 +165,13 @@ pub(crate) async fn list<S: Source>(
 impl<S: Source> Watch<S> {
     /// A watch that tells what comes after this version.
     pub(crate) fn after(source: S, labels: String, version: String) -> Self {
-        Self { source, labels, version: Some(version), open: None, pause: FIRST_PAUSE }
+        let behind = Behind::default();
+        Self { source, labels, version: Some(version), open: None, pause: FIRST_PAUSE, behind }
+    }
+
+    /// Whether it is behind.
+    pub(crate) fn behind(&self) -> &Behind {
+        &self.behind
     }
 
     pub(crate) fn source(&self) -> &S {
@@ -174,7 +184,8 @@ impl<S: Source> Watch<S> {
     }
 
     /// What came meanwhile could not be read: the next change is a reset again.
-    pub(crate) async fn forget(&mut self) {
+    pub(crate) async fn forget(&mut self, cause: kube::Error) {
+        self.behind.fall(cause);
         (self.version, self.open) = (None, None);
         self.rest().await;
     }
@@ -236,6 +247,7 @@ impl<S: Source> Watch<S> {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a watch cannot begin anew yet");
+                    self.behind.fall(error);
                     self.rest().await;
                     return false;
                 }
@@ -245,13 +257,17 @@ impl<S: Source> Watch<S> {
             .labels(&self.labels)
             .timeout(u32::try_from(LENGTH.as_secs()).unwrap_or(u32::MAX));
         match in_time(self.source.watch(&params, version)).await {
-            Ok(events) => self.open = Some(events),
+            Ok(events) => {
+                self.behind.end();
+                self.open = Some(events);
+            }
             Err(kube::Error::Api(status)) if status.code == 410 => {
                 self.version = None;
                 self.rest().await;
             }
             Err(error) => {
                 tracing::debug!(%error, "a watch cannot be opened yet");
+                self.behind.fall(error);
                 self.rest().await;
             }
         }
