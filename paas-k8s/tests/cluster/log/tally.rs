@@ -149,7 +149,8 @@ impl Own {
     }
 
     fn assert_numbered(&self, word: &str) {
-        let mut next = 0;
+        // Who has no position begins with the oldest line that is still there.
+        let mut next = self.number_from(0, word).unwrap_or(0);
         let mut gap = 0;
         for (at, line) in self.lines.iter().enumerate() {
             while self.gaps.get(gap).is_some_and(|before| *before <= at) {
