@@ -1,5 +1,6 @@
 //! Reads the output of one instance, through its restarts, for one reader.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Instance {
     is_search: bool,
     /// What came of a line whose end did not come when it was read last.
     torn: Option<LogBatch>,
+    /// What the reader had no room for while others waited for the stream.
+    late: VecDeque<LogItem>,
 }
 
 /// How a reading ended.
@@ -85,8 +88,8 @@ impl Instance {
         position: Option<LogPosition>,
     ) -> Self {
         let cursor = Cursor::after(position);
-        let (follow, is_whole, looks, is_search, torn) = (false, true, 0, false, None);
-        Self { shared, writer, view, items, follow, cursor, is_whole, looks, is_search, torn }
+        let (follow, is_whole, looks, is_search, torn, late) = (false, true, 0, false, None, VecDeque::new());
+        Self { shared, writer, view, items, follow, cursor, is_whole, looks, is_search, torn, late }
     }
 
     /// Reads what is there.
@@ -95,7 +98,11 @@ impl Instance {
         let (mut pause, mut tries) = (FIRST_PAUSE, 1);
         loop {
             let before = self.cursor.position();
-            match self.turn(has_ended).await {
+            let end = self.turn(has_ended).await;
+            if self.deliver().await.is_err() {
+                return;
+            }
+            match end {
                 End::Closed | End::Nothing => return,
                 // More of it is still to be written.
                 End::Torn if !has_ended => return,
@@ -118,6 +125,9 @@ impl Instance {
             let view = self.view.borrow_and_update().clone();
             let (before, began) = (self.cursor.position(), Instant::now());
             let end = self.turn(!matches!(view, View::Here(Output::Open(_)))).await;
+            if self.deliver().await.is_err() {
+                return;
+            }
             let is_new = self.cursor.position() != before;
             if is_new || began.elapsed() > LONGEST_PAUSE {
                 (pause, failures) = (FIRST_PAUSE, 0);
@@ -195,6 +205,14 @@ impl Instance {
             View::Here(Output::Open(restarts) | Output::Ended(restarts)) => restarts,
             View::Here(Output::None) | View::Gone => 0,
         }
+    }
+
+    /// Gives on what waits for room, for as long as that takes: it keeps no stream meanwhile.
+    async fn deliver(&mut self) -> Result<(), ()> {
+        while let Some(item) = self.late.pop_front() {
+            self.items.send(Ok(item)).await.map_err(drop)?;
+        }
+        Ok(())
     }
 
     /// Reads the outputs that there are, while nobody else waits for a stream.

@@ -92,7 +92,7 @@ impl Instance {
         // It may be a last line without a newline: what ends at the same place again was not cut there by chance.
         if is_clean && has_ended && self.torn.as_ref() == Some(&torn) {
             self.torn = None;
-            return self.items.send(Ok(LogItem::Batch(torn))).await.map_or(End::Closed, |()| End::Clean);
+            return self.give(LogItem::Batch(torn)).await.map_or(End::Closed, |()| End::Clean);
         }
         self.cursor.put_back(torn.position);
         self.torn = Some(torn);
@@ -111,6 +111,9 @@ impl Instance {
             let is_more = stream.fill_buf().now_or_never().is_some();
             if (!is_more || lines.len() >= BATCH) && self.flush(lines).await.is_err() {
                 return End::Closed;
+            }
+            if !self.late.is_empty() {
+                return End::Turn;
             }
             if is_newest && begun.elapsed() > SLICE && self.shared.streams.is_waited_for() {
                 return End::Turn;
@@ -194,7 +197,7 @@ impl Instance {
                 Verdict::Again => return Some(End::Again),
                 Verdict::Gap(after) => {
                     let item = gap(&self.writer.origin, after);
-                    if self.items.send(Ok(item)).await.is_err() {
+                    if self.give(item).await.is_err() {
                         return Some(End::Closed);
                     }
                 }
@@ -206,7 +209,25 @@ impl Instance {
 
     async fn flush(&mut self, lines: &mut Lines) -> Result<(), ()> {
         let Some(batch) = lines.take(&self.writer.origin) else { return Ok(()) };
-        self.items.send(Ok(LogItem::Batch(batch))).await.map_err(drop)
+        self.give(LogItem::Batch(batch)).await
+    }
+
+    /// Gives an item on. Where the reader has no room for it, and others wait for the stream, it is kept until the reading is
+    /// over.
+    async fn give(&mut self, item: LogItem) -> Result<(), ()> {
+        while self.late.is_empty() {
+            match timeout(SLICE, self.items.reserve()).await {
+                Ok(Ok(room)) => {
+                    room.send(Ok(item));
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(()),
+                Err(_) if self.shared.streams.is_waited_for() => break,
+                Err(_) => {}
+            }
+        }
+        self.late.push_back(item);
+        Ok(())
     }
 }
 

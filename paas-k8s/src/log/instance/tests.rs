@@ -151,6 +151,7 @@ struct Reader {
     items: mpsc::Receiver<Result<LogItem>>,
     texts: Vec<String>,
     shared: Arc<Shared>,
+    origin: LogOrigin,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -176,12 +177,12 @@ impl Reader {
         let instance = InstanceId::new("i-1").unwrap();
         let origin = LogOrigin::new(&resource, RevisionNumber(1), instance, LogStream::Combined).unwrap();
         let (namespace, pod, uid) = ("room".into(), "i".into(), uid.map(str::to_owned));
-        let writer = Writer { namespace, pod, uid, container: "service", origin, output };
+        let writer = Writer { namespace, pod, uid, container: "service", origin: origin.clone(), output };
         let view = watch::Sender::new(View::Here(output));
         let (sender, items) = mpsc::channel(8);
         let own = Instance::new(Arc::clone(&shared), writer, view.subscribe(), sender, position);
         let task = tokio::spawn(own.follow());
-        Self { kubelet, view, items, texts: Vec::new(), shared, task }
+        Self { kubelet, view, items, texts: Vec::new(), shared, origin, task }
     }
 
     /// Takes all that comes until it is so, or there is no more, or for two minutes; tells whether it is so.
@@ -328,4 +329,24 @@ async fn another_pod_of_the_same_name_is_not_read() {
     let mut reader = Reader::new(ended(), None, Output::Ended(0), Some("u-1")).await;
     assert!(reader.until(|texts| texts.len() == 5).await);
     assert_eq!(reader.until_gone().await, numbered(0..=4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_keeps_nobody_waiting() {
+    let mut lazy = Reader::new(Kubelet::default(), None, Output::Open(0), None).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    // Another reader, for whom there is no other stream.
+    let (view, (sender, mut items)) = (watch::Sender::new(View::Here(Output::Open(0))), mpsc::channel(8));
+    let mut origin = lazy.origin.clone();
+    origin.instance = InstanceId::new("i-2").unwrap();
+    let (namespace, pod, output) = ("room".into(), "i".into(), Output::Open(0));
+    let writer = Writer { namespace, pod, uid: None, container: "service", origin, output };
+    let own = Instance::new(Arc::clone(&lazy.shared), writer, view.subscribe(), sender, None);
+    let task = tokio::spawn(own.follow());
+    let heard = timeout(Duration::from_secs(60), items.recv()).await;
+    assert!(heard.is_ok(), "nobody hears anything while one does not read");
+    task.abort();
+    // Who reads again at last has missed nothing.
+    assert!(lazy.until(|texts| texts.len() >= 60).await);
+    assert_eq!(lazy.texts[..60], numbered(0..=59));
 }
