@@ -22,13 +22,15 @@
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use paas::kubernetes::{BackendsConfig, Connection, ConnectionConfig, KubeBackends, KubeExport, Rbac};
 use paas::memory::{MemoryAuditLog, MemoryAuthorizer};
-use paas::model::{AppName, AppSpec, Principal, ServiceSpec, TenantName};
-use paas::platform::Platform;
+use paas::model::{AppName, AppSpec, OperationEvent, Principal, ServiceSpec, TenantName};
+use paas::platform::{OperationHandle, Platform};
 use paas::{Error, PlatformBuilder, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
 
 const USAGE: &str = "usage: cargo run --example kubernetes --features kubernetes -- \
     [--export] IMAGE PORT [DOMAIN] | --remove | --rbac | --run";
@@ -43,6 +45,9 @@ async fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
+    // Where it runs on and on, its log is what an operator has; else it tells what goes wrong.
+    let most = if arguments == ["--run"] { LevelFilter::INFO } else { LevelFilter::ERROR };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(most).init();
     match run(&arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,14 +65,32 @@ fn connection() -> ConnectionConfig {
     ConnectionConfig::default().platform(name())
 }
 
-fn config() -> BackendsConfig {
+fn config() -> Result<BackendsConfig> {
     let mut config = BackendsConfig::default();
-    if let Some((namespace, name)) =
-        std::env::var("PAAS_GATEWAY").ok().as_deref().and_then(|it| it.split_once('/'))
-    {
+    if let Ok(gateway) = std::env::var("PAAS_GATEWAY") {
+        let wrong = || Error::invalid("PAAS_GATEWAY is NAMESPACE/NAME").with("found", &gateway);
+        let (namespace, name) = gateway.split_once('/').ok_or_else(wrong)?;
         config.router = config.router.gateway(namespace, name);
     }
-    config
+    Ok(config)
+}
+
+/// Shows what happens while it happens, whichever replica leads.
+async fn show(operation: &OperationHandle) -> Result<()> {
+    let mut shown = 0;
+    let mut tell = |events: &[OperationEvent]| {
+        events.iter().skip(shown).for_each(|event| println!("{}", event.text));
+        shown = events.len().max(shown);
+    };
+    let mut finished = pin!(operation.finished());
+    loop {
+        tokio::select! {
+            ended = &mut finished => return ended.map(|ended| tell(&ended.events)),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                tell(&operation.state().await.map(|now| now.events).unwrap_or_default());
+            }
+        }
+    }
 }
 
 /// The cluster's backends, and what a company brings itself: here an audit log that forgets and an authoriser that allows
@@ -79,13 +102,13 @@ async fn compose(builder: PlatformBuilder) -> Result<Platform> {
 
 async fn run(arguments: &[String]) -> Result<()> {
     if arguments == ["--rbac"] {
-        print!("{}", Rbac::new(&connection(), &config())?.to_yaml()?);
+        print!("{}", Rbac::new(&connection(), &config()?)?.to_yaml()?);
         return Ok(());
     }
     if let [flag, arguments @ ..] = arguments
         && flag == "--export"
     {
-        let export = KubeExport::new(&name(), config())?;
+        let export = KubeExport::new(&name(), config()?)?;
         let (platform, user) = begin(export.builder()).await?;
         platform.deploy(&user, &app(arguments)?).await?.finished().await?;
         print!("{}", export.yaml());
@@ -96,16 +119,14 @@ async fn run(arguments: &[String]) -> Result<()> {
         return serve().await;
     }
     let connection = Connection::connect(connection()).await?;
-    let (platform, user) = begin(KubeBackends::open(&connection, config()).await?.builder()).await?;
+    let (platform, user) = begin(KubeBackends::open(&connection, config()?).await?.builder()).await?;
     let operation = match arguments {
         [flag] if flag == "--remove" => {
             platform.production(&user).await?.app(&AppName::new("hello")?).await?.remove().await?
         }
         arguments => platform.deploy(&user, &app(arguments)?).await?,
     };
-    for event in operation.finished().await?.events {
-        println!("{}", event.text);
-    }
+    show(&operation).await?;
     platform.shutdown().await; // the app runs on
     Ok(())
 }
@@ -125,7 +146,7 @@ async fn serve() -> Result<()> {
 
 async fn start() -> Result<Platform> {
     let connection = Connection::connect(connection()).await?;
-    compose(KubeBackends::open(&connection, config()).await?.builder()).await
+    compose(KubeBackends::open(&connection, config()?).await?.builder()).await
 }
 
 /// As the first process of a container, a program has to listen to this itself.
