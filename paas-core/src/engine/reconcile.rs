@@ -140,7 +140,9 @@ impl Reconciler {
         let observed = self.observe(&scope, &stored.value, &revisions).await?;
         let now = self.clock.now();
         let Decision { app, wake } = decide(&stored.value, &revisions, &observed, now, self.epoch);
-        let (changed, version) = (app != stored.value, stored.version);
+        // Operations that change nothing else pile up, and a full record takes no more of them.
+        let is_crowded = stored.value.ended.len() > 1;
+        let (changed, version) = (is_crowded || app != stored.value, stored.version);
         if defect::has(Defect::IntentStoredLate) {
             for action in actions(Situation { app: &app, revisions: &revisions, observed: &observed, now }) {
                 self.act(&scope, action).await?;

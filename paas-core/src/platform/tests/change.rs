@@ -338,3 +338,20 @@ async fn the_name_of_a_removed_app_is_free_once_its_removal_has_finished() {
     world.shop().await.remove().await.unwrap().finished_within(LONG).await.unwrap();
     world.deploy(&one(&service("2", &[]))).await.unwrap();
 }
+
+/// Each takes the place of the one before, and changes nothing else.
+#[tokio::test(start_paused = true)]
+async fn operations_that_change_nothing_do_not_fill_the_record() {
+    let world = World::new().await;
+    let release = r#"{"strategy":"blue-green","approve":true}"#;
+    world.deploy(&one(&with("1", release))).await.unwrap();
+    let next = one(&with("2", release));
+    for number in 0..40 {
+        let deployed = world.platform.deploy(&world.user, &next).await;
+        deployed.unwrap_or_else(|error| panic!("{number}: {error:?}"));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let stopped = world.shop().await.stop().await.unwrap();
+    stopped.finished_within(LONG).await.unwrap();
+    assert_eq!(world.shop().await.operations().await.unwrap().len(), 42);
+}
