@@ -104,11 +104,16 @@ where
         Ok(written) => version(&written),
         Err(cause) => {
             let error = failed(cause, "write a record");
-            // A record that is missing has no version at all.
-            Err(if error.kind() == ErrorKind::NotFound {
-                Error::conflict("the record has another version").with_source(error)
-            } else {
-                error
+            Err(match (error.kind(), expected) {
+                // A record that is missing has no version at all.
+                (ErrorKind::NotFound, Expected::Version(_)) => {
+                    Error::conflict("the record has another version").with_source(error)
+                }
+                (ErrorKind::NotFound, Expected::Absent) => Error::unavailable(
+                    "the platform's namespace is missing: start the platform anew, or make it",
+                )
+                .with_source(error),
+                _ => error,
             })
         }
     }

@@ -42,3 +42,19 @@ fn a_record_that_was_spoilt_is_not_passed_over() {
         assert!(matches!(told(&Change::Put(spoilt), "paas", KIND), Some(RecordChange::Reset)));
     }
 }
+
+#[tokio::test]
+async fn a_namespace_that_is_missing_is_no_race() {
+    let missing = serde_json::json!({ "kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound",
+        "message": "namespaces \"paas-system\" not found" });
+    let connection = crate::connection::tests::served(move |_| (404, missing.clone()));
+    let store = KubeStateStore::new(connection);
+    let scope = Scope::testing(paas_core::model::Resource::Platform);
+    let key = Key::new(KIND, Some(TenantId::new("t-1").unwrap()), "a-1").unwrap();
+    let put =
+        async |expected| store.put(&scope, &key, Bytes::from_static(b"{}"), expected).await.unwrap_err();
+    let error = put(Expected::Absent).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("namespace is missing"), "{error}");
+    assert_eq!(put(Expected::Version(Version(1))).await.kind(), ErrorKind::Conflict);
+}
