@@ -1,5 +1,6 @@
 //! The way to a cluster.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl ConnectionConfig {
         };
         let mut config = match file {
             Ok(file) => Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?,
-            Err(cause) if is_missing(&cause) && self.kubeconfig.is_none() && self.context.is_none() => {
+            Err(cause) if is_missing(&cause) && !self.is_named(std::env::var_os("KUBECONFIG")) => {
                 Config::incluster().map_err(|cause| {
                     Error::invalid("no cluster: neither a kubeconfig nor a pod's service account is there")
                         .with_source(cause)
@@ -79,6 +80,12 @@ impl ConnectionConfig {
         // The guard retries, and knows which calls may be repeated.
         config.default_retry = false;
         Ok(config)
+    }
+
+    /// Whether somebody has said which kubeconfig is to be used, or what of it.
+    fn is_named(&self, variable: Option<OsString>) -> bool {
+        let is_set = variable.is_some_and(|paths| !paths.is_empty());
+        is_set || self.kubeconfig.is_some() || self.context.is_some()
     }
 
     fn context(&self) -> &str {
@@ -270,6 +277,15 @@ pub(crate) mod tests {
         let missing = |kind| KubeconfigError::ReadConfig(std::io::Error::from(kind), "here".into());
         assert!(is_missing(&missing(std::io::ErrorKind::NotFound)) && is_missing(&KubeconfigError::FindPath));
         assert!(!is_missing(&missing(std::io::ErrorKind::PermissionDenied)));
+    }
+
+    #[test]
+    fn a_kubeconfig_that_somebody_has_named_is_not_passed_over() {
+        let config = ConnectionConfig::default();
+        assert!(config.is_named(Some("/missing".into())));
+        assert!(!config.is_named(None) && !config.is_named(Some("".into())));
+        let context = ConnectionConfig { context: Some("a".into()), ..ConnectionConfig::default() };
+        assert!(context.is_named(None));
     }
 
     #[tokio::test]
