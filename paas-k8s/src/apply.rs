@@ -62,7 +62,8 @@ impl Place {
     /// What is known has a uid, with which the API server makes nothing: a write that comes late brings nothing back.
     ///
     /// # Errors
-    /// `Conflict` where what is known is gone, or a later leader has written; `Failed` where it is not the platform's.
+    /// `Conflict` where what is known is gone, or a later leader has written; `Unavailable` where somebody else keeps changing
+    /// it; `Failed` where it is not the platform's.
     pub(crate) async fn apply<K: Known>(
         &self,
         mut known: Option<K>,
@@ -174,7 +175,8 @@ impl Place {
     }
 
     fn contended(&self) -> Error {
-        Error::conflict("somebody else keeps changing it").with("name", &self.name)
+        // Not a conflict, which would be over with another look.
+        Error::unavailable("somebody else keeps changing it").with("name", &self.name)
     }
 }
 
