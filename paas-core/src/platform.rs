@@ -25,7 +25,7 @@ pub use operation::OperationHandle;
 pub use status::{AppStatus, RevisionSummary, ServiceStatus, SlotStatus};
 
 use crate::engine::store::{
-    ENVIRONMENT, Store, ensure_environment, ensure_tenant, environment_name_key, tenant_name_key,
+    ENVIRONMENT, Store, ensure_environment, ensure_tenant, environment_name_key, tenant_key, tenant_name_key,
 };
 use crate::engine::{Engine, EngineEvent};
 use crate::model::{
@@ -36,7 +36,7 @@ use crate::port::{
     AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
     VolumeStore,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// A platform: backends behind one guard, and an engine that keeps what was asked for true.
 ///
@@ -90,13 +90,8 @@ impl Inner {
 }
 
 /// Whether an environment is missing, and of which part, or is merely not theirs, is nobody's business.
-fn hidden(error: Error, tenant: &TenantName, name: &EnvironmentName) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::Denied => {
-            Error::not_found("no such environment").with("tenant", tenant).with("environment", name)
-        }
-        _ => error,
-    }
+fn no_environment(tenant: &TenantName, name: &EnvironmentName) -> Error {
+    Error::not_found("no such environment").with("tenant", tenant).with("environment", name)
 }
 
 impl Platform {
@@ -151,7 +146,8 @@ impl Platform {
         tenant: &TenantName,
         name: EnvironmentName,
     ) -> Result<Environment> {
-        let tenant = self.tenant(tenant).await?;
+        let missing = || Error::not_found("no such tenant").with("tenant", tenant);
+        let tenant = self.tenant(tenant).await?.ok_or_else(missing)?;
         let resource = Resource::Tenant(tenant.id.clone());
         let permit = self
             .0
@@ -160,12 +156,10 @@ impl Platform {
         permit.finish(self.make_environment(&tenant, name).await).await
     }
 
-    async fn tenant(&self, name: &TenantName) -> Result<Tenant> {
-        let missing = || Error::not_found("no such tenant").with("tenant", name);
+    async fn tenant(&self, name: &TenantName) -> Result<Option<Tenant>> {
         let store = &self.0.store;
-        let id = store.get::<TenantId>(&tenant_name_key(name)?).await?.ok_or_else(missing)?.value;
-        let tenant = store.get::<Tenant>(&crate::engine::store::tenant_key(&id)?).await?;
-        tenant.map(|tenant| tenant.value).ok_or_else(missing)
+        let Some(id) = store.get::<TenantId>(&tenant_name_key(name)?).await? else { return Ok(None) };
+        Ok(store.get::<Tenant>(&tenant_key(&id.value)?).await?.map(|tenant| tenant.value))
     }
 
     /// A handle on one environment, through which apps are released and seen.
@@ -178,8 +172,10 @@ impl Platform {
         tenant: &TenantName,
         name: &EnvironmentName,
     ) -> Result<EnvironmentHandle> {
-        let found = async { self.environment_of(principal, self.tenant(tenant).await?, name).await };
-        found.await.map_err(|error| hidden(error, tenant, name))
+        match self.tenant(tenant).await? {
+            Some(tenant) => self.environment_of(principal, tenant, name).await,
+            None => Err(no_environment(tenant, name)),
+        }
     }
 
     async fn environment_of(
@@ -188,13 +184,12 @@ impl Platform {
         tenant: Tenant,
         name: &EnvironmentName,
     ) -> Result<EnvironmentHandle> {
+        let missing = no_environment(&tenant.name, name);
         let key = environment_name_key(&tenant.id, name)?;
-        let missing = || Error::not_found("no such environment");
-        let id = self.0.store.get::<EnvironmentId>(&key).await?.ok_or_else(missing)?.value;
-        let environment = Environment::new(id, tenant.id.clone(), name.clone());
+        let Some(id) = self.0.store.get::<EnvironmentId>(&key).await? else { return Err(missing) };
+        let environment = Environment::new(id.value, tenant.id.clone(), name.clone());
         let handle = EnvironmentHandle::new(self.clone(), principal.clone(), tenant, environment);
-        self.0.allow(principal, Action::Read, handle.resource()).await?;
-        Ok(handle)
+        if self.0.sees(principal, handle.resource()).await? { Ok(handle) } else { Err(missing) }
     }
 
     /// The environment `production` of the tenant that the principal works in.
@@ -204,12 +199,9 @@ impl Platform {
     pub async fn production(&self, principal: &Principal) -> Result<EnvironmentHandle> {
         let none = || Error::invalid("this principal works in no tenant; use `environment`");
         let id = principal.tenant().ok_or_else(none)?;
-        let key = crate::engine::store::tenant_key(id)?;
-        let tenant = self.0.store.get::<Tenant>(&key).await?;
+        let tenant = self.0.store.get::<Tenant>(&tenant_key(id)?).await?;
         let tenant = tenant.ok_or_else(|| Error::not_found("no such tenant").with("tenant", id))?;
-        let (of, name) = (tenant.value.name.clone(), EnvironmentName::production());
-        let found = self.environment_of(principal, tenant.value, &name).await;
-        found.map_err(|error| hidden(error, &of, &name))
+        self.environment_of(principal, tenant.value, &EnvironmentName::production()).await
     }
 
     /// Releases an app in the environment `production` of the principal's tenant: [`EnvironmentHandle::deploy`].

@@ -24,6 +24,10 @@ use crate::port::Hint;
 /// contract costs no more than that.
 const KNOWN: u32 = 10;
 
+/// How often in a row somebody else may be faster with an app before that is told as a failure: a backend may go on to find
+/// in its way what nobody takes out of it.
+const RACES: u32 = 4;
+
 /// What wakes the loop.
 pub(super) enum Wake {
     Hint(Hint),
@@ -223,9 +227,11 @@ impl Leader {
 
     /// Takes in how a pass has ended: of a later term that was met, it tells.
     pub(super) fn finish(&mut self, item: &Item, outcome: Result<Next>) -> Option<Epoch> {
+        // Whoever is slower again and again has more than bad luck.
+        let is_race = outcome.as_ref().err().is_some_and(is_race) && self.queue.failures(item) < RACES;
         match &outcome {
             Ok(_) => self.troubles.end(&item.1),
-            Err(error) if is_race(error) => {}
+            Err(_) if is_race => {}
             Err(error) => self.troubles.put(&item.1, error),
         }
         match outcome {
@@ -256,7 +262,7 @@ impl Leader {
             }
             Err(error) => {
                 let (tenant, app) = (&item.0, &item.1);
-                if is_race(&error) {
+                if is_race {
                     tracing::debug!(%tenant, %app, ?error, "somebody else was faster");
                 } else {
                     tracing::warn!(%tenant, %app, ?error, "a pass failed");

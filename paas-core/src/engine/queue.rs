@@ -114,6 +114,11 @@ impl<T: Clone + Ord> Queue<T> {
         self.later.first().map(|(at, _)| *at)
     }
 
+    /// How often in a row looks at an app have failed.
+    pub(crate) fn failures(&self, item: &Item<T>) -> u32 {
+        self.failures.get(item).copied().unwrap_or_default()
+    }
+
     /// Says that the look at an app has ended well.
     pub(crate) fn done(&mut self, item: &Item<T>) {
         self.failures.remove(item);

@@ -21,6 +21,9 @@ use crate::model::{
 use crate::port::{Expected, Selector};
 use crate::{ErrorKind, Result};
 
+/// The epoch of a record that no leader has written: nothing of it runs.
+pub(crate) const NEVER: Epoch = Epoch(0);
+
 /// Looks at apps, in the term of one leader.
 #[derive(Clone, Debug)]
 pub(crate) struct Reconciler {
@@ -69,6 +72,11 @@ impl RevisionCache {
     #[cfg(test)]
     pub(crate) fn apps(&self) -> usize {
         self.cached().len()
+    }
+
+    /// What another leader does is not told here.
+    pub(crate) fn clear(&self) {
+        self.cached().clear();
     }
 
     /// The app is no more.
@@ -124,7 +132,11 @@ impl Reconciler {
         {
             return Ok(next);
         }
-        let Some(stored) = self.read(tenant, id).await? else { return Ok(Next::At(None)) };
+        let Some(stored) = self.read(tenant, id).await? else {
+            // Another leader has forgotten it.
+            self.revisions.forget(id);
+            return Ok(Next::At(None));
+        };
         let next = self.follow(stored, true).await?;
         Ok(next.unwrap_or(Next::Again))
     }
@@ -134,6 +146,14 @@ impl Reconciler {
     async fn follow(&self, stored: Versioned<AppRecord>, is_read: bool) -> Result<Option<Next>> {
         if stored.value.epoch > self.epoch {
             return Ok(Some(Next::Deposed(stored.value.epoch)));
+        }
+        if stored.value.epoch == NEVER && !self.store.is_named(&stored.value).await? {
+            // Its deploy was told so, or has crashed: nobody could reach it.
+            return if is_read {
+                self.forget(&stored.value, stored.version).await.map(Some)
+            } else {
+                Ok(None)
+            };
         }
         let revisions = self.revisions.load(&self.store, &stored.value).await?;
         let scope = self.scope(stored.value.resource());

@@ -102,17 +102,20 @@ impl Engine {
                     tracing::info!(epoch = term.epoch.0, "leads");
                     let led = tokio::select! {
                         biased;
-                        () = stopped(&mut stop) => break,
-                        () = lease.keep(term) => Err(not_leading()),
-                        led = self.lead(term.epoch) => led,
+                        () = stopped(&mut stop) => None,
+                        () = lease.keep(term) => Some(Err(not_leading())),
+                        led = self.lead(term.epoch) => Some(led),
                     };
+                    // From now on others write.
                     self.troubles.clear();
+                    self.revisions.clear();
                     match led {
-                        Ok(later) => {
+                        None => break,
+                        Some(Ok(later)) => {
                             tracing::warn!(later = later.0, "a later leader has written");
                             lease.surpass(later);
                         }
-                        Err(error) => tracing::warn!(?error, "stopped leading"),
+                        Some(Err(error)) => tracing::warn!(?error, "stopped leading"),
                     }
                 }
                 Ok(None) => {}

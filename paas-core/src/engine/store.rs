@@ -23,6 +23,14 @@ pub(crate) const NAME: RecordKind = RecordKind::new("name");
 pub(crate) const DOMAIN: RecordKind = RecordKind::new("domain");
 pub(crate) const LEASE: RecordKind = RecordKind::new("lease");
 
+/// How often a compare-and-swap is tried again before the caller is told to.
+pub(crate) const RACES: usize = 32;
+
+/// Somebody else was faster that often.
+pub(crate) fn contended(key: &Key) -> Error {
+    Error::unavailable("a record is being changed too often; try again").with("key", key)
+}
+
 /// A value and the version it was read at.
 #[derive(Clone, Debug)]
 pub(crate) struct Versioned<T> {
@@ -47,6 +55,17 @@ struct SchemaOnly {
 pub(crate) struct DomainClaim {
     pub(crate) tenant: TenantId,
     pub(crate) app: AppId,
+}
+
+/// What became of a record that was to have some value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// There was none; it has this version.
+    Made(Version),
+    /// It had the value before.
+    Renewed,
+    /// It has another.
+    Taken,
 }
 
 /// Typed access to a state store, with the engine's own scope.
@@ -103,7 +122,7 @@ impl Store {
 
     /// Creates a record unless there is one; gives the one that is there.
     pub(crate) async fn claim<T: Serialize + DeserializeOwned>(&self, key: &Key, value: T) -> Result<T> {
-        loop {
+        for _ in 0..RACES {
             if let Some(known) = self.get::<T>(key).await? {
                 return Ok(known.value);
             }
@@ -113,6 +132,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+        Err(contended(key))
     }
 
     pub(crate) async fn delete(&self, key: &Key) -> Result<()> {
@@ -147,6 +167,12 @@ impl Store {
         self.put(&app_key(&app.tenant, &app.id)?, app, expected).await
     }
 
+    /// Whether an app's record has its name.
+    pub(crate) async fn is_named(&self, app: &AppRecord) -> Result<bool> {
+        let named = self.get::<AppId>(&app_name_key(&app.tenant, &app.environment, &app.name)?).await?;
+        Ok(named.is_some_and(|named| named.value == app.id))
+    }
+
     /// What can be read of a kind; the rest is told, and stands in nobody's way.
     pub(crate) async fn list_readable<T: DeserializeOwned>(
         &self,
@@ -167,23 +193,26 @@ impl Store {
     }
 
     /// Makes a record with this value, or gives the one that has it a new version: it is about to be referred to, so nobody
-    /// who has seen it as garbage may take it for that any more. `false` where it has another value.
-    pub(crate) async fn renew<T>(&self, key: &Key, value: &T) -> Result<bool>
+    /// who has seen it as garbage may take it for that any more.
+    pub(crate) async fn renew<T>(&self, key: &Key, value: &T) -> Result<Renewal>
     where
         T: Serialize + DeserializeOwned + PartialEq,
     {
         let mut expected = Expected::Absent;
-        loop {
+        for _ in 0..RACES {
             match self.put(key, value, expected).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
-                outcome => return outcome.map(|_| true),
+                Err(error) => return Err(error),
+                Ok(version) if expected == Expected::Absent => return Ok(Renewal::Made(version)),
+                Ok(_) => return Ok(Renewal::Renewed),
             }
             expected = match self.get::<T>(key).await? {
                 None => Expected::Absent,
                 Some(known) if known.value == *value => Expected::Version(known.version),
-                Some(_) => return Ok(false),
+                Some(_) => return Ok(Renewal::Taken),
             };
         }
+        Err(contended(key))
     }
 
     pub(crate) async fn revision(&self, tenant: &TenantId, app: &AppId, digest: &Digest) -> Result<Revision> {

@@ -13,18 +13,33 @@ pub(crate) struct Permit<'a> {
 }
 
 impl Inner {
+    /// Asks whether a principal may see something.
+    pub(crate) async fn sees(&self, principal: &Principal, resource: Resource) -> Result<bool> {
+        match self.allow(principal, Action::Read, resource).await {
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(false),
+            outcome => outcome.map(|_| true),
+        }
+    }
+
     /// Asks whether a principal may do something that changes nothing.
+    ///
+    /// # Errors
+    /// `Denied`; `Unavailable` where the authoriser cannot tell: then nothing is allowed either.
     pub(crate) async fn allow(
         &self,
         principal: &Principal,
         action: Action,
         resource: Resource,
     ) -> Result<Scope> {
-        let decided = self.authorizer.decide(principal, action, &resource).await;
-        let reason = match decided {
+        let reason = match self.authorizer.decide(principal, action, &resource).await {
             Ok(Decision::Allow) => return Ok(Scope::granted(principal.clone(), resource, &[action])),
             Ok(Decision::Deny(reason)) => reason,
-            Err(error) => error.to_string(),
+            Err(cause) => {
+                tracing::error!(%principal, ?action, %resource, ?cause, "the authoriser cannot tell");
+                return Err(Error::unavailable("who may do what cannot be told just now; try again")
+                    .with("action", format!("{action:?}"))
+                    .with_source(cause));
+            }
         };
         tracing::info!(%principal, ?action, %resource, reason, "denied");
         Err(Error::new(ErrorKind::Denied, "not allowed")

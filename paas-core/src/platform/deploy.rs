@@ -6,19 +6,16 @@ use super::operation::OperationHandle;
 use super::{EnvironmentHandle, Inner};
 use crate::engine::decide::intend;
 use crate::engine::observed::Observed;
-use crate::engine::reconcile::RevisionCache;
+use crate::engine::reconcile::{NEVER, RevisionCache};
 use crate::engine::record::{AppRecord, Desired, RevisionRef, SCHEMA, ServiceState};
-use crate::engine::store::{DomainClaim, app_name_key, domain_key, revision_key};
+use crate::engine::store::{DomainClaim, RACES, Renewal, app_name_key, domain_key, revision_key};
 use crate::engine::template::Revisions;
 use crate::model::{
-    AppId, AppSpec, Epoch, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
-    ServiceId, ServiceName, TenantId, limit,
+    AppId, AppSpec, Key, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
+    ServiceId, ServiceName, TenantId, Version, limit,
 };
 use crate::port::{Expected, Selector};
 use crate::{Error, ErrorKind, Result};
-
-/// How often a compare-and-swap is tried again before the caller is told to.
-const RACES: usize = 32;
 
 impl Inner {
     /// The revision that a spec makes now, with the newest version of every secret pinned.
@@ -114,6 +111,9 @@ const UNARCHIVED: usize = 16;
 /// How many names of services an app keeps before it forgets old ones.
 const NAMES: usize = 2 * limit::SERVICES;
 
+/// Errors that say that a deploy is not stored, and will not be.
+const REFUSALS: [ErrorKind; 2] = [ErrorKind::Conflict, ErrorKind::Invalid];
+
 /// What an app forgets.
 #[derive(Default)]
 struct Surplus {
@@ -165,14 +165,36 @@ impl EnvironmentHandle {
             revision.spec.services.iter().map(|_| ServiceId::generate(&inner.ids)).collect();
         for _ in 0..RACES {
             let id = self.claim_app(&revision).await?;
-            let operation = OperationId::generate(&inner.ids);
-            if self.store_deploy(&id, &revision, &operation, &fresh).await? {
+            let mut made = Vec::new();
+            let outcome = self.release(&id, &revision, &fresh, &mut made).await;
+            match &outcome {
+                Err(error) if REFUSALS.contains(&error.kind()) => self.give_back(&id, made).await?,
+                // It was removed in between: the name is free again, and so is what was claimed for it since.
+                Ok(None) => self.release_domains(&id, &revision).await?,
+                _ => {}
+            }
+            if let Some(operation) = outcome? {
                 return Ok(OperationHandle::new(self.clone(), id, operation));
             }
-            // It was removed in between: the name is free again, and so is what was claimed for it since.
-            self.release_domains(&id, &revision).await?;
         }
         Err(Error::unavailable("the app is being removed; try again").with("app", &revision.spec.app))
+    }
+
+    /// Stores all of a deploy, and last the app's record; nothing where the app is no more.
+    async fn release(
+        &self,
+        id: &AppId,
+        revision: &Revision,
+        fresh: &[ServiceId],
+        made: &mut Vec<(Key, Version)>,
+    ) -> Result<Option<OperationId>> {
+        self.claim_domains(id, revision, made).await?;
+        // Its key is its digest, so it has no other value.
+        let key = revision_key(&self.tenant.id, id, &revision.digest())?;
+        self.inner().store.renew(&key, revision).await?;
+        let operation = OperationId::generate(&self.inner().ids);
+        let is_stored = self.store_deploy(id, revision, &operation, fresh).await?;
+        Ok(is_stored.then_some(operation))
     }
 
     /// Whether the deploy is in the app's record; it is not where the app is no more.
@@ -191,7 +213,9 @@ impl EnvironmentHandle {
                 // Somebody else was faster, with the first deploy of the same app.
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
-                Ok(_) => return self.is_named(&app).await,
+                // An app of this id may have come and gone since the name was looked up. The engine forgets a record without
+                // its name, before anything of it runs.
+                Ok(_) => return inner.store.is_named(&app).await,
             }
             return Box::pin(self.store_deploy(id, revision, operation, fresh)).await;
         };
@@ -205,26 +229,6 @@ impl EnvironmentHandle {
         match stored {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             outcome => outcome.map(|()| true),
-        }
-    }
-
-    /// Whether a record that was just made has the app's name. An app of this id may have come and gone since the name was
-    /// looked up: what was made then is removed.
-    async fn is_named(&self, app: &AppRecord) -> Result<bool> {
-        let (inner, key) = (self.inner(), app_name_key(&app.tenant, &app.environment, &app.name)?);
-        let named = inner.store.get::<AppId>(&key).await?;
-        if named.is_some_and(|named| named.value == app.id) {
-            return Ok(true);
-        }
-        let removed = inner.update(&app.tenant, &app.id, |app| {
-            let (id, now) = (OperationId::generate(&inner.ids), inner.clock.now());
-            let (tenant, actor) = (app.tenant.clone(), self.principal.to_string());
-            let operation = Operation::new(id, tenant, app.id.clone(), OperationKind::Remove, actor, now);
-            replace_operation(app, operation)
-        });
-        match removed.await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(false),
         }
     }
 
@@ -242,24 +246,20 @@ impl EnvironmentHandle {
                 surplus.revisions.insert(known.number);
                 continue;
             }
-            let revision = store.revision(&app.tenant, &app.id, &known.digest).await?;
-            kept.extend(revision.spec.services.into_keys());
+            let key = revision_key(&app.tenant, &app.id, &known.digest)?;
+            // It goes where the app is just being forgotten.
+            let Some(revision) = store.get::<Revision>(&key).await? else { return Ok(Surplus::default()) };
+            kept.extend(revision.value.spec.services.into_keys());
         }
         surplus.services = app.services.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         Ok(surplus)
     }
 
-    /// The id behind the app's name, with the revision's content stored under it.
+    /// The id behind the app's name.
     async fn claim_app(&self, revision: &Revision) -> Result<AppId> {
         let store = &self.inner().store;
         let key = app_name_key(&self.tenant.id, &self.environment.id, &revision.spec.app)?;
-        let id = store.claim(&key, AppId::generate(&self.inner().ids)).await?;
-        // Before there is a record: what is refused leaves no app behind.
-        self.claim_domains(&id, revision).await?;
-        let digest = revision.digest();
-        // Its key is its digest, so it has no other value.
-        store.renew(&revision_key(&self.tenant.id, &id, &digest)?, revision).await?;
-        Ok(id)
+        store.claim(&key, AppId::generate(&self.inner().ids)).await
     }
 
     /// The record of an app that was never deployed.
@@ -280,17 +280,47 @@ impl EnvironmentHandle {
             operation: None,
             progressed: self.inner().clock.now(),
             ended: Vec::new(),
-            epoch: Epoch(0),
+            epoch: NEVER,
         }
     }
 
-    async fn claim_domains(&self, app: &AppId, revision: &Revision) -> Result<()> {
-        let store = &self.inner().store;
+    /// Claims the domains that a revision names, and notes the claims that nobody had made before.
+    async fn claim_domains(
+        &self,
+        app: &AppId,
+        revision: &Revision,
+        made: &mut Vec<(Key, Version)>,
+    ) -> Result<()> {
+        let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
         for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
-            let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
+            let key = domain_key(domain)?;
             // The claim may be an old one, about to be collected.
-            if !store.renew(&domain_key(domain)?, &wanted).await? {
-                return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
+            match self.inner().store.renew(&key, &wanted).await? {
+                Renewal::Made(version) => made.push((key, version)),
+                Renewal::Renewed => {}
+                Renewal::Taken => {
+                    return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back claims that were made for a deploy that was refused. One that another deploy of the app has renewed since
+    /// has another version, and stays; so does what the record names, should the answer of a write have been lost.
+    async fn give_back(&self, app: &AppId, made: Vec<(Key, Version)>) -> Result<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let store = &self.inner().store;
+        let record = store.app(&self.tenant.id, app).await?.map(|stored| stored.value);
+        let kept = record.filter(|record| record.desired != Desired::Removed);
+        let named = kept.iter().flat_map(|record| &record.revisions).flat_map(|known| &known.domains);
+        let named = named.map(domain_key).collect::<Result<BTreeSet<Key>>>()?;
+        for (key, version) in made.into_iter().filter(|(key, _)| !named.contains(key)) {
+            match store.delete_version(&key, version).await {
+                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+                _ => {}
             }
         }
         Ok(())

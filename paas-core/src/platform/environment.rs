@@ -62,11 +62,8 @@ impl EnvironmentHandle {
         let missing =
             || Error::not_found("no such app").with("app", name).with("environment", &self.environment.name);
         let id = self.app_id(name).await?.ok_or_else(missing)?;
-        self.inner()
-            .allow(&self.principal, Action::Read, self.app_resource(&id))
-            .await
-            .map_err(|_| missing())?;
-        if self.inner().store.app(&self.tenant.id, &id).await?.is_none() {
+        let is_theirs = self.inner().sees(&self.principal, self.app_resource(&id)).await?;
+        if !is_theirs || self.inner().store.app(&self.tenant.id, &id).await?.is_none() {
             return Err(missing());
         }
         Ok(AppHandle::new(self.clone(), id))
@@ -92,7 +89,7 @@ impl EnvironmentHandle {
         let native = inner.scheduler.capabilities().native_rolling;
         let mut apps = Vec::new();
         for record in records.into_iter().filter(|record| record.environment == self.environment.id) {
-            if inner.allow(&self.principal, Action::Read, record.resource()).await.is_err() {
+            if !inner.sees(&self.principal, record.resource()).await? {
                 continue;
             }
             let workloads = workloads.remove(&record.id).unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 mod change;
+mod claim;
 mod drift;
 mod exec;
 mod forgetful;

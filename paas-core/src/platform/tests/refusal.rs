@@ -7,34 +7,40 @@ use crate::guard::{Call, Guard, Interceptor};
 
 /// Refuses to apply workloads, in a cluster's words.
 #[derive(Debug)]
-struct Policy;
+struct Policy(ErrorKind);
 
 #[async_trait]
 impl Interceptor for Policy {
     async fn before(&self, call: &Call) -> Result<()> {
         if (call.port, call.op) == ("scheduler", "apply") {
-            return Err(Error::new(ErrorKind::Denied, "the API server refuses: no latest tags here"));
+            return Err(Error::new(self.0, "the API server refuses: no latest tags here"));
         }
         Ok(())
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_backend_refuses_is_told_in_its_own_words() {
+/// A platform whose scheduler refuses everything, and who uses it.
+async fn refusing(kind: ErrorKind) -> (Platform, Principal) {
     let clock = Clock::runtime(Timestamp(1_000_000));
     let platform = compose(&clock)
         .scheduler(Arc::new(MemoryScheduler::new(clock.clone())))
         .router(Arc::new(MemoryRouter::new()))
         .volumes(Arc::new(MemoryVolumeStore::new()))
         .state(Arc::new(MemoryStateStore::new()))
-        .guard(Guard::default().interceptor(Policy))
+        .guard(Guard::default().interceptor(Policy(kind)))
         .build()
         .await
         .unwrap();
     let operator = Principal::operator("ops");
     let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
     let user = Principal::user("ann", tenant.id);
-    let spec = AppSpec::new("shop").unwrap().with_service("web", &service("1", &[])).unwrap();
+    (platform, user)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_refuses_is_told_in_its_own_words() {
+    let (platform, user) = refusing(ErrorKind::Denied).await;
+    let spec = one(&service("1", &[]));
     let operation = platform.deploy(&user, &spec).await.unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     let told: Vec<_> = operation.state().await.unwrap().events;
@@ -45,4 +51,54 @@ async fn what_a_backend_refuses_is_told_in_its_own_words() {
     assert!(explained.contains("no latest tags here"), "{explained}");
     let failed = operation.finished_within(LONG).await.unwrap_err();
     assert!(failed.to_string().contains("no latest tags here"), "{failed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_does_not_end_is_told() {
+    let (platform, user) = refusing(ErrorKind::Conflict).await;
+    platform.deploy(&user, &one(&service("1", &[]))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let shop = platform.production(&user).await.unwrap().app(&"shop".parse().unwrap()).await.unwrap();
+    let trouble = shop.explain().await.unwrap().trouble.unwrap_or_default();
+    assert!(trouble.contains("no latest tags here"), "{trouble}");
+    platform.shutdown().await;
+    assert_eq!(shop.explain().await.unwrap().trouble, None, "this one looks no more");
+}
+
+/// Cannot tell.
+#[derive(Debug)]
+struct Speechless;
+
+#[async_trait]
+impl crate::port::Backend for Speechless {
+    fn name(&self) -> &'static str {
+        "speechless"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Authorizer for Speechless {
+    async fn decide(&self, _: &Principal, _: Action, _: &Resource) -> Result<crate::port::Decision> {
+        Err(Error::new(ErrorKind::Internal, "the directory is away"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authorizer_that_cannot_tell_allows_nothing_and_hides_nothing() {
+    let rig = super::rig::Rig::new();
+    let world = rig.world(Default::default()).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
+    let builder = compose(&rig.clock).authorizer(Arc::new(Speechless)).scheduler(Arc::new(rig.scheduler));
+    let builder = builder.router(Arc::new(rig.router)).volumes(Arc::new(rig.volumes)).state(rig.state);
+    let platform = builder.build().await.unwrap();
+    for error in [
+        platform.production(&world.user).await.unwrap_err(),
+        platform.ensure_tenant(&Principal::operator("ops"), "other".parse().unwrap()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("cannot be told just now"), "{error}");
+    }
 }

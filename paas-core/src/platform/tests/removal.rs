@@ -82,9 +82,9 @@ async fn an_app_that_is_removed_while_it_is_deployed_is_made_anew() {
     }
 }
 
-/// A first deploy that broke off leaves a name without an app; whoever goes on from there may be late, too.
-#[tokio::test(start_paused = true)]
-async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_anew() {
+/// A first deploy broke off and has left a name without an app. Another one goes on from there, and is late: before it makes
+/// the app's record, the app has a whole life.
+async fn overtaken() -> (Rig, World) {
     let rig = Rig::new();
     let world = rig.world(EngineConfig::default()).await;
     let (sent, stopped) = tokio::sync::oneshot::channel();
@@ -98,18 +98,45 @@ async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_an
     });
     stopped.await.unwrap();
     first.abort();
-    let (platform, user) = (world.platform.clone(), world.user.clone());
-    rig.state.before.set("app", async move {
-        let quick = platform.deploy(&user, &shop("2")).await.unwrap();
-        quick.finished_within(LONG).await.unwrap();
-        let app = platform.production(&user).await.unwrap().app(&"shop".parse().unwrap()).await.unwrap();
-        app.remove().await.unwrap().finished_within(LONG).await.unwrap();
-    });
+    (rig, world)
+}
+
+async fn live_and_die(platform: Platform, user: Principal) {
+    let quick = platform.deploy(&user, &shop("2")).await.unwrap();
+    quick.finished_within(LONG).await.unwrap();
+    let app = platform.production(&user).await.unwrap().app(&"shop".parse().unwrap()).await.unwrap();
+    app.remove().await.unwrap().finished_within(LONG).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_anew() {
+    let (rig, world) = overtaken().await;
+    rig.state.before.set("app", live_and_die(world.platform.clone(), world.user.clone()));
     world.deploy(&shop("3")).await.unwrap();
     tokio::time::sleep(LONG).await;
     assert_eq!(world.scheduler.instances().len(), 1, "one app runs");
     world.deploy(&shop("4")).await.unwrap();
     assert_eq!(world.scheduler.instances().len(), 1, "it is the one that has the name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_never_had_its_name_is_forgotten_before_it_runs() {
+    let (rig, world) = overtaken().await;
+    let (state, life) = (rig.state.clone(), live_and_die(world.platform.clone(), world.user.clone()));
+    rig.state.before.set("app", async move {
+        life.await;
+        // Whoever deploys does not get to know that it was overtaken.
+        *state.unreadable.lock().unwrap() = Some(ErrorKind::Unavailable);
+    });
+    let late = world.platform.deploy(&world.user, &shop("3")).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Unavailable);
+    let started = world.scheduler.started();
+    *rig.state.unreadable.lock().unwrap() = None;
+    tokio::time::sleep(LONG).await;
+    assert_eq!((world.scheduler.instances().len(), world.scheduler.started()), (0, started));
+    let thief =
+        AppSpec::new("other").unwrap().with_service("web", &shop("1").services[&name("web")]).unwrap();
+    world.deploy(&thief).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

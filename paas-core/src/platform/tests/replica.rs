@@ -14,6 +14,11 @@ async fn after_a_shutdown_the_next_leader_need_not_wait() {
         let world = rig.world(EngineConfig::default()).await;
         world.deploy(&one(&service("1", &[]))).await.unwrap();
         world.platform.shutdown().await;
+        assert_eq!(
+            world.platform.0.engine.remembered(),
+            0,
+            "what others change from now on is not told here"
+        );
         let world = rig.world(named(next)).await;
         let began = tokio::time::Instant::now();
         world.deploy(&one(&service("2", &[]))).await.unwrap();
@@ -227,11 +232,13 @@ async fn an_app_that_is_made_while_all_are_listed_is_listened_for() {
 async fn a_store_that_cannot_be_read_is_not_told_as_something_missing() {
     let rig = Rig::new();
     let world = rig.world(EngineConfig::default()).await;
-    rig.state.unreadable.store(true, Ordering::SeqCst);
     let (platform, user) = (&world.platform, &world.user);
     let (acme, production) = ("acme".parse().unwrap(), "production".parse().unwrap());
-    for found in [platform.production(user).await, platform.environment(user, &acme, &production).await] {
-        assert_eq!(found.unwrap_err().kind(), ErrorKind::Unavailable);
+    for kind in [ErrorKind::Unavailable, ErrorKind::Denied] {
+        *rig.state.unreadable.lock().unwrap() = Some(kind);
+        for found in [platform.production(user).await, platform.environment(user, &acme, &production).await] {
+            assert_eq!(found.unwrap_err().kind(), kind);
+        }
     }
 }
 

@@ -50,8 +50,8 @@ pub(super) struct Troubled {
     pub(super) slow_apps: AtomicBool,
     /// No record of an app can be written.
     pub(super) full: AtomicBool,
-    /// Nothing can be read.
-    pub(super) unreadable: AtomicBool,
+    /// Nothing can be read, for this reason.
+    pub(super) unreadable: Mutex<Option<ErrorKind>>,
     /// Reads of anything but the lease.
     pub(super) reads: AtomicU64,
     /// So many renewals of the lease to come are refused.
@@ -112,8 +112,8 @@ impl StateStore for Troubled {
     async fn get(&self, scope: &Scope, key: &Key) -> Result<Option<Record>> {
         self.count(&key.kind);
         tokio::time::sleep(Duration::from_millis(self.latency_ms.load(Ordering::SeqCst))).await;
-        if self.unreadable.load(Ordering::SeqCst) {
-            return Err(Error::unavailable("trouble").permanent());
+        if let Some(kind) = *self.unreadable.lock().unwrap() {
+            return Err(Error::new(kind, "trouble").permanent());
         }
         self.inner.get(scope, key).await
     }
