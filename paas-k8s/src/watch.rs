@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use kube::api::{ListParams, ObjectList, ObjectMeta, PartialObjectMeta, WatchEvent, WatchParams};
+use kube::core::Status;
 use kube::{Api, Resource};
 use paas_core::Result;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,8 @@ const SILENCE: Duration = Duration::from_secs(100);
 const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest that a server is left alone because it asks for that: it may mean well, and be well again sooner.
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
 
 /// Objects as they are listed and watched.
 #[async_trait]
@@ -185,9 +188,8 @@ impl<S: Source> Watch<S> {
 
     /// What came meanwhile could not be read: the next change is a reset again.
     pub(crate) async fn forget(&mut self, cause: kube::Error) {
-        self.behind.fall(cause);
         (self.version, self.open) = (None, None);
-        self.rest().await;
+        self.fall_behind(cause).await;
     }
 
     pub(crate) async fn next(&mut self) -> Change<S::Object> {
@@ -214,17 +216,17 @@ impl<S: Source> Watch<S> {
                     if status.code == 410 {
                         self.version = None;
                     }
-                    self.rest().await;
+                    self.rest(asked(&status)).await;
                 }
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, "a watch was cut");
                     self.open = None;
-                    self.rest().await;
+                    self.rest(asked_by(&error)).await;
                 }
                 // Where the stream lasts for a moment only, the pauses grow.
                 Ok(None) | Err(_) => {
                     self.open = None;
-                    self.rest().await;
+                    self.rest(Duration::ZERO).await;
                 }
             }
         }
@@ -247,8 +249,7 @@ impl<S: Source> Watch<S> {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a watch cannot begin anew yet");
-                    self.behind.fall(error);
-                    self.rest().await;
+                    self.fall_behind(error).await;
                     return false;
                 }
             }
@@ -263,20 +264,39 @@ impl<S: Source> Watch<S> {
             }
             Err(kube::Error::Api(status)) if status.code == 410 => {
                 self.version = None;
-                self.rest().await;
+                self.rest(asked(&status)).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "a watch cannot be opened yet");
-                self.behind.fall(error);
-                self.rest().await;
+                self.fall_behind(error).await;
             }
         }
         false
     }
 
-    async fn rest(&mut self) {
-        tokio::time::sleep(self.pause).await;
+    async fn fall_behind(&mut self, cause: kube::Error) {
+        let asked = asked_by(&cause);
+        self.behind.fall(cause);
+        self.rest(asked).await;
+    }
+
+    /// A pause of our own, or as long as the server asks to be left alone.
+    async fn rest(&mut self, asked: Duration) {
+        tokio::time::sleep(self.pause.max(asked.min(LONGEST_ASKED))).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How long a refusal asks to leave the server alone.
+fn asked(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into())
+}
+
+fn asked_by(cause: &kube::Error) -> Duration {
+    match cause {
+        kube::Error::Api(status) => asked(status),
+        _ => Duration::ZERO,
     }
 }
 
