@@ -2,26 +2,35 @@
 
 use std::process::ExitCode;
 
-use crate::kubernetes::{self, Shape};
-use crate::step::step;
-use crate::{Result, live, machine};
+use crate::kubernetes::shape::{FAKE_NODES, Shape};
+use crate::step::{say, step};
+use crate::{Result, STRICT, interrupt, kubernetes, live, machine};
+
+/// The program's own list.
+#[path = "../../paas-k8s/benches/cluster/figure.rs"]
+mod figure;
+
+use figure::Figure;
 
 /// The program that measures the backends of a cluster, in the package `paas-k8s`.
 const PROGRAM: &str = "cluster";
 
 /// Builds the measuring program, runs it on a cluster of its own, and stops what it started. The program prints a line for
 /// each figure.
-pub(crate) fn kubernetes(names: &[&str], consent: bool) -> Result<ExitCode> {
+pub(crate) fn kubernetes(names: &[&str], is_strict: bool, consent: bool) -> Result<ExitCode> {
+    Figure::named(names)?;
     if let Some(lack) = machine::lacks_for_kubernetes() {
-        println!("figures on kubernetes: ignored: {lack}");
+        say!("figures on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
     }
+    interrupt::listen()?;
     let program = step("build the measuring program", || {
         live::built(&["bench", "--no-run", "-p", "paas-k8s", "--bench", PROGRAM], "bench", PROGRAM)
     })?;
-    let started = kubernetes::up(Shape { has_fake_nodes: true, ..Shape::default() }, consent)?;
+    let started = kubernetes::up(&Shape::of(&[FAKE_NODES]), consent)?;
     let live = [(live::LIVE, "kubernetes,kwok".as_ref())];
-    let outcome = kubernetes::exec(&program.to_string_lossy(), names, &live);
+    let asked = [names, is_strict.then_some(STRICT).as_slice()].concat();
+    let outcome = kubernetes::exec(&program.to_string_lossy(), &asked, &live);
     if started {
         kubernetes::down()?;
     }

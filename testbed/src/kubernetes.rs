@@ -7,6 +7,7 @@ mod gateway;
 mod inside;
 mod kwok;
 mod node;
+pub(crate) mod shape;
 mod volume;
 
 use std::fs;
@@ -20,8 +21,9 @@ pub(crate) use node::second;
 use crate::golang::Module;
 use crate::image::Image;
 use crate::sandbox::{Sandbox, until};
-use crate::step::step;
-use crate::{Result, cache, command, image, live, machine, package};
+use crate::step::{say, step};
+use crate::{Result, cache, command, image, interrupt, live, machine, package};
+use shape::Shape;
 
 /// The release. From 1.35 on the kubelet refuses cgroup v1 and wants containerd 2.
 const VERSION: &str = "v1.34.4";
@@ -101,25 +103,18 @@ fn kubeconfig(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder().join("admin.kubeconfig")
 }
 
-/// What a cluster has, besides its first node.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shape {
-    /// A second one that runs pods, too.
-    pub(crate) has_two_nodes: bool,
-    /// Any number that are there in name only.
-    pub(crate) has_fake_nodes: bool,
-    /// The image of a platform.
-    pub(crate) has_platform: bool,
-}
-
 /// Provisions the cluster and starts it; where it runs, does nothing. Tells whether it started it.
-pub(crate) fn up(shape: Shape, consent: bool) -> Result<bool> {
+///
+/// # Errors
+/// That one runs which lacks what is asked for, among others.
+pub(crate) fn up(shape: &Shape, consent: bool) -> Result<bool> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
         return Err(format!("no cluster can be had here: {lack}").into());
     }
     let sandbox = sandbox()?;
     if sandbox.init().is_some() {
-        println!("the cluster runs already");
+        Shape::read(sandbox.folder())?.serves(shape)?;
+        say!("the cluster runs already");
         return Ok(false);
     }
     package::install(&PACKAGES, consent)?;
@@ -127,21 +122,23 @@ pub(crate) fn up(shape: Shape, consent: bool) -> Result<bool> {
     dns::program()?;
     gateway::program()?;
     gateway::resources()?;
-    if shape.has_fake_nodes {
+    if shape.has(shape::FAKE_NODES) {
         kwok::program()?;
     }
     let mut archives = images()?;
-    if shape.has_platform {
+    if shape.has(shape::PLATFORM) {
         archives.push(platform()?);
     }
     let archives: Vec<_> = archives.iter().map(|archive| archive.display().to_string()).collect();
     clean(&sandbox)?;
     certificate::write(&sandbox.folder().join("pki"))?;
     config::write(&sandbox, shape)?;
+    shape.write(sandbox.folder())?;
     fs::write(sandbox.folder().join(ARCHIVES), archives.join("\n"))?;
     let start = || {
         sandbox.start()?;
         until(Duration::from_secs(180), "the cluster", || {
+            interrupt::check()?;
             if sandbox.init().is_none() {
                 let log = fs::read_to_string(sandbox.folder().join("init.log"))?;
                 return Err(format!("the cluster has ended:\n{log}").into());
@@ -149,11 +146,18 @@ pub(crate) fn up(shape: Shape, consent: bool) -> Result<bool> {
             Ok(sandbox.folder().join("ready").exists().then_some(()))
         })
     };
-    // What has not started in time is not left to start later; its logs stay.
-    step("start the cluster", start).inspect_err(|_| drop(sandbox.stop()))?;
-    println!("KUBECONFIG={} {}", kubeconfig(&sandbox).display(), programs.join("kubectl").display());
-    println!("its network is its own: cargo run -p testbed -- exec kubectl get pods -A");
+    step("start the cluster", start).inspect_err(|_| give_up(&sandbox))?;
+    say!("KUBECONFIG={} {}", kubeconfig(&sandbox).display(), programs.join("kubectl").display());
+    say!("its network is its own: cargo run -p testbed -- exec kubectl get pods -A");
     Ok(true)
+}
+
+/// What has not started in time is not left to start later; its logs stay, unless nobody waits for it any more.
+fn give_up(sandbox: &Sandbox) {
+    match interrupt::check() {
+        Ok(()) => drop(sandbox.stop()),
+        Err(_) => drop(down()),
+    }
 }
 
 /// Stops it. What it stored goes, too: each start is a new cluster.
@@ -161,7 +165,7 @@ pub(crate) fn down() -> Result<()> {
     let sandbox = sandbox()?;
     let stopped = step("stop the cluster", || sandbox.stop())?;
     clean(&sandbox)?;
-    println!("{}", if stopped { "the cluster is gone" } else { "no cluster was running" });
+    say!("{}", if stopped { "the cluster is gone" } else { "no cluster was running" });
     Ok(())
 }
 

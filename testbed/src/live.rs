@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use crate::step::step;
-use crate::{Result, kubernetes, machine};
+use crate::kubernetes::shape::{self, Shape};
+use crate::step::{say, step};
+use crate::{Result, command, interrupt, kubernetes, machine};
 
 /// The test programs that have live suites: package and name.
 const PROGRAMS: [(&str, &str); 1] = [("paas-k8s", "conformance")];
@@ -17,14 +18,14 @@ const EXAMPLES: [(&str, &[&[&str]]); 2] = [
     ("platform", &[&["--kubernetes", "--tour"]]),
 ];
 
-/// The name by which suites ask for the cluster.
+/// The feature of examples that run on a cluster.
 const KUBERNETES: &str = "kubernetes";
 
 /// The name by which cases ask for a cluster of two nodes that nobody else uses.
 const TWO_NODES: &str = "two-nodes";
 
-/// The names of a cluster that has the image of a platform.
-const PLATFORM: &str = "kubernetes,platform";
+/// The names by which suites ask for the cluster, and for the image of a platform on it.
+const SHARED: &str = "kubernetes,platform";
 
 /// The variable by which suites are told which peers there are.
 pub(crate) const LIVE: &str = "PAAS_LIVE";
@@ -43,23 +44,19 @@ const ONE_BY_ONE: &[&str] = &["--test-threads=1", "nodes::"];
 /// Provides what this machine can provide, runs the suites on it, and stops what it started.
 pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<ExitCode> {
     if let Some(lack) = machine::lacks_for_kubernetes() {
-        println!("live suites on kubernetes: ignored: {lack}");
+        say!("live suites on kubernetes: ignored: {lack}");
         return Ok(ExitCode::SUCCESS);
     }
+    interrupt::listen()?;
     let runs = step("build the live suites", || all(arguments, is_full))?;
     let began = Instant::now();
-    let (alone, mut shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
-    let shape =
-        kubernetes::Shape { has_fake_nodes: is_full, has_platform: true, ..kubernetes::Shape::default() };
-    let started = kubernetes::up(shape, consent)?;
+    let (alone, shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
+    let fake_nodes = is_full.then_some(shape::FAKE_NODES);
+    let asked = [&[shape::PLATFORM], fake_nodes.as_slice()].concat();
+    let started = kubernetes::up(&Shape::of(&asked), consent)?;
     // There, what could have run and did not is a failure.
-    let in_ci = std::env::var_os("CI").is_some();
-    if started {
-        shared.iter_mut().filter(|run| run.peer == KUBERNETES).for_each(|run| run.peer = PLATFORM);
-    } else if in_ci {
-        return Err("a cluster is up already, and may lack what some cases need: run `down` first".into());
-    } else {
-        println!("live cases of a platform's image: ignored: a cluster was up already, and may not have it");
+    if !started && std::env::var_os("CI").is_some() {
+        return Err("a cluster is up already: run `down` first".into());
     }
     let outcome = run(&shared, is_full);
     if started {
@@ -67,10 +64,9 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
     }
     let mut code = outcome?;
     if !started && !alone.is_empty() {
-        println!("live suites on two nodes: ignored: a cluster was up already, and they need their own");
+        say!("live suites on two nodes: ignored: a cluster was up already, and they need their own");
     } else if code == ExitCode::SUCCESS && !alone.is_empty() {
-        let shape = kubernetes::Shape { has_two_nodes: true, ..kubernetes::Shape::default() };
-        kubernetes::up(shape, consent)?;
+        kubernetes::up(&Shape::of(&[shape::TWO_NODES]), consent)?;
         let outcome = run(&alone, is_full);
         kubernetes::down()?;
         code = outcome?;
@@ -78,7 +74,7 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
     let verdict = if code == ExitCode::SUCCESS { "passed" } else { "failed" };
     let names = shared.iter().chain(&alone).map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let seconds = began.elapsed().as_secs_f64();
-    println!("live suites on kubernetes ({names}): {verdict} in {seconds:.0} s");
+    say!("live suites on kubernetes ({names}): {verdict} in {seconds:.0} s");
     Ok(code)
 }
 
@@ -98,7 +94,7 @@ fn all(arguments: &[&str], is_full: bool) -> Result<Vec<Run>> {
         let program = built(&["test", "--no-run", "-p", package, "--test", name], "test", name)?;
         let asked = vec![words(&[&[AT_ONCE], arguments].concat())];
         let title = format!("{package} {name}");
-        runs.push(Run { name: title, program: program.clone(), asked, peer: KUBERNETES });
+        runs.push(Run { name: title, program: program.clone(), asked, peer: SHARED });
         if arguments.is_empty() {
             let (name, asked) = (format!("{package} {name} on two nodes"), vec![Vec::new()]);
             runs.push(Run { name, program: program.clone(), asked, peer: TWO_NODES });
@@ -111,7 +107,7 @@ fn all(arguments: &[&str], is_full: bool) -> Result<Vec<Run>> {
     for (name, asked) in EXAMPLES.into_iter().filter(|_| arguments.is_empty()) {
         let program = built(&["build", "--example", name, "--features", KUBERNETES], "example", name)?;
         let asked = asked.iter().map(|run| words(run)).collect();
-        runs.push(Run { name: format!("the example {name}"), program, asked, peer: KUBERNETES });
+        runs.push(Run { name: format!("the example {name}"), program, asked, peer: SHARED });
     }
     Ok(runs)
 }
@@ -125,7 +121,7 @@ fn run(runs: &[Run], is_full: bool) -> Result<ExitCode> {
             let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
             let code = kubernetes::exec(&run.program.to_string_lossy(), &asked, &told)?;
             if code != ExitCode::SUCCESS {
-                println!("failed: {}", run.name);
+                say!("failed: {}", run.name);
                 return Ok(code);
             }
         }
@@ -138,7 +134,7 @@ pub(crate) fn built(arguments: &[&str], kind: &str, name: &str) -> Result<PathBu
     let mut cargo = Command::new("cargo");
     cargo.args(arguments).arg("--message-format=json").stdin(Stdio::null());
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
-    let output = cargo.stderr(Stdio::inherit()).output()?;
+    let output = command::output(&mut cargo)?;
     if !output.status.success() {
         return Err(format!("cannot build the {kind} {name}").into());
     }

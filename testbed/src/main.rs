@@ -7,6 +7,7 @@ mod cache;
 mod command;
 mod golang;
 mod image;
+mod interrupt;
 mod kubernetes;
 mod live;
 mod machine;
@@ -15,23 +16,23 @@ mod python;
 mod sandbox;
 mod step;
 
+use std::io::Write;
 use std::process::ExitCode;
+
+use kubernetes::shape::{FLAGS, Shape};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The flag by which a cluster gets a second node.
-const TWO: &str = "--two-nodes";
-/// The flag by which it gets nodes that are there in name only.
-const FAKE: &str = "--fake-nodes";
-/// The flag by which it gets the image of a platform.
-const PLATFORM: &str = "--platform";
 /// The flag by which a test runs what takes longer, too.
 const FULL: &str = "--full";
+/// The flag by which figures that are short of their goals fail the run.
+const STRICT: &str = "--strict";
 
 const USAGE: &str = "\
 usage: cargo run -p testbed -- COMMAND
 
-  up kubernetes             provisions a cluster of one node and starts it; does nothing where it runs. --two-nodes adds a
+  up kubernetes             provisions a cluster of one node and starts it; does nothing where it runs, and fails where what
+                            runs lacks what is asked for. --two-nodes adds a
                             second one, --fake-nodes a program that answers for nodes which are there in name only,
                             --platform the image of a platform
   status                    what this machine can provide, and what runs
@@ -39,7 +40,10 @@ usage: cargo run -p testbed -- COMMAND
   exec COMMAND              runs a command in the cluster's network, with KUBECONFIG set
   test [FILTER]             provides what this machine can provide, runs the live suites on it, and stops what it started;
                             --full adds what takes long
-  bench kubernetes [NAME]   measures the backends on a cluster of its own: all figures, or those of one name
+  bench kubernetes [NAME..] measures the backends on a cluster of its own: all figures, or those of these names;
+                            ends with 3 under --strict where one is short of its goal
+
+Ctrl-C and SIGTERM end `up`, `test` and `bench`, too: they stop what they started, and end with 130 or 143.
 
 It installs Debian packages and builds Go programs into a cache outside the checkout. Outside continuous integration it
 asks for --change-this-machine before it installs anything.";
@@ -49,8 +53,9 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("testbed: {error}");
-            ExitCode::FAILURE
+            // Ctrl-C may have ended whoever reads this.
+            drop(writeln!(std::io::stderr(), "testbed: {error}"));
+            interrupt::code().unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -60,21 +65,18 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some("exec") => (Vec::new(), arguments.iter().map(String::as_str).collect()),
         _ => arguments.iter().map(String::as_str).partition(|word| word.starts_with("--")),
     };
-    if let Some(unknown) =
-        flags.iter().find(|flag| ![machine::CONSENT, TWO, FAKE, PLATFORM, FULL].contains(flag))
-    {
+    let known = [&[machine::CONSENT, FULL, STRICT], &FLAGS[..]].concat();
+    if let Some(unknown) = flags.iter().find(|flag| !known.contains(flag)) {
         return Err(format!("unknown option `{unknown}`\n\n{USAGE}").into());
     }
     let consent = flags.contains(&machine::CONSENT) || std::env::var_os("CI").is_some();
     match words.as_slice() {
         ["up", "kubernetes"] => {
-            let [has_two_nodes, has_fake_nodes, has_platform] =
-                [TWO, FAKE, PLATFORM].map(|flag| flags.contains(&flag));
-            let shape = kubernetes::Shape { has_two_nodes, has_fake_nodes, has_platform };
-            kubernetes::up(shape, consent).map(|_| ExitCode::SUCCESS)
+            interrupt::listen()?;
+            kubernetes::up(&Shape::of(&flags), consent).map(|_| ExitCode::SUCCESS)
         }
         ["test", arguments @ ..] => live::test(arguments, flags.contains(&FULL), consent),
-        ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, consent),
+        ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, flags.contains(&STRICT), consent),
         ["status"] => status(),
         ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
         ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments, &[]),
@@ -106,5 +108,12 @@ mod tests {
             let error = run(&words).unwrap_err().to_string();
             assert!(error.contains("usage: cargo run -p testbed"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_figure_that_nobody_knows_is_refused_before_anything_is_built() {
+        let words = ["bench", "kubernetes", "speed"].map(str::to_owned);
+        let error = run(&words).unwrap_err().to_string();
+        assert!(error.contains("`speed`") && error.contains("readiness"), "{error}");
     }
 }

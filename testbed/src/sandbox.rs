@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::{Result, cache};
+use crate::{Result, cache, command};
 
 /// A group of processes in PID, mount and network namespaces of their own.
 pub(crate) struct Sandbox {
@@ -91,7 +91,7 @@ impl Sandbox {
         let init = self.init().ok_or("nothing runs; say `up` first")?;
         let mut enter = Command::new("nsenter");
         enter.arg(format!("--net=/proc/{}/ns/net", init.pid)).arg(program).args(arguments);
-        let status = enter.envs(environment.iter().copied()).status()?;
+        let status = command::status(enter.envs(environment.iter().copied()))?;
         Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
     }
 }

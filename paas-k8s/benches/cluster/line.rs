@@ -1,5 +1,11 @@
 //! The lines that are printed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many have met their goals, and how many are short of theirs.
+static MET: AtomicUsize = AtomicUsize::new(0);
+static SHORT: AtomicUsize = AtomicUsize::new(0);
+
 /// What a figure has to be.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
@@ -17,6 +23,13 @@ pub(crate) enum Goal {
 
 pub(crate) fn head() {
     println!("{:60} {:>12} {:>12} {:>7} {:>9}  met|short", "name", "ours", "peer", "ratio", "goal");
+}
+
+/// Prints what has become of all of them; how many are short.
+pub(crate) fn tail() -> usize {
+    let [met, short] = [&MET, &SHORT].map(|count| count.load(Ordering::Relaxed));
+    println!("{met} met, {short} short");
+    short
 }
 
 /// Prints one figure.
@@ -49,8 +62,11 @@ fn print(name: &str, ours: f64, peer: Option<f64>, ratio: Option<f64>, goal: Goa
     };
     let verdict = match goal {
         Goal::None => "told",
-        _ if met => "met",
-        _ => "short",
+        _ => {
+            let (verdict, count) = if met { ("met", &MET) } else { ("short", &SHORT) };
+            count.fetch_add(1, Ordering::Relaxed);
+            verdict
+        }
     };
     let text = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     println!("{name:60} {ours:>12.2} {:>12} {:>7} {shown:>9}  {verdict}{note}", text(peer), text(ratio));

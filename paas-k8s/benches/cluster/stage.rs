@@ -103,10 +103,15 @@ impl Stage {
     }
 }
 
-/// Deletes the namespaces of a platform, and waits until they are gone: what goes on must not be measured with what comes.
+/// Deletes the namespaces of a platform.
 pub(crate) async fn remove(client: &Client, platform: &str) -> Outcome {
+    remove_labelled(client, &format!("paas-sdk.dev/platform={platform}")).await
+}
+
+/// Deletes namespaces, and waits until they are gone: what goes on must not be measured with what comes.
+pub(crate) async fn remove_labelled(client: &Client, labels: &str) -> Outcome {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let own = ListParams::default().labels(&format!("paas-sdk.dev/platform={platform}"));
+    let own = ListParams::default().labels(labels);
     for namespace in namespaces.list_metadata(&own).await? {
         let name = namespace.metadata.name.unwrap_or_default();
         drop(namespaces.delete(&name, &DeleteParams::background()).await);

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::dns::{DNS_ADDRESS, DOMAIN};
 use super::node::{FIRST, Node, SECOND};
+use super::shape::{FAKE_NODES, TWO_NODES};
 use super::{NODE_ADDRESS, PAUSE, Shape, cgroup, kwok};
 use crate::Result;
 use crate::sandbox::Sandbox;
@@ -15,13 +16,13 @@ use crate::sandbox::Sandbox;
 pub(super) const RUNTIME: &str = "/run/containerd/containerd.sock";
 
 /// Writes them all. JSON is YAML, too.
-pub(super) fn write(sandbox: &Sandbox, shape: Shape) -> Result<()> {
+pub(super) fn write(sandbox: &Sandbox, shape: &Shape) -> Result<()> {
     let folder = sandbox.folder();
     let (pki, config) = (folder.join("pki"), folder.join("config"));
     for name in ["etcd", "config", "log"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    let fake = shape.has_fake_nodes.then_some(kwok::NAME);
+    let fake = shape.has(FAKE_NODES).then_some(kwok::NAME);
     for holder in
         ["admin", "controller-manager", "scheduler", "proxy", "dns", "gateway"].into_iter().chain(fake)
     {
@@ -29,7 +30,7 @@ pub(super) fn write(sandbox: &Sandbox, shape: Shape) -> Result<()> {
         fs::write(to.join(format!("{holder}.kubeconfig")), kubeconfig(&pki, holder).to_string())?;
     }
     fs::write(config.join("resolv.conf"), "")?;
-    for node in [FIRST].into_iter().chain(shape.has_two_nodes.then_some(SECOND)) {
+    for node in [FIRST].into_iter().chain(shape.has(TWO_NODES).then_some(SECOND)) {
         let own = folder.join(node.name);
         for name in ["containerd", "kubelet", "cni", "pod-logs"] {
             fs::create_dir_all(own.join(name))?;
