@@ -36,7 +36,10 @@ pub struct SchedulerConfig {
     /// Rounded up to whole seconds; it comes on top of the service's own grace. 10 seconds unless said otherwise: a busy
     /// cluster takes some to tell all of its nodes.
     pub drain: Duration,
-    /// The names of the secrets with which images are pulled, in each tenant's namespaces.
+    /// The names of the Secrets with which images are pulled, of the type `kubernetes.io/dockerconfigjson`. A pod reads them
+    /// in its own namespace, so whoever runs the platform puts them into that of each environment
+    /// ([`namespace`](crate::namespace)); the platform neither makes nor reads them. One that is missing keeps no pod from
+    /// starting whose image is there or free for everybody.
     pub pull_secrets: Vec<String>,
 }
 
