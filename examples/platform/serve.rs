@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::backends::Backends;
 use crate::bundle::Bundle;
@@ -39,6 +40,12 @@ pub(crate) struct Served {
 
 /// Serves until it is told to end. Told again, it ends at once.
 pub(crate) async fn run(options: Options) -> Result<()> {
+    // What goes wrong in the platform itself, for whoever operates it; the console is for who uses it.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(LevelFilter::WARN)
+        .init();
     let console = Console::start();
     console.say(&format!("starting; data is in {}", options.data.display()));
     let outcome = serve(&options, &console, Told::listen()?).await;
