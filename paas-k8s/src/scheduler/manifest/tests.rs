@@ -63,6 +63,17 @@ fn the_objects_are_as_they_were() {
 }
 
 #[test]
+fn images_are_pulled_with_the_secrets_that_the_company_names() {
+    let config = SchedulerConfig { pull_secrets: vec!["one".into(), "two".into()], ..Default::default() };
+    let context = Context { platform: "paas", config: &config, secret: None, known: None };
+    for role in [Role::Slot(Slot::Blue), Role::Task(OperationId::new("o-1").unwrap())] {
+        let object = owner(&workload(role), &context).unwrap();
+        let named = &object["spec"]["template"]["spec"]["imagePullSecrets"];
+        assert_eq!(*named, json!([{ "name": "one" }, { "name": "two" }]));
+    }
+}
+
+#[test]
 fn a_new_revision_of_the_same_template_changes_no_pod() {
     let before = rendered(&blue(), None);
     let mut later = blue();
