@@ -24,10 +24,13 @@ pub(crate) fn kubernetes(names: &[&str], is_strict: bool, consent: bool) -> Resu
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::listen()?;
+    // Before the build, which takes minutes.
+    let shape = Shape::of(&[FAKE_NODES]);
+    kubernetes::serves(&shape)?;
     let program = step("build the measuring program", || {
         live::built(&["bench", "--no-run", "-p", "paas-k8s", "--bench", PROGRAM], "bench", PROGRAM)
     })?;
-    let started = kubernetes::up(&Shape::of(&[FAKE_NODES]), consent)?;
+    let started = kubernetes::up(&shape, consent)?;
     let live = [(live::LIVE, "kubernetes,kwok".as_ref())];
     let asked = [names, is_strict.then_some(STRICT).as_slice()].concat();
     let outcome = kubernetes::exec(&program.to_string_lossy(), &asked, &live);

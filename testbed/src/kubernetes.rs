@@ -112,8 +112,7 @@ pub(crate) fn up(shape: &Shape, consent: bool) -> Result<bool> {
         return Err(format!("no cluster can be had here: {lack}").into());
     }
     let sandbox = sandbox()?;
-    if sandbox.init().is_some() {
-        Shape::read(sandbox.folder())?.serves(shape)?;
+    if serves(shape)? {
         say!("the cluster runs already");
         return Ok(false);
     }
@@ -158,6 +157,19 @@ fn give_up(sandbox: &Sandbox) {
         Ok(()) => drop(sandbox.stop()),
         Err(_) => drop(down()),
     }
+}
+
+/// Whether one runs that has all of this.
+///
+/// # Errors
+/// What the one that runs lacks.
+pub(crate) fn serves(shape: &Shape) -> Result<bool> {
+    let sandbox = sandbox()?;
+    let runs = sandbox.init().is_some();
+    if runs {
+        Shape::read(sandbox.folder())?.serves(shape)?;
+    }
+    Ok(runs)
 }
 
 /// Stops it. What it stored goes, too: each start is a new cluster.

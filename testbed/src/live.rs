@@ -48,16 +48,16 @@ pub(crate) fn test(arguments: &[&str], is_full: bool, consent: bool) -> Result<E
         return Ok(ExitCode::SUCCESS);
     }
     interrupt::listen()?;
+    let fake_nodes = is_full.then_some(shape::FAKE_NODES);
+    let shape = Shape::of(&[&[shape::PLATFORM], fake_nodes.as_slice()].concat());
+    // There, what could have run and did not is a failure.
+    if kubernetes::serves(&shape)? && std::env::var_os("CI").is_some() {
+        return Err("a cluster is up already: run `down` first".into());
+    }
     let runs = step("build the live suites", || all(arguments, is_full))?;
     let began = Instant::now();
     let (alone, shared): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(|run| run.peer == TWO_NODES);
-    let fake_nodes = is_full.then_some(shape::FAKE_NODES);
-    let asked = [&[shape::PLATFORM], fake_nodes.as_slice()].concat();
-    let started = kubernetes::up(&Shape::of(&asked), consent)?;
-    // There, what could have run and did not is a failure.
-    if !started && std::env::var_os("CI").is_some() {
-        return Err("a cluster is up already: run `down` first".into());
-    }
+    let started = kubernetes::up(&shape, consent)?;
     let outcome = run(&shared, is_full);
     if started {
         kubernetes::down()?;
