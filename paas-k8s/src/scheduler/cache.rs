@@ -5,13 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_core::backend::HintFeed;
 use paas_core::model::{
-    AppId, Digest, InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, Timestamp,
-    WorkloadKey, WorkloadStatus,
+    AppId, Digest, InstanceId, InstanceState, InstanceStatus, Resource, RevisionNumber, WorkloadKey,
+    WorkloadStatus,
 };
 
 use super::part::{Kind, Part};
 use super::pod::Instance;
 use super::warning::{Subject, Warning};
+use crate::error::brief;
 use crate::index::{Index, News};
 
 /// How many hints wait for a reader that is behind.
@@ -34,7 +35,7 @@ struct State {
     /// The uids of parts by their namespace and name.
     places: HashMap<(String, String), String>,
     /// What was warned of last, by the uid of whom it is about.
-    warnings: HashMap<String, (Timestamp, String)>,
+    warnings: HashMap<String, Warning>,
 }
 
 #[derive(Debug, Default)]
@@ -224,7 +225,7 @@ impl State {
     fn relieve(&mut self, instance: &Instance) {
         let own = self.apps.get(&instance.key.app).and_then(|app| app.get(&instance.key));
         for uid in own.into_iter().flat_map(|members| &members.parts) {
-            if self.warnings.get(uid).is_some_and(|(at, _)| *at <= instance.status.started) {
+            if self.warnings.get(uid).is_some_and(|last| last.at <= instance.status.started) {
                 self.warnings.remove(uid);
             }
         }
@@ -232,15 +233,15 @@ impl State {
 
     /// Gives the workload whose status tells more now.
     fn warn(&mut self, warning: Warning) -> Option<WorkloadKey> {
-        let Warning { subject, text, at } = warning;
-        let (uid, key) = match subject {
+        let at = warning.at;
+        let (uid, key) = match &warning.subject {
             Subject::Pod(uid) => {
-                let instance = self.instances.get(&uid)?;
+                let instance = self.instances.get(uid)?;
                 let key = (!instance.status.is_ready()).then(|| instance.key.clone());
-                (uid, key)
+                (uid.clone(), key)
             }
             Subject::Owner { namespace, name } => {
-                let uid = self.places.get(&(namespace, name))?.clone();
+                let uid = self.places.get(&(namespace.clone(), name.clone()))?.clone();
                 let key = self.parts.get(&uid)?.key.clone();
                 let mut made = self.running(self.members(&key)?);
                 if made.any(|(instance, _)| instance.status.started > at) {
@@ -249,15 +250,15 @@ impl State {
                 (uid, Some(key))
             }
         };
-        if self.warnings.get(&uid).is_some_and(|(last, _)| *last > at) {
+        if self.warnings.get(&uid).is_some_and(|last| last.at > at) {
             return None;
         }
-        self.warnings.insert(uid, (at, text));
+        self.warnings.insert(uid, warning);
         key
     }
 
-    fn warning(&self, uid: &str) -> Option<&str> {
-        self.warnings.get(uid).map(|(_, text)| text.as_str())
+    fn warning(&self, uid: &str) -> Option<&Warning> {
+        self.warnings.get(uid)
     }
 
     /// The lowest ordinal that no instance of the workload has.
@@ -337,7 +338,7 @@ impl State {
     fn status(&self, key: &WorkloadKey, members: &Members) -> WorkloadStatus {
         let owner = self.owner(members);
         let mut status = WorkloadStatus::new(key.clone(), self.applied(members));
-        status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(str::to_owned);
+        status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(|last| last.text.clone());
         let told = |(own, ordinal): (&Instance, u32)| instance(own, ordinal, owner, self.warning(&own.uid));
         status.instances = self.running(members).map(told).collect();
         if status.instances.is_empty() {
@@ -361,13 +362,17 @@ fn lost(owner: &Part) -> Option<InstanceStatus> {
 }
 
 /// An instance, with what only its owner knows, and what is warned of where it says nothing itself.
-fn instance(own: &Instance, ordinal: u32, owner: Option<&Part>, warning: Option<&str>) -> InstanceStatus {
+fn instance(own: &Instance, ordinal: u32, owner: Option<&Part>, warning: Option<&Warning>) -> InstanceStatus {
     let mut status = own.status.clone();
     status.ordinal = ordinal;
     let is_unwell =
         matches!(status.state, InstanceState::Starting | InstanceState::Unready | InstanceState::BackingOff);
-    if is_unwell && status.message.is_none() {
-        status.message = warning.map(str::to_owned);
+    if let Some(warning) = warning.filter(|_| is_unwell) {
+        status.message = match status.message.take() {
+            None => Some(warning.text.clone()),
+            Some(own) if warning.explains => Some(brief(&format!("{own}; {}", warning.text))),
+            own => own,
+        };
     }
     match owner {
         Some(owner) => status.revision = owner.revision(&status.template).unwrap_or(status.revision),
