@@ -20,13 +20,14 @@ use crate::fixture::PLATFORM;
 use crate::fixture::rooms::{broken, client};
 use crate::fixture::scheduler::Schedulers;
 use crate::platform::{Case, cases, until};
-use crate::proxy::{Fault, Proxy, Rule, WRITES};
+use crate::proxy::{Fault, Proxy, Rule, WATCHES, WRITES};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     a_deployment_that_was_removed_is_not_made_by_a_late_write,
     a_task_that_was_removed_is_not_made_by_a_late_write,
     a_volumes_owner_that_was_removed_is_not_made_by_a_late_write,
     what_stands_beside_a_workload_is_not_made_by_a_late_write,
+    a_leader_that_knows_of_no_other_is_refused_by_the_server,
 ];
 
 async fn scheduler(proxy: Option<&Proxy>) -> Result<KubeScheduler> {
@@ -120,4 +121,50 @@ async fn a_volumes_owner_that_was_removed_is_not_made_by_a_late_write() -> Resul
 
 async fn what_stands_beside_a_workload_is_not_made_by_a_late_write() -> Result<()> {
     comes_late::<NetworkPolicy>(&["networkpolicies"], Schedulers::default().serving(), true).await
+}
+
+/// The calls about Deployments since the last look that would have changed something, and what they were answered.
+fn writes(proxy: &Proxy) -> Vec<(&'static str, u16)> {
+    let calls = proxy.take_calls().into_iter();
+    let writes = calls.filter(|call| call.is_write() && call.resource == "deployments");
+    writes.map(|call| (call.verb, call.status)).collect()
+}
+
+/// Nothing is told to a scheduler any more: what it knows stays as it is.
+async fn deafen(proxy: &Proxy) -> Result<()> {
+    proxy.take_calls();
+    proxy.set([Rule::new(WATCHES, Fault::Hang)]);
+    proxy.cut();
+    let is_deaf = || async {
+        let calls = proxy.calls();
+        Ok(calls.iter().any(|call| call.verb == "watch" && call.resource == "deployments").then_some(()))
+    };
+    until("its watch is opened anew and tells nothing", is_deaf).await.map(drop)
+}
+
+async fn a_leader_that_knows_of_no_other_is_refused_by_the_server() -> Result<()> {
+    let (fixture, world) = (Schedulers::default(), World::new());
+    let proxy = Proxy::start(client().await?).await;
+    let (stale, leader) = (scheduler(Some(&proxy)).await?, scheduler(None).await?);
+    let mut workload = world.workload(fixture.serving(), 1)?;
+    fixture.prepare(&world, &workload).await?;
+    let (scope, next) = (world.scope().in_epoch(Epoch(1)), world.scope().in_epoch(Epoch(2)));
+    stale.apply(&scope, &workload).await?;
+    deafen(&proxy).await?;
+    let known = || async { Ok(leader.list(&world.scope(), &world.selector()).await?.pop()) };
+    until("the next leader knows of it", known).await?;
+    leader.apply(&next, &workload).await?;
+    let before = found::<Deployment>(&workload.key).await?.remove(0);
+    writes(&proxy);
+    workload.replicas = Some(3);
+    let late = stale.apply(&scope, &workload).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "{late:?}");
+    assert_eq!(writes(&proxy), [("patch", 409)], "the server itself was asked");
+    let late = stale.remove(&scope, &workload.key).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "{late:?}");
+    assert_eq!(writes(&proxy), [("delete", 409)]);
+    let after = found::<Deployment>(&workload.key).await?.remove(0);
+    assert_eq!(after.metadata.generation, before.metadata.generation, "nothing was changed");
+    fixture.close().await;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod death;
 mod late;
+mod pod;
 mod refusal;
 mod server;
 mod watch;
@@ -24,7 +25,15 @@ use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     let long = if std::env::var_os(FULL).is_some() { watch::LONG_CASES } else { &[] };
-    named("fault", [death::CASES, late::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat())
+    named(
+        "fault",
+        [death::CASES, late::CASES, pod::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat(),
+    )
+}
+
+/// The cases that take nodes away.
+pub(crate) fn trials_with_fake_nodes() -> impl Iterator<Item = (String, Proof)> {
+    named("nodes", pod::ON_FAKE_NODES.to_vec())
 }
 
 /// Between two times that somebody asks.

@@ -10,8 +10,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use paas_core::Result;
-use paas_core::model::Secret as Value;
-use serde_json::json;
+use paas_core::engine::EngineEvent;
+use paas_core::model::Secret as Hidden;
+use serde_json::{Value, json};
 
 use super::{Case, SOON, World, app, cases, serving, until};
 use crate::fixture::rooms::broken;
@@ -20,6 +21,7 @@ pub(super) const CASES: &[(&str, Case)] = cases![
     a_deployment_that_was_deleted_is_back,
     a_deployment_that_was_edited_is_put_back,
     a_deployment_that_was_scaled_by_hand_is_put_back,
+    what_another_manager_has_taken_is_put_back_and_told,
     what_somebody_added_to_a_deployment_goes,
     what_stands_beside_a_workload_is_put_back,
     a_deployment_whose_labels_were_away_is_followed_again,
@@ -77,6 +79,47 @@ async fn a_deployment_that_was_scaled_by_hand_is_put_back() -> Result<()> {
     })
     .await?;
     assert!(took < MENDED, "{took:?}");
+    world.end().await
+}
+
+/// Takes a field from whoever has it, as another manager of the same object would.
+async fn take(deployments: &Api<Deployment>, name: &str, field: Value) -> Result<()> {
+    let mut container = json!({ "name": "app" });
+    container.as_object_mut().unwrap().extend(field.as_object().cloned().unwrap());
+    let object = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "spec": { "template": { "spec": { "containers": [container] } } },
+    });
+    let forced = PatchParams::apply("somebody").force();
+    deployments.patch(name, &forced, &Patch::Apply(object)).await.map(drop).map_err(broken)
+}
+
+async fn what_another_manager_has_taken_is_put_back_and_told() -> Result<()> {
+    let world = World::new().await?;
+    let mut web = serving("1", 1);
+    web.ready = Some("/ready".parse()?);
+    world.deploy(&app(&web)).await?;
+    let (before, deployments) = world.only::<Deployment>().await?;
+    let shop = world.shop().await?.resource();
+    let mut events = world.platform.events();
+    for field in [
+        json!({ "image": "testbed.local/other:1" }),
+        json!({ "readinessProbe": { "httpGet": { "path": "/other" } } }),
+        json!({ "env": [{ "name": "VERSION", "value": "9" }] }),
+    ] {
+        take(&deployments, &before.name_any(), field).await?;
+        let (_, took) = until("it is as it was", || async {
+            let found = deployments.get(&before.name_any()).await.map_err(broken)?;
+            Ok((found.spec == before.spec).then_some(()))
+        })
+        .await?;
+        assert!(took < MENDED, "{took:?}");
+        let told = async {
+            while !matches!(events.recv().await, Ok(EngineEvent::Drift(of)) if shop.contains(&of)) {}
+        };
+        tokio::time::timeout(MENDED, told).await.expect("the drift is told");
+    }
     world.end().await
 }
 
@@ -213,7 +256,7 @@ async fn a_deployment_whose_labels_were_away_is_followed_again() -> Result<()> {
 async fn the_secrets_that_pods_read_are_put_back() -> Result<()> {
     let world = World::new().await?;
     let tenant = world.user.tenant().cloned().unwrap();
-    world.platform.put_secret(&world.user, &tenant, &"TOKEN".parse()?, Value::new("s3cret")?).await?;
+    world.platform.put_secret(&world.user, &tenant, &"TOKEN".parse()?, Hidden::new("s3cret")?).await?;
     let mut web = serving("1", 1);
     web.secrets.push("TOKEN".parse()?);
     world.deploy(&app(&web)).await?;

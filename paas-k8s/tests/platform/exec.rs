@@ -11,7 +11,7 @@ pub(super) const CASES: &[(&str, Case)] =
 
 impl World {
     /// The first instance that the service has.
-    async fn instance(&self) -> Result<InstanceId> {
+    pub(super) async fn instance(&self) -> Result<InstanceId> {
         let (instance, _) = until("an instance", || async {
             let status = self.shop().await?.status().await?;
             let mut slots = status.services.into_iter().flat_map(|service| service.slots);
@@ -22,7 +22,7 @@ impl World {
     }
 }
 
-fn request(arguments: &[&str]) -> Result<ExecRequest> {
+pub(super) fn request(arguments: &[&str]) -> Result<ExecRequest> {
     Ok(ExecRequest::new(Command::new(["/instance"].iter().chain(arguments).copied())?))
 }
 

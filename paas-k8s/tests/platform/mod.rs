@@ -3,16 +3,19 @@
 mod access;
 mod calls;
 pub(crate) mod client;
+mod count;
 mod drain;
 mod drift;
 mod exec;
 mod export;
 mod inside;
 mod log;
-mod node;
+pub(crate) mod node;
+mod policy;
+mod pull;
 mod release;
 mod room;
-mod status;
+pub(crate) mod status;
 mod term;
 mod token;
 
@@ -58,11 +61,13 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
         [
             access::CASES,
             calls::CASES,
+            count::CASES,
             release::CASES,
             drift::CASES,
             exec::CASES,
             export::CASES,
             log::CASES,
+            pull::CASES,
             room::CASES,
             status::CASES,
             term::CASES,
@@ -75,6 +80,11 @@ pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
 /// The cases that need a cluster of two nodes to themselves.
 pub(crate) fn on_two_nodes() -> impl Iterator<Item = (String, Proof)> {
     named("platform", drain::CASES.to_vec())
+}
+
+/// The cases that need a network plugin that enforces policies.
+pub(crate) fn on_enforcing_network() -> impl Iterator<Item = (String, Proof)> {
+    named("platform", policy::CASES.to_vec())
 }
 
 /// The cases that need the image of a platform.

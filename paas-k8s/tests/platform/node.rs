@@ -16,10 +16,10 @@ const MARK: &str = "kwok.x-k8s.io/node";
 const LABEL: &str = "paas-sdk.dev/fake";
 
 /// Nodes that take all pods that are made meanwhile.
-struct Nodes(Api<Node>);
+pub(crate) struct Nodes(Api<Node>);
 
 impl Nodes {
-    async fn make(world: &World, count: usize) -> Result<Self> {
+    pub(crate) async fn make(world: &World, count: usize) -> Result<Self> {
         let nodes = Self(Api::all(world.client.clone()));
         nodes.others_take_pods(false).await?;
         for number in 0..count {
@@ -61,7 +61,7 @@ impl Nodes {
         patched.map(drop).map_err(broken)
     }
 
-    async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         let own = ListParams::default().labels(LABEL);
         self.0.delete_collection(&DeleteParams::default(), &own).await.map_err(broken)?;
         self.others_take_pods(true).await
@@ -82,9 +82,15 @@ async fn hosts(world: &World) -> Result<Vec<String>> {
     Ok(listed.items.into_iter().filter_map(|pod| pod.spec?.node_name).collect())
 }
 
-async fn is_well(world: &World) -> Result<()> {
-    until("the status says that all is well", || async {
-        Ok(world.shop().await?.explain().await?.to_string().contains("all is well").then_some(()))
+/// Loses one of two nodes: what it ran comes to the other.
+pub(crate) async fn lose_one(world: &World, nodes: &Nodes) -> Result<()> {
+    let mut before = hosts(world).await?;
+    before.sort();
+    assert_eq!(before, ["lost-0", "lost-1"], "one on each");
+    // It is given up, as a cloud does with a machine that is gone; what ran on it goes after some 40 s.
+    nodes.0.delete("lost-0", &DeleteParams::default()).await.map_err(broken)?;
+    until("both run on the other one", || async {
+        Ok((hosts(world).await? == ["lost-1", "lost-1"]).then_some(()))
     })
     .await
     .map(drop)
@@ -94,17 +100,9 @@ async fn what_a_lost_node_ran_runs_elsewhere() -> Result<()> {
     let world = World::new().await?;
     let nodes = Nodes::make(&world, 2).await?;
     world.deploy(&app(&serving("1", 2))).await?;
-    is_well(&world).await?;
-    let mut before = hosts(&world).await?;
-    before.sort();
-    assert_eq!(before, ["lost-0", "lost-1"], "one on each");
-    // It is given up, as a cloud does with a machine that is gone; what ran on it goes after some 40 s.
-    nodes.0.delete("lost-0", &DeleteParams::default()).await.map_err(broken)?;
-    until("both run on the other one", || async {
-        Ok((hosts(&world).await? == ["lost-1", "lost-1"]).then_some(()))
-    })
-    .await?;
-    is_well(&world).await?;
+    world.explained("all is well").await?;
+    lose_one(&world, &nodes).await?;
+    world.explained("all is well").await?;
     nodes.end().await?;
     world.end().await
 }

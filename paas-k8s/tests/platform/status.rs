@@ -6,19 +6,22 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use paas_core::ErrorKind;
 use paas_core::Result;
+use paas_core::model::{ByteSize, CpuQuantity};
 use serde_json::json;
 
-use super::{Case, World, app, cases, serving, until};
+use super::{Case, World, app, cases, config, open_with, serving, unique_name, until};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     a_failing_probe_is_told_with_its_answer,
+    a_pod_that_fits_on_no_node_is_told_in_the_words_of_the_scheduler,
+    a_pod_that_runs_out_of_memory_is_told,
     a_quota_that_leaves_no_room_is_told,
     a_task_whose_pod_is_lost_has_failed,
 ];
 
 impl World {
     /// Waits until the explanation says it.
-    async fn explained(&self, words: &str) -> Result<String> {
+    pub(crate) async fn explained(&self, words: &str) -> Result<String> {
         let (text, _) = until(words, || async {
             let text = self.shop().await?.explain().await?.to_string();
             Ok(text.contains(words).then_some(text))
@@ -26,7 +29,25 @@ impl World {
         .await?;
         Ok(text)
     }
+
+    /// Leaves room for one pod: by a quota of somebody else's, as the platform puts its own back.
+    pub(crate) async fn narrow(&self) -> Result<Api<ResourceQuota>> {
+        let (_, quotas): (_, Api<ResourceQuota>) = self.only().await?;
+        let narrow = json!({ "metadata": { "name": NARROW }, "spec": { "hard": { "pods": "1" } } });
+        let narrow = serde_json::from_value(narrow).unwrap();
+        quotas.create(&PostParams::default(), &narrow).await.unwrap();
+        // Until it has counted what is there, it refuses nothing.
+        until("the quota holds", || async {
+            let used = quotas.get(NARROW).await.unwrap().status.and_then(|status| status.used);
+            Ok(used.is_some_and(|used| used.contains_key("pods")).then_some(()))
+        })
+        .await?;
+        Ok(quotas)
+    }
 }
+
+/// The name of a quota that leaves no room.
+pub(crate) const NARROW: &str = "narrow";
 
 async fn a_failing_probe_is_told_with_its_answer() -> Result<()> {
     let world = World::new().await?;
@@ -38,29 +59,49 @@ async fn a_failing_probe_is_told_with_its_answer() -> Result<()> {
     world.end().await
 }
 
+/// A world whose quota lets through what no node has.
+async fn spacious() -> Result<World> {
+    let (name, mut config) = (unique_name(), config().await?);
+    (config.tenancy.cpu, config.tenancy.memory) = (CpuQuantity { millis: 4_000_000 }, ByteSize(1 << 50));
+    let platform = open_with(&name, None, config).await?;
+    World::of(name, platform).await
+}
+
+async fn a_pod_that_fits_on_no_node_is_told_in_the_words_of_the_scheduler() -> Result<()> {
+    let world = spacious().await?;
+    let (mut fast, mut large) = (serving("1", 1), serving("2", 1));
+    fast.limits.cpu = Some(CpuQuantity { millis: 1_000_000 });
+    large.limits.memory = Some(ByteSize(1 << 45));
+    for (service, words) in [(fast, "Insufficient cpu"), (large, "Insufficient memory")] {
+        world.platform.deploy(&world.user, &app(&service)).await?;
+        let told = world.explained(words).await?;
+        assert!(told.contains("no node takes it"), "{told}");
+    }
+    world.deploy(&app(&serving("3", 1))).await?;
+    world.explained("all is well").await?;
+    world.end().await
+}
+
+async fn a_pod_that_runs_out_of_memory_is_told() -> Result<()> {
+    let world = World::new().await?;
+    let mut service = serving("1", 1);
+    service.env.insert("MODE".into(), "hungry".into());
+    world.platform.deploy(&world.user, &app(&service)).await?;
+    world.explained("it ran out of the memory that its limit allows").await?;
+    world.deploy(&app(&serving("2", 1))).await?;
+    world.explained("all is well").await?;
+    world.end().await
+}
+
 async fn a_quota_that_leaves_no_room_is_told() -> Result<()> {
     let world = World::new().await?;
     world.deploy(&app(&serving("1", 1))).await?;
-    // One of somebody else's: the platform's own is put back by the platform.
-    let (_, quotas): (_, Api<ResourceQuota>) = world.only().await?;
-    let narrow = json!({ "metadata": { "name": "narrow" }, "spec": { "hard": { "pods": "1" } } });
-    let narrow = serde_json::from_value(narrow).unwrap();
-    quotas.create(&PostParams::default(), &narrow).await.unwrap();
-    // Until it has counted what is there, it refuses nothing.
-    until("the quota holds", || async {
-        let status = quotas.get("narrow").await.unwrap().status;
-        Ok(status.and_then(|status| status.used).is_some_and(|used| used.contains_key("pods")).then_some(()))
-    })
-    .await?;
+    let quotas = world.narrow().await?;
     world.shop().await?.scale(&super::web(), 2).await?;
     let told = world.explained("exceeded quota").await?;
     assert!(told.contains("instances cannot be made"), "{told}");
-    quotas.delete("narrow", &DeleteParams::default()).await.unwrap();
-    let (well, _) = until("all is well", || async {
-        let text = world.shop().await?.explain().await?.to_string();
-        Ok(text.contains("all is well").then_some(text))
-    })
-    .await?;
+    quotas.delete(NARROW, &DeleteParams::default()).await.unwrap();
+    let well = world.explained("all is well").await?;
     assert!(!well.contains("quota"), "{well}");
     world.end().await
 }

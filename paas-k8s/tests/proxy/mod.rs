@@ -229,9 +229,7 @@ impl Shared {
 
     fn fault(&self, call: &Call) -> Option<Fault> {
         let mut rules = lock(&self.rules);
-        let rule = rules.iter_mut().find(|rule| rule.covers(call))?;
-        rule.left = rule.left.map(|left| left.saturating_sub(1));
-        Some(rule.fault.clone())
+        rules.iter_mut().find_map(|rule| rule.strikes(call).then(|| rule.fault.clone()))
     }
 
     /// Passes a call on once it is let go, though its caller may have gone.

@@ -36,6 +36,10 @@ pub(crate) struct Rule {
     pub(super) fault: Fault,
     /// How many calls more, where there is an end to it.
     pub(super) left: Option<usize>,
+    /// Of so many calls, the last.
+    every: usize,
+    /// How many calls it covers were let through since.
+    passed: usize,
 }
 
 pub(crate) const ALL: &[&str] = &[];
@@ -44,7 +48,7 @@ pub(crate) const WATCHES: &[&str] = &["watch"];
 
 impl Rule {
     pub(crate) fn new(verbs: &'static [&'static str], fault: Fault) -> Self {
-        Self { verbs, resources: ALL, fault, left: None }
+        Self { verbs, resources: ALL, fault, left: None, every: 1, passed: 0 }
     }
 
     /// Of calls about these resources only.
@@ -57,7 +61,23 @@ impl Rule {
         Self { left: Some(times), ..self }
     }
 
-    pub(super) fn covers(&self, call: &Call) -> bool {
+    /// Of each so many calls the last only.
+    pub(crate) fn every(self, every: usize) -> Self {
+        Self { every, ..self }
+    }
+
+    /// Whether this call is one that it strikes; counts it.
+    pub(super) fn strikes(&mut self, call: &Call) -> bool {
+        if !self.covers(call) {
+            return false;
+        }
+        self.passed = (self.passed + 1) % self.every;
+        let strikes = self.passed == 0;
+        self.left = self.left.map(|left| left - usize::from(strikes));
+        strikes
+    }
+
+    fn covers(&self, call: &Call) -> bool {
         let within = |all: &[&str], word: &str| all.is_empty() || all.contains(&word);
         within(self.verbs, call.verb) && within(self.resources, &call.resource) && self.left != Some(0)
     }

@@ -1,9 +1,12 @@
 //! What it does when it is run beside itself, as the suite of `Exec` wants it.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::process::exit;
 use std::time::Duration;
 
+/// How long somebody may take to take a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a terminal is asked for its size.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -31,11 +34,18 @@ pub(crate) fn act(arguments: &[String]) -> io::Result<i32> {
                 std::thread::park();
             }
         }
+        ["reach", address] => return Ok(i32::from(!is_reached(address))),
         ["size"] => sizes(&mut out)?,
         _ => return Ok(2),
     }
     out.flush()?;
     Ok(0)
+}
+
+/// Whether somebody takes a connection there. Policies drop what they do not let through: no answer comes then.
+fn is_reached(address: &str) -> bool {
+    let address = address.parse().ok();
+    address.is_some_and(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
 }
 
 /// Tells each size of the terminal until the input ends.

@@ -5,7 +5,7 @@
 //!   whatever is asked), `never-ready` and `sleep` (run and listen nowhere), `exit` (writes `last words` and ends with
 //!   `CODE`), `print` (writes `LINES` numbered lines to each of its outputs, then serves), `count` (serves, and writes `RATE`
 //!   numbered lines a second, 100 unless said otherwise, with `PAD` more bytes each, until it is asked to end: then `end` and
-//!   how many there were).
+//!   how many there were), `hungry` (takes 256 MiB of memory, and serves if it gets them).
 //! - `PORT`: where it serves; 8080 unless said otherwise. `/die` ends it with 137 at once, `/fail` answers 500,
 //!   `/lookup/NAME` the addresses of a name, `/out` and `/err` write what they are sent and a newline to one of its outputs,
 //!   anything else a few facts as JSON.
@@ -69,6 +69,7 @@ fn main() -> io::Result<()> {
         return count(&open, variable("RATE").parse().unwrap_or(100));
     }
     end_when_asked(mode == "stubborn", Arc::clone(&open))?;
+    let _taken = (mode == "hungry").then(eat);
     match mode.as_str() {
         "exit" => {
             println!("last words");
@@ -97,6 +98,14 @@ fn own_folder() -> io::Result<Option<File>> {
     let mut log = OpenOptions::new().create(true).append(true).open(format!("{folder}/log"))?;
     writeln!(log, "{} {}", std::process::id(), variable("PAAS_INSTANCE_ID"))?;
     Ok(Some(lock))
+}
+
+/// More than the suites allow to any instance, and little for a machine that holds nobody to what is allowed.
+const MEAL: usize = 256 << 20;
+
+/// Takes memory and uses it: what is only asked for is not counted.
+fn eat() -> Vec<u8> {
+    std::hint::black_box(vec![1; MEAL])
 }
 
 /// The first process of a container gets no signal that it does not handle.
