@@ -3,6 +3,7 @@
 mod access;
 mod app;
 mod builder;
+mod claim;
 mod deploy;
 mod environment;
 mod exec;

@@ -23,7 +23,8 @@ struct State {
     era: u64,
     is_told: bool,
     apps: BTreeMap<AppId, Versioned<AppRecord>>,
-    /// What was deleted: ids never come back, but an answer from before may.
+    /// What was deleted: an answer from before may still come. A record that is made anew under such an id is read each time,
+    /// until all was listed.
     gone: BTreeSet<AppId>,
 }
 

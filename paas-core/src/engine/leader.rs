@@ -24,8 +24,8 @@ use crate::port::Hint;
 /// contract costs no more than that.
 const KNOWN: u32 = 10;
 
-/// How often in a row somebody else may be faster with an app before that is told as a failure: a backend may go on to find
-/// in its way what nobody takes out of it.
+/// How often in a row looks at an app may come to nothing before it is told that somebody else was faster: a backend may go on
+/// to find in its way what nobody takes out of it.
 const RACES: u32 = 4;
 
 /// What wakes the loop.

@@ -114,7 +114,7 @@ impl<T: Clone + Ord> Queue<T> {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// How often in a row looks at an app have failed.
+    /// How often in a row looks at an app have failed, or were for nothing.
     pub(crate) fn failures(&self, item: &Item<T>) -> u32 {
         self.failures.get(item).copied().unwrap_or_default()
     }

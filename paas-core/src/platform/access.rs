@@ -34,6 +34,7 @@ impl Inner {
         let reason = match self.authorizer.decide(principal, action, &resource).await {
             Ok(Decision::Allow) => return Ok(Scope::granted(principal.clone(), resource, &[action])),
             Ok(Decision::Deny(reason)) => reason,
+            Err(error) if error.kind() == ErrorKind::Denied => error.to_string(),
             Err(cause) => {
                 tracing::error!(%principal, ?action, %resource, ?cause, "the authoriser cannot tell");
                 return Err(Error::unavailable("who may do what cannot be told just now; try again")

@@ -8,7 +8,7 @@ use crate::engine::decide::intend;
 use crate::engine::observed::Observed;
 use crate::engine::reconcile::{NEVER, RevisionCache};
 use crate::engine::record::{AppRecord, Desired, RevisionRef, SCHEMA, ServiceState};
-use crate::engine::store::{DomainClaim, RACES, Renewal, app_name_key, domain_key, revision_key};
+use crate::engine::store::{RACES, revision_key};
 use crate::engine::template::Revisions;
 use crate::model::{
     AppId, AppSpec, Key, Operation, OperationId, OperationKind, OperationState, Revision, RevisionNumber,
@@ -111,8 +111,15 @@ const UNARCHIVED: usize = 16;
 /// How many names of services an app keeps before it forgets old ones.
 const NAMES: usize = 2 * limit::SERVICES;
 
-/// Errors that say that a deploy is not stored, and will not be.
-const REFUSALS: [ErrorKind; 2] = [ErrorKind::Conflict, ErrorKind::Invalid];
+/// What has become of a deploy.
+enum Stored {
+    /// It is in the app's record.
+    Intent(OperationId),
+    /// The app is no more.
+    Gone,
+    /// It is not stored, and will not be.
+    Refused(Error),
+}
 
 /// What an app forgets.
 #[derive(Default)]
@@ -166,45 +173,51 @@ impl EnvironmentHandle {
         for _ in 0..RACES {
             let id = self.claim_app(&revision).await?;
             let mut made = Vec::new();
-            let outcome = self.release(&id, &revision, &fresh, &mut made).await;
-            match &outcome {
-                Err(error) if REFUSALS.contains(&error.kind()) => self.give_back(&id, made).await?,
+            match self.release(&id, &revision, &fresh, &mut made).await? {
+                Stored::Intent(operation) => return Ok(OperationHandle::new(self.clone(), id, operation)),
                 // It was removed in between: the name is free again, and so is what was claimed for it since.
-                Ok(None) => self.release_domains(&id, &revision).await?,
-                _ => {}
-            }
-            if let Some(operation) = outcome? {
-                return Ok(OperationHandle::new(self.clone(), id, operation));
+                Stored::Gone => self.release_domains(&id, &revision).await?,
+                Stored::Refused(refusal) => {
+                    if let Err(error) = self.give_back(&id, made).await {
+                        tracing::warn!(app = %revision.spec.app, ?error, "domains stay claimed for an hour");
+                    }
+                    return Err(refusal);
+                }
             }
         }
         Err(Error::unavailable("the app is being removed; try again").with("app", &revision.spec.app))
     }
 
-    /// Stores all of a deploy, and last the app's record; nothing where the app is no more.
+    /// Stores all of a deploy, and last the app's record.
+    ///
+    /// # Errors
+    /// It may be stored all the same.
     async fn release(
         &self,
         id: &AppId,
         revision: &Revision,
         fresh: &[ServiceId],
         made: &mut Vec<(Key, Version)>,
-    ) -> Result<Option<OperationId>> {
-        self.claim_domains(id, revision, made).await?;
+    ) -> Result<Stored> {
+        if let Err(error) = self.claim_domains(id, revision, made).await {
+            return Ok(Stored::Refused(error));
+        }
         // Its key is its digest, so it has no other value.
         let key = revision_key(&self.tenant.id, id, &revision.digest())?;
-        self.inner().store.renew(&key, revision).await?;
-        let operation = OperationId::generate(&self.inner().ids);
-        let is_stored = self.store_deploy(id, revision, &operation, fresh).await?;
-        Ok(is_stored.then_some(operation))
+        if let Err(error) = self.inner().store.renew(&key, revision).await {
+            return Ok(Stored::Refused(error));
+        }
+        self.store_deploy(id, revision, &OperationId::generate(&self.inner().ids), fresh).await
     }
 
-    /// Whether the deploy is in the app's record; it is not where the app is no more.
+    /// Stores a deploy in the app's record.
     async fn store_deploy(
         &self,
         id: &AppId,
         revision: &Revision,
         operation: &OperationId,
         fresh: &[ServiceId],
-    ) -> Result<bool> {
+    ) -> Result<Stored> {
         let (inner, tenant) = (self.inner(), &self.tenant.id);
         let Some(stored) = inner.store.app(tenant, id).await? else {
             let mut app = self.empty(id.clone(), revision);
@@ -213,23 +226,33 @@ impl EnvironmentHandle {
                 // Somebody else was faster, with the first deploy of the same app.
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
-                // An app of this id may have come and gone since the name was looked up. The engine forgets a record without
-                // its name, before anything of it runs.
-                Ok(_) => return inner.store.is_named(&app).await,
+                Ok(_) => return self.stored(&app, operation).await,
             }
             return Box::pin(self.store_deploy(id, revision, operation, fresh)).await;
         };
         let surplus = self.surplus(&stored.value).await?;
+        let mut is_refused = false;
         let stored = inner
             .update(tenant, id, |app| {
                 surplus.leave(app);
-                self.intend_deploy(app, revision, operation, fresh)
+                let intent = self.intend_deploy(app, revision, operation, fresh);
+                is_refused = intent.is_err();
+                intent.map(|()| app.clone())
             })
             .await;
         match stored {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            outcome => outcome.map(|()| true),
+            Ok(app) => self.stored(&app, operation).await,
+            Err(error) if is_refused => Ok(Stored::Refused(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Stored::Gone),
+            Err(error) => Err(error),
         }
+    }
+
+    /// What has become of an intent that is in an app's record. An app of this id may have come and gone since the name was
+    /// looked up: the engine forgets a record without its name, before anything of it runs.
+    async fn stored(&self, app: &AppRecord, operation: &OperationId) -> Result<Stored> {
+        let is_kept = app.epoch != NEVER || self.inner().store.is_named(app).await?;
+        Ok(if is_kept { Stored::Intent(operation.clone()) } else { Stored::Gone })
     }
 
     /// What leaves an app whose services change their names so often that they would fill its record: the oldest
@@ -255,13 +278,6 @@ impl EnvironmentHandle {
         Ok(surplus)
     }
 
-    /// The id behind the app's name.
-    async fn claim_app(&self, revision: &Revision) -> Result<AppId> {
-        let store = &self.inner().store;
-        let key = app_name_key(&self.tenant.id, &self.environment.id, &revision.spec.app)?;
-        store.claim(&key, AppId::generate(&self.inner().ids)).await
-    }
-
     /// The record of an app that was never deployed.
     fn empty(&self, id: AppId, revision: &Revision) -> AppRecord {
         AppRecord {
@@ -282,57 +298,6 @@ impl EnvironmentHandle {
             ended: Vec::new(),
             epoch: NEVER,
         }
-    }
-
-    /// Claims the domains that a revision names, and notes the claims that nobody had made before.
-    async fn claim_domains(
-        &self,
-        app: &AppId,
-        revision: &Revision,
-        made: &mut Vec<(Key, Version)>,
-    ) -> Result<()> {
-        let wanted = DomainClaim { tenant: self.tenant.id.clone(), app: app.clone() };
-        for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
-            let key = domain_key(domain)?;
-            // The claim may be an old one, about to be collected.
-            match self.inner().store.renew(&key, &wanted).await? {
-                Renewal::Made(version) => made.push((key, version)),
-                Renewal::Renewed => {}
-                Renewal::Taken => {
-                    return Err(Error::conflict("the domain belongs to another app").with("domain", domain));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes back claims that were made for a deploy that was refused. One that another deploy of the app has renewed since
-    /// has another version, and stays; so does what the record names, should the answer of a write have been lost.
-    async fn give_back(&self, app: &AppId, made: Vec<(Key, Version)>) -> Result<()> {
-        if made.is_empty() {
-            return Ok(());
-        }
-        let store = &self.inner().store;
-        let record = store.app(&self.tenant.id, app).await?.map(|stored| stored.value);
-        let kept = record.filter(|record| record.desired != Desired::Removed);
-        let named = kept.iter().flat_map(|record| &record.revisions).flat_map(|known| &known.domains);
-        let named = named.map(domain_key).collect::<Result<BTreeSet<Key>>>()?;
-        for (key, version) in made.into_iter().filter(|(key, _)| !named.contains(key)) {
-            match store.delete_version(&key, version).await {
-                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives up what an app claims that is no more.
-    async fn release_domains(&self, app: &AppId, revision: &Revision) -> Result<()> {
-        for domain in revision.spec.services.values().flat_map(|service| &service.domain) {
-            let own = |claim: &DomainClaim| claim.app == *app;
-            self.inner().store.delete_where(&domain_key(domain)?, own).await?;
-        }
-        Ok(())
     }
 
     fn intend_deploy(

@@ -17,7 +17,8 @@ pub enum Decision {
     Deny(String),
 }
 
-/// Decides. It hands out no scope itself: the platform makes one of an `Allow`, and treats every error as a `Deny`.
+/// Decides. It hands out no scope itself: the platform makes one of an `Allow`. An error allows nothing either: callers get
+/// `Unavailable`, or, where it is `Denied`, what a `Deny` gets them.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Authorizer: Backend {

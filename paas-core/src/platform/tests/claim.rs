@@ -50,3 +50,22 @@ async fn a_deploy_that_lacks_one_of_its_domains_keeps_none() {
     assert_refused(&world, &app("other", "1", &["new.test", "shop.test"]), "belongs to another app").await;
     world.deploy(&app("third", "1", &["new.test"])).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_deploy_leaves_what_another_of_its_app_has_claimed_since() {
+    let rig = super::rig::Rig::new();
+    let world = rig.world(Default::default()).await;
+    world.deploy(&app("shop", "1", &["shop.test"])).await.unwrap();
+    let shop = world.shop().await;
+    shop.stop().await.unwrap().finished_within(LONG).await.unwrap();
+    let (platform, user) = (world.platform.clone(), world.user.clone());
+    // The first has claimed the domain by then.
+    rig.state.before.set("revision", async move {
+        shop.start().await.unwrap().finished_within(LONG).await.unwrap();
+        let second = platform.deploy(&user, &app("shop", "3", &["shop.test", "new.test"])).await.unwrap();
+        second.finished_within(LONG).await.unwrap();
+        shop.stop().await.unwrap().finished_within(LONG).await.unwrap();
+    });
+    assert_refused(&world, &app("shop", "2", &["shop.test", "new.test"]), "the app is stopped").await;
+    assert_refused(&world, &app("third", "1", &["new.test"]), "belongs to another app").await;
+}

@@ -119,6 +119,34 @@ async fn a_first_deploy_that_is_overtaken_by_a_whole_life_of_its_app_makes_it_an
     assert_eq!(world.scheduler.instances().len(), 1, "it is the one that has the name");
 }
 
+/// Two are late: what the second is told is stored must not go with the record of the first.
+#[tokio::test(start_paused = true)]
+async fn of_two_deploys_that_are_overtaken_each_makes_it_anew() {
+    let (rig, world) = overtaken().await;
+    let (sent, stopped) = tokio::sync::oneshot::channel();
+    let (go, told) = tokio::sync::oneshot::channel();
+    rig.state.before.set("app", async move {
+        sent.send(()).unwrap();
+        told.await.unwrap();
+    });
+    let (platform, user) = (world.platform.clone(), world.user.clone());
+    let second = tokio::spawn(async move { platform.deploy(&user, &shop("4")).await });
+    stopped.await.unwrap();
+    let (platform, life) = (world.platform.clone(), live_and_die(world.platform.clone(), world.user.clone()));
+    rig.state.before.set("app", async move {
+        life.await;
+        // Nobody acts on what is made now before the second comes.
+        platform.shutdown().await;
+    });
+    world.platform.deploy(&world.user, &shop("3")).await.unwrap();
+    go.send(()).unwrap();
+    let second = second.await.unwrap().unwrap();
+    let next = rig.world(super::rig::named("next")).await;
+    second.finished_within(LONG).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert_eq!(next.scheduler.instances().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_app_that_never_had_its_name_is_forgotten_before_it_runs() {
     let (rig, world) = overtaken().await;
