@@ -216,12 +216,15 @@ impl<S: Source> Watch<S> {
                     if status.code == 410 {
                         self.version = None;
                     }
-                    self.rest(asked(&status)).await;
+                    self.stand_aside(status).await;
                 }
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, "a watch was cut");
                     self.open = None;
-                    self.rest(asked_by(&error)).await;
+                    match error {
+                        kube::Error::Api(status) => self.stand_aside(status).await,
+                        _ => self.rest(Duration::ZERO).await,
+                    }
                 }
                 // Where the stream lasts for a moment only, the pauses grow.
                 Ok(None) | Err(_) => {
@@ -264,7 +267,7 @@ impl<S: Source> Watch<S> {
             }
             Err(kube::Error::Api(status)) if status.code == 410 => {
                 self.version = None;
-                self.rest(asked(&status)).await;
+                self.stand_aside(status).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "a watch cannot be opened yet");
@@ -272,6 +275,15 @@ impl<S: Source> Watch<S> {
             }
         }
         false
+    }
+
+    /// What ends a watch in its time is no trouble, unless the server asks to be left alone: nothing is told meanwhile.
+    async fn stand_aside(&mut self, status: Box<Status>) {
+        if asked(&status).is_zero() {
+            self.rest(Duration::ZERO).await;
+        } else {
+            self.fall_behind(kube::Error::Api(status)).await;
+        }
     }
 
     async fn fall_behind(&mut self, cause: kube::Error) {

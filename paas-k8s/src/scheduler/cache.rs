@@ -10,7 +10,7 @@ use paas_core::model::{
 };
 
 use super::part::{Kind, Part};
-use super::pod::Instance;
+use super::pod::{Instance, is_about_pulling};
 use super::warning::{Subject, Warning};
 use crate::error::brief;
 use crate::index::{Index, News};
@@ -369,8 +369,10 @@ fn instance(own: &Instance, ordinal: u32, owner: Option<&Part>, warning: Option<
         matches!(status.state, InstanceState::Starting | InstanceState::Unready | InstanceState::BackingOff);
     if let Some(warning) = warning.filter(|_| is_unwell) {
         status.message = match status.message.take() {
-            None => Some(warning.text.clone()),
-            Some(own) if warning.explains => Some(brief(&format!("{own}; {}", warning.text))),
+            None => (!warning.is_about_pulling).then(|| warning.text.clone()),
+            Some(own) if warning.is_about_pulling && is_about_pulling(&own) => {
+                Some(brief(&format!("{own}; {}", warning.text)))
+            }
             own => own,
         };
     }

@@ -245,5 +245,10 @@ fn exit(ended: &ContainerStateTerminated) -> Exit {
     exit
 }
 
+/// Whether a message of an instance says that its image was not pulled.
+pub(super) fn is_about_pulling(message: &str) -> bool {
+    ["ErrImagePull", "ImagePullBackOff"].iter().any(|reason| message.starts_with(reason))
+}
+
 #[cfg(test)]
 mod tests;

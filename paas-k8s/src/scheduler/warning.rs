@@ -20,7 +20,7 @@ use crate::watch::Source;
 /// What a pod's own status says better.
 const TOLD: [&str; 3] = ["BackOff", "Failed", "FailedScheduling"];
 
-/// Why an image may not be pulled, which the pod's own status does not say: it tells what the registry has answered.
+/// Why an image may not be pulled, where the pod's own status tells only what the registry has answered.
 const NO_SECRET: &str = "FailedToRetrieveImagePullSecret";
 
 /// Who a warning is about.
@@ -38,8 +38,8 @@ pub(super) struct Warning {
     pub(super) subject: Subject,
     pub(super) text: String,
     pub(super) at: Timestamp,
-    /// Whether it explains what a pod's own status says.
-    pub(super) explains: bool,
+    /// Whether it says why an image may not be pulled. It comes wherever a secret is missing, needed or not.
+    pub(super) is_about_pulling: bool,
 }
 
 impl Warning {
@@ -59,7 +59,7 @@ impl Warning {
         let message = event.message.as_deref().unwrap_or_default();
         let message = message.strip_prefix("Error creating: ").unwrap_or(message).trim();
         let text = if message.is_empty() { reason } else { message };
-        Some(Self { subject, text: brief(text), at: time(event), explains: reason == NO_SECRET })
+        Some(Self { subject, text: brief(text), at: time(event), is_about_pulling: reason == NO_SECRET })
     }
 }
 

@@ -136,3 +136,12 @@ async fn a_server_that_asks_for_it_is_left_alone() {
         assert!((least..least + 0.5).contains(&waited), "{refusals:?}: {waited} s");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_wait_says_so_meanwhile() {
+    let mut watch = watch([ended(429, 60), (vec![], false)]);
+    let behind = watch.behind().clone();
+    assert!(tokio::time::timeout(Duration::from_secs(31), watch.next()).await.is_err());
+    let error = behind.check().unwrap_err();
+    assert!(error.to_string().contains("may be old"), "{error}");
+}

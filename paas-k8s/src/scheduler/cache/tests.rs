@@ -202,7 +202,7 @@ fn what_was_made_anew_takes_the_place_of_what_a_list_lacks() {
 
 fn refused(at: u64) -> Warning {
     let subject = Subject::Owner { namespace: "room".into(), name: owner("d-1", 1).name };
-    Warning { subject, text: "exceeded quota".into(), at: Timestamp(at), explains: false }
+    Warning { subject, text: "exceeded quota".into(), at: Timestamp(at), is_about_pulling: false }
 }
 
 #[test]
@@ -225,21 +225,26 @@ fn a_refusal_to_make_instances_is_told_until_one_could_be_made() {
 }
 
 #[test]
-fn what_explains_a_message_is_told_with_it() {
+fn a_secret_that_is_missing_is_told_where_an_image_is_not_pulled() {
     let cache = Cache::default();
-    let mut waiting = pod("p-a", 2);
-    waiting.status.state = InstanceState::BackingOff;
-    waiting.status.message = Some("ErrImagePull: 401".into());
     cache.put_part(owner("d-1", 1));
-    cache.put_instance(waiting);
     let subject = Subject::Pod("p-a".into());
-    let mut warning = Warning { subject, text: "no secret".into(), at: Timestamp(1), explains: false };
-    let said = || seen(&cache).unwrap().instances[0].message.clone().unwrap();
-    cache.warn(warning.clone());
-    assert_eq!(said(), "ErrImagePull: 401");
-    (warning.at, warning.explains) = (Timestamp(2), true);
-    cache.warn(warning);
-    assert_eq!(said(), "ErrImagePull: 401; no secret");
+    let missing = Warning { subject, text: "no secret".into(), at: Timestamp(1), is_about_pulling: true };
+    let mut version = 1;
+    let mut told = |own: Option<&str>| {
+        version += 1;
+        let mut waiting = pod("p-a", version);
+        waiting.status.state = InstanceState::BackingOff;
+        waiting.status.message = own.map(str::to_owned);
+        cache.put_instance(waiting);
+        cache.warn(missing.clone());
+        seen(&cache).unwrap().instances[0].message.clone()
+    };
+    assert_eq!(told(Some("ErrImagePull: 401")).unwrap(), "ErrImagePull: 401; no secret");
+    assert_eq!(told(Some("ImagePullBackOff: 401")).unwrap(), "ImagePullBackOff: 401; no secret");
+    // Whatever this comes from, the image was there.
+    assert_eq!(told(Some("RunContainerError: no")).unwrap(), "RunContainerError: no");
+    assert_eq!(told(None), None);
 }
 
 #[test]
@@ -254,7 +259,7 @@ fn a_probes_answer_is_told_while_its_instance_is_not_ready() {
         subject: Subject::Pod("p-a".into()),
         text: text.into(),
         at: Timestamp(at),
-        explains: false,
+        is_about_pulling: false,
     };
     let said = || seen(&cache).unwrap().instances[0].message.clone();
     cache.put_part(owner("d-1", 1));
