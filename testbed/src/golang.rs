@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::command::{output, run};
 use crate::step::step;
@@ -91,7 +91,8 @@ pub(crate) fn folder_of(path: &str, version: &str, inside: &str) -> Result<PathB
 /// Downloads a module, and tells one of the places where it now is.
 fn download(path: &str, version: &str, place: &str) -> Result<String> {
     let mut go = Command::new("go");
-    let output = output(go.args(["mod", "download", "-json", &format!("{path}@{version}")]))?;
+    go.args(["mod", "download", "-json", &format!("{path}@{version}")]);
+    let output = output(go.stdin(Stdio::null()).stderr(Stdio::piped()))?;
     let found: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("go mod download: {error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     let place = found[place].as_str();
