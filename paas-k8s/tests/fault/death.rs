@@ -16,14 +16,27 @@ use paas_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
 use super::{finish, patiently};
-use crate::fixture::FULL;
 use crate::fixture::rooms::{broken, client};
 use crate::platform::{Case, World, cases, config, open_with, serving, unique_name, until};
 use crate::proxy::Proxy;
 
 pub(super) const CASES: &[(&str, Case)] =
-    cases![a_platform_that_is_killed_after_any_write_leaves_nothing_undone];
+    cases![a_platform_that_is_killed_after_some_write_leaves_nothing_undone];
 
+/// Each write, which takes long.
+pub(super) const LONG_CASES: &[(&str, Case)] = &[
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_1_of_8", || Box::pin(each::<0>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_2_of_8", || Box::pin(each::<1>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_3_of_8", || Box::pin(each::<2>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_4_of_8", || Box::pin(each::<3>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_5_of_8", || Box::pin(each::<4>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_6_of_8", || Box::pin(each::<5>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_7_of_8", || Box::pin(each::<6>())),
+    ("a_platform_that_is_killed_after_any_write_leaves_nothing_undone_8_of_8", || Box::pin(each::<7>())),
+];
+
+/// Over how many cases all writes are spread: each has its deadline.
+const PARTS: usize = 8;
 /// How many writes a platform is killed after where not each is tried.
 const SOME: usize = 4;
 /// How many platforms live, die and come back at once.
@@ -232,13 +245,22 @@ async fn end(platform: Platform, client: &Client, name: String) -> Result<()> {
     World { name, platform, user, client: client.clone() }.end().await
 }
 
-async fn a_platform_that_is_killed_after_any_write_leaves_nothing_undone() -> Result<()> {
+async fn a_platform_that_is_killed_after_some_write_leaves_nothing_undone() -> Result<()> {
+    let client = client().await?;
+    let expected = record(&client).await?;
+    let deaths =
+        futures_util::stream::iter(1..=SOME).map(|number| live_and_die(&client, &expected, (number, SOME)));
+    let outcomes: Vec<Result<()>> = deaths.buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect()
+}
+
+/// Its part of all writes, one after the other: other parts run meanwhile.
+async fn each<const PART: usize>() -> Result<()> {
     let client = client().await?;
     let expected = record(&client).await?;
     let most = expected.writes.iter().copied().max().unwrap_or_default();
-    let of = if std::env::var_os(FULL).is_some() { most } else { SOME };
-    let deaths =
-        futures_util::stream::iter(1..=of).map(|number| live_and_die(&client, &expected, (number, of)));
-    let outcomes: Vec<Result<()>> = deaths.buffer_unordered(AT_ONCE).collect().await;
-    outcomes.into_iter().collect()
+    for number in (1..=most).filter(|number| number % PARTS == PART) {
+        live_and_die(&client, &expected, (number, most)).await?;
+    }
+    Ok(())
 }

@@ -24,11 +24,13 @@ use crate::platform::{SOON, World, named, until};
 use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    let long = if std::env::var_os(FULL).is_some() { watch::LONG_CASES } else { &[] };
-    named(
-        "fault",
-        [death::CASES, late::CASES, pod::CASES, refusal::CASES, server::CASES, watch::CASES, long].concat(),
-    )
+    let long = if std::env::var_os(FULL).is_some() {
+        [death::LONG_CASES, watch::LONG_CASES].concat()
+    } else {
+        Vec::new()
+    };
+    let always = [death::CASES, late::CASES, pod::CASES, refusal::CASES, server::CASES, watch::CASES];
+    named("fault", [always.concat(), long].concat())
 }
 
 /// The cases that take nodes away.
