@@ -20,17 +20,14 @@ use tokio::time::Instant;
 
 use crate::fixture::FULL;
 use crate::fixture::rooms::{broken, client};
-use crate::platform::{SOON, World, named, until};
+use crate::platform::{SOON, World, long, named, until};
 use crate::proxy::Proxy;
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
-    let long = if std::env::var_os(FULL).is_some() {
-        [death::LONG_CASES, watch::LONG_CASES].concat()
-    } else {
-        Vec::new()
-    };
+    let is_full = std::env::var_os(FULL).is_some();
+    let longer = if is_full { [death::LONG_CASES, watch::LONG_CASES].concat() } else { Vec::new() };
     let always = [death::CASES, late::CASES, pod::CASES, refusal::CASES, server::CASES, watch::CASES];
-    named("fault", [always.concat(), long].concat())
+    named("fault", always.concat()).chain(long("fault", longer))
 }
 
 /// The cases that take nodes away.

@@ -54,6 +54,8 @@ pub(crate) use cases;
 
 /// The longest time of one case.
 const LONGEST: Duration = Duration::from_secs(240);
+/// That of one that does the same again and again.
+const LONGEST_OF_LONG: Duration = Duration::from_secs(900);
 
 pub(crate) fn trials() -> impl Iterator<Item = (String, Proof)> {
     named(
@@ -102,12 +104,28 @@ pub(crate) fn named(
     group: &'static str,
     cases: Vec<(&'static str, Case)>,
 ) -> impl Iterator<Item = (String, Proof)> {
+    within(LONGEST, group, cases)
+}
+
+/// Cases that take long.
+pub(crate) fn long(
+    group: &'static str,
+    cases: Vec<(&'static str, Case)>,
+) -> impl Iterator<Item = (String, Proof)> {
+    within(LONGEST_OF_LONG, group, cases)
+}
+
+fn within(
+    longest: Duration,
+    group: &'static str,
+    cases: Vec<(&'static str, Case)>,
+) -> impl Iterator<Item = (String, Proof)> {
     cases.into_iter().map(move |(name, case)| {
         let proof: Proof = Box::new(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime
-                .block_on(async { tokio::time::timeout(LONGEST, case()).await })
+                .block_on(async { tokio::time::timeout(longest, case()).await })
                 .map_err(|_| Error::new(ErrorKind::Timeout, "the case exceeds its deadline"))?
         });
         (format!("{group}::{name}"), proof)
