@@ -32,9 +32,8 @@ const USAGE: &str = "\
 usage: cargo run -p testbed -- COMMAND
 
   up kubernetes             provisions a cluster of one node and starts it; does nothing where it runs, and fails where what
-                            runs lacks what is asked for. --two-nodes adds a
-                            second one, --fake-nodes a program that answers for nodes which are there in name only,
-                            --platform the image of a platform
+                            runs lacks what is asked for. --two-nodes adds a second one, --fake-nodes a program that answers
+                            for nodes which are there in name only, --platform the image of a platform
   status                    what this machine can provide, and what runs
   down                      stops everything that it started, and leaves nothing mounted
   exec COMMAND              runs a command in the cluster's network, with KUBECONFIG set

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::record::AppRecord;
 use super::store::{APP, DOMAIN, OPERATION, REVISION, Store, Versioned, domain_key, revision_key};
+use crate::Result;
 use crate::model::{Key, RecordKind, Version};
-use crate::{ErrorKind, Result};
 
 /// How long a record must have been unreferenced: a deploy writes its revision and its claims of domains first, and the
 /// reference after them.
@@ -72,10 +72,8 @@ impl Collector {
         for (key, version) in garbage {
             let (_, since) = *self.unreferenced.entry(key.clone()).or_insert((version, now));
             if now >= since + REST {
-                match store.state.delete(&store.scope, &key, version).await {
-                    Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
-                    _ => self.unreferenced.remove(&key),
-                };
+                store.delete_unchanged(&key, version).await?;
+                self.unreferenced.remove(&key);
             }
         }
         Ok(())

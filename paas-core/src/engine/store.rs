@@ -147,6 +147,14 @@ impl Store {
         self.state.delete(&self.scope, key, version).await
     }
 
+    /// Deletes a record if it still has this version: whoever has written to it since has it stay.
+    pub(crate) async fn delete_unchanged(&self, key: &Key, version: Version) -> Result<()> {
+        match self.delete_version(key, version).await {
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes a record if its value is as told.
     pub(crate) async fn delete_where<T: DeserializeOwned>(
         &self,

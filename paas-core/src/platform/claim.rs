@@ -50,10 +50,7 @@ impl EnvironmentHandle {
         let named = kept.iter().flat_map(|record| &record.revisions).flat_map(|known| &known.domains);
         let named = named.map(domain_key).collect::<Result<BTreeSet<Key>>>()?;
         for (key, version) in made.into_iter().filter(|(key, _)| !named.contains(key)) {
-            match store.delete_version(&key, version).await {
-                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
-                _ => {}
-            }
+            store.delete_unchanged(&key, version).await?;
         }
         Ok(())
     }

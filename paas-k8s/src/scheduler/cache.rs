@@ -257,10 +257,6 @@ impl State {
         key
     }
 
-    fn warning(&self, uid: &str) -> Option<&Warning> {
-        self.warnings.get(uid)
-    }
-
     /// The lowest ordinal that no instance of the workload has.
     fn free_ordinal(&self, key: &WorkloadKey) -> u32 {
         let own = self.members(key).into_iter().flat_map(|members| self.running(members));
@@ -338,8 +334,9 @@ impl State {
     fn status(&self, key: &WorkloadKey, members: &Members) -> WorkloadStatus {
         let owner = self.owner(members);
         let mut status = WorkloadStatus::new(key.clone(), self.applied(members));
-        status.message = owner.and_then(|owner| self.warning(&owner.uid)).map(|last| last.text.clone());
-        let told = |(own, ordinal): (&Instance, u32)| instance(own, ordinal, owner, self.warning(&own.uid));
+        status.message = owner.and_then(|owner| self.warnings.get(&owner.uid)).map(|last| last.text.clone());
+        let told =
+            |(own, ordinal): (&Instance, u32)| instance(own, ordinal, owner, self.warnings.get(&own.uid));
         status.instances = self.running(members).map(told).collect();
         if status.instances.is_empty() {
             status.instances.extend(owner.and_then(lost));
