@@ -23,6 +23,8 @@ struct State {
     era: u64,
     is_told: bool,
     apps: BTreeMap<AppId, Versioned<AppRecord>>,
+    /// The last version that was met here of each, whether or not what was known of it still holds.
+    met: BTreeMap<AppId, Version>,
     /// What was deleted: an answer from before may still come. A record that is made anew under such an id is read each time,
     /// until all was listed.
     gone: BTreeSet<AppId>,
@@ -37,6 +39,8 @@ impl State {
 
     fn put(&mut self, era: Era, app: Versioned<AppRecord>) {
         if self.era == era.0 && self.lacks(&app.value.id, app.version) {
+            let met = self.met.entry(app.value.id.clone()).or_insert(app.version);
+            *met = app.version.max(*met);
             self.apps.insert(app.value.id.clone(), app);
         }
     }
@@ -72,6 +76,11 @@ impl Known {
         self.state().lacks(id, version)
     }
 
+    /// Whether a record of this version may be of somebody else: what was read or written here is heard of later.
+    pub(crate) fn is_news(&self, id: &AppId, version: Version) -> bool {
+        self.state().met.get(id).is_none_or(|met| *met < version)
+    }
+
     /// Takes in what was read or written in this era, unless something later is known.
     pub(crate) fn put(&self, era: Era, app: Versioned<AppRecord>) {
         self.state().put(era, app);
@@ -86,6 +95,7 @@ impl Known {
     pub(crate) fn bury(&self, id: &AppId) {
         let mut state = self.state();
         state.apps.remove(id);
+        state.met.remove(id);
         state.gone.insert(id.clone());
     }
 
@@ -97,6 +107,7 @@ impl Known {
         }
         let listed: BTreeSet<&AppId> = apps.iter().map(|app| &app.value.id).collect();
         state.apps.retain(|id, _| listed.contains(id));
+        state.met.retain(|id, _| listed.contains(id));
         state.gone.retain(|id| listed.contains(id));
         apps.iter().for_each(|app| state.put(era, app.clone()));
     }
@@ -164,6 +175,19 @@ mod tests {
         assert!(!known.lacks(&AppId::new("a-1").unwrap(), Version(2)));
         known.put(known.era(), record("a-1", 3));
         assert_eq!(version(&known, "a-1"), Some(3));
+    }
+
+    #[test]
+    fn what_was_met_here_is_no_news_later() {
+        let (known, id) = (told(), AppId::new("a-1").unwrap());
+        assert!(known.is_news(&id, Version(2)));
+        known.put(known.era(), record("a-1", 2));
+        known.forget(&id);
+        known.put(known.era(), record("a-1", 1));
+        assert!(!known.is_news(&id, Version(1)) && !known.is_news(&id, Version(2)));
+        assert!(known.is_news(&id, Version(3)));
+        known.bury(&id);
+        assert!(known.is_news(&id, Version(1)));
     }
 
     #[test]

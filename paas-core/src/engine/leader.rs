@@ -202,6 +202,7 @@ impl Leader {
     fn changed(&mut self, record: &Record) {
         let (Some(tenant), Ok(app)) = (&record.key.tenant, AppId::new(&record.key.id)) else { return };
         let known = &self.reconciler.known;
+        let is_news = known.is_news(&app, record.version);
         if known.lacks(&app, record.version) {
             match decode(record) {
                 Ok(value) => known.put(known.era(), Versioned { value, version: record.version }),
@@ -211,7 +212,8 @@ impl Leader {
         }
         self.apps.insert(app.clone(), tenant.clone());
         self.told.insert(app.clone());
-        self.queue.put_anew((tenant.clone(), app));
+        let item = (tenant.clone(), app);
+        if is_news { self.queue.put_anew(item) } else { self.queue.put(item) }
     }
 
     pub(super) fn fill(&mut self, concurrency: usize) {

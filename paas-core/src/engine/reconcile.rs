@@ -168,27 +168,28 @@ impl Reconciler {
                 self.act(&scope, action).await?;
             }
         }
-        let app = if changed { self.save(stored, app).await? } else { app };
-        let revisions = if changed { self.revisions.load(&self.store, &app).await? } else { revisions };
-        let due = actions(Situation { app: &app, revisions: &revisions, observed: &observed, now });
+        let stored = if changed { self.save(stored, app).await? } else { stored };
+        let app = &stored.value;
+        let revisions = if changed { self.revisions.load(&self.store, app).await? } else { revisions };
+        let due = actions(Situation { app, revisions: &revisions, observed: &observed, now });
         let is_over = due.is_empty() && app.desired == Desired::Removed && app.operation.is_none();
         if (is_over || !due.is_empty()) && !changed && !is_read {
             return Ok(None);
         }
         if is_over && !changed {
-            self.archive(&app).await?;
-            return self.forget(&app, version).await.map(Some);
+            self.archive(app).await?;
+            return self.forget(app, version).await.map(Some);
         }
         let acted = if due.is_empty() {
             self.rests.put(&app.id, version, &observed);
             None
         } else {
-            self.tell_drift(&app, version, &observed, &due);
+            self.tell_drift(app, version, &observed, &due);
             Some(Acted { calls: fingerprint(&due), found: fingerprint(&observed.applied()) })
         };
         for action in due {
             if let Err(error) = self.act(&scope, action.clone()).await {
-                if let Err(unsaid) = self.report(&app, &action, &error).await {
+                if let Err(unsaid) = self.report(&stored, &action, &error).await {
                     tracing::debug!(app = %app.name, ?unsaid, "cannot note why it does not go on");
                 }
                 return Err(error);
@@ -233,19 +234,20 @@ impl Reconciler {
 
     /// Stores what was decided, before anything is done about it. Operations that had ended before go with this write: they
     /// have records of their own by then, and one more write for each operation would be for nothing else.
-    async fn save(&self, stored: Versioned<AppRecord>, mut app: AppRecord) -> Result<AppRecord> {
+    async fn save(&self, stored: Versioned<AppRecord>, mut app: AppRecord) -> Result<Versioned<AppRecord>> {
         self.archive(&stored.value).await?;
         app.ended.retain(|operation| stored.value.ended.iter().all(|archived| archived.id != operation.id));
-        self.put(&app, stored.version).await?;
-        self.tell(&stored.value, &app);
-        Ok(app)
+        let saved = self.put(app, stored.version).await?;
+        self.tell(&stored.value, &saved.value);
+        Ok(saved)
     }
 
-    async fn put(&self, app: &AppRecord, before: Version) -> Result<()> {
+    pub(super) async fn put(&self, app: AppRecord, before: Version) -> Result<Versioned<AppRecord>> {
         let era = self.known.era();
-        let version = self.store.put_app(app, Expected::Version(before)).await?;
-        self.known.put(era, Versioned { value: app.clone(), version });
-        Ok(())
+        let version = self.store.put_app(&app, Expected::Version(before)).await?;
+        let put = Versioned { value: app, version };
+        self.known.put(era, put.clone());
+        Ok(put)
     }
 
     /// Sends what somebody else has changed, if that is why these calls are due.

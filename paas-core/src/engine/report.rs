@@ -3,8 +3,8 @@
 use super::desire::Action;
 use super::reconcile::{Reconciler, is_race};
 use super::record::{AppRecord, ServiceState};
+use super::store::Versioned;
 use crate::model::{Operation, Resource, ServiceId, ServiceName, limit};
-use crate::port::Expected;
 use crate::{Error, Result};
 
 /// With this an event begins that tells why an operation does not get further.
@@ -31,16 +31,20 @@ impl Action {
 }
 
 impl Reconciler {
-    /// Notes in the app's operation that a call was refused, once for each refusal.
+    /// Notes in the operation of an app, as it was when it was acted on, that a call was refused, once for each refusal.
     ///
     /// # Errors
-    /// Those of the store.
-    pub(super) async fn report(&self, app: &AppRecord, action: &Action, error: &Error) -> Result<()> {
+    /// Those of the store; a conflict, where somebody has changed the app meanwhile.
+    pub(super) async fn report(
+        &self,
+        stored: &Versioned<AppRecord>,
+        action: &Action,
+        error: &Error,
+    ) -> Result<()> {
         if is_race(error) {
             return Ok(());
         }
-        let Some(stored) = self.store.app(&app.tenant, &app.id).await? else { return Ok(()) };
-        let mut app = stored.value;
+        let mut app = stored.value.clone();
         let text: String = format!("{REFUSED}{error}").chars().take(limit::OPERATION_EVENT).collect();
         let named = |(name, state): (&ServiceName, &ServiceState)| {
             (action.service() == Some(&state.id)).then(|| name.clone())
@@ -55,6 +59,6 @@ impl Reconciler {
         }
         operation.note(now, service.as_ref(), text);
         app.epoch = self.epoch;
-        self.store.put_app(&app, Expected::Version(stored.version)).await.map(drop)
+        self.put(app, stored.version).await.map(drop)
     }
 }

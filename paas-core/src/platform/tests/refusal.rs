@@ -1,7 +1,10 @@
 //! A backend that refuses what it is asked for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 
+use super::rig::Rig;
 use super::*;
 use crate::guard::{Call, Guard, Interceptor};
 
@@ -101,4 +104,46 @@ async fn an_authorizer_that_cannot_tell_allows_nothing_and_hides_nothing() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains("cannot be told just now"), "{error}");
     }
+}
+
+/// Asks to be left alone for a minute, and counts who comes all the same.
+#[derive(Debug, Default)]
+struct Busy(AtomicU64);
+
+#[async_trait]
+impl Interceptor for Arc<Busy> {
+    async fn before(&self, call: &Call) -> Result<()> {
+        if (call.port, call.op) == ("scheduler", "apply") {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::unavailable("too much to do").with_retry_after(Duration::from_secs(60)));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hearing_late_of_its_own_writes_does_not_make_the_engine_come_too_early() {
+    let (rig, busy) = (Rig::new(), Arc::new(Busy::default()));
+    rig.state.told_after_ms.store(400, Ordering::SeqCst);
+    let platform = compose(&rig.clock)
+        .scheduler(Arc::new(rig.scheduler.clone()))
+        .router(Arc::new(rig.router.clone()))
+        .volumes(Arc::new(rig.volumes.clone()))
+        .state(rig.state.clone())
+        .guard(Guard::default().interceptor(busy.clone()))
+        .build()
+        .await
+        .unwrap();
+    let operator = Principal::operator("ops");
+    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
+    let user = Principal::user("ann", tenant.id);
+    platform.deploy(&user, &one(&service("1", &[]))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(busy.0.load(Ordering::SeqCst), 1);
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(busy.0.load(Ordering::SeqCst), 2);
+    // Somebody who wants something else need not wait.
+    platform.deploy(&user, &one(&service("2", &[]))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(busy.0.load(Ordering::SeqCst), 3);
 }

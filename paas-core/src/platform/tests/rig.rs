@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
@@ -60,6 +61,8 @@ pub(super) struct Troubled {
     pub(super) lost_renewals: AtomicU64,
     /// How long a stored renewal of the lease takes to be answered.
     pub(super) renewal_ms: AtomicU64,
+    /// How late a change is told.
+    pub(super) told_after_ms: AtomicU64,
     pub(super) before: Before,
 }
 
@@ -152,7 +155,14 @@ impl StateStore for Troubled {
         kind: RecordKind,
         tenant: Option<TenantId>,
     ) -> Result<BoxStream<'static, RecordChange>> {
-        self.inner.watch(scope, kind, tenant).await
+        let late = Duration::from_millis(self.told_after_ms.load(Ordering::SeqCst));
+        let changes = self.inner.watch(scope, kind, tenant).await?;
+        Ok(changes
+            .then(move |change| async move {
+                tokio::time::sleep(late).await;
+                change
+            })
+            .boxed())
     }
 }
 
