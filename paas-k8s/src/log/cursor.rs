@@ -12,8 +12,11 @@ use super::order::{Order, Place};
 const SECOND: u64 = 1_000_000_000;
 /// How far before the last line is asked from: as far as a clock may be set back while nobody reads.
 const MARGIN: u64 = 60 * SECOND;
-/// The kubelet looks at most so often whether a container's file is to be replaced by a new one.
-const ROTATION: u64 = 3 * SECOND;
+/// No file is written in less. The kubelet looks every few seconds whether a container's file is to be replaced by a new
+/// one, but containers wait for each other there, so it may look at one twice in a moment.
+const FILE: u64 = SECOND / 4;
+/// Who takes a line so late is behind.
+const BEHIND: u64 = SECOND;
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +140,13 @@ impl Cursor {
         passed > 0 && passed >= at.index || stamp > at.sequence && (at.incarnation == 0 || passed > 0)
     }
 
-    /// The kubelet goes on with the newest file after it has read one to its end, and passes over those in between: two
-    /// must have come meanwhile, so it was behind, and no line of the one in between is here.
+    /// The kubelet goes on with the newest file after it has read one to its end, and passes over those in between: it was
+    /// behind, then, and all of the file in between was written since this reading began, and none of it is here.
     fn may_miss(&self, at: LogPosition, stamp: u64) -> bool {
-        stamp - at.sequence >= ROTATION
-            && self.taken.saturating_sub(at.sequence) >= ROTATION
-            && self.taken.saturating_sub(self.begun) >= ROTATION
+        let pause = stamp - at.sequence;
+        pause >= FILE
+            && self.taken.saturating_sub(at.sequence) >= BEHIND
+            && self.taken.saturating_sub(self.begun) >= pause
     }
 
     fn take(&mut self, position: LogPosition, now: u64) -> Verdict {

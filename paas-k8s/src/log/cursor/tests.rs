@@ -204,16 +204,23 @@ fn a_file_that_is_read_twice_is_given_once() {
 
 #[test]
 fn a_pause_in_what_comes_late_is_looked_into() {
+    const MS: u64 = 1_000_000;
+    // A line of so long after the reading began comes so late, and the next one is of so much later.
     let late = |delay: u64, open: u64, pause: u64| {
         let mut cursor = Cursor::after(None);
         cursor.begin(true, THEN);
-        cursor.admit(THEN + open * SECOND, THEN + (open + delay) * SECOND);
-        cursor.admit(THEN + (open + pause) * SECOND, THEN + (open + pause + delay) * SECOND)
+        cursor.admit(THEN + open * MS, THEN + (open + delay) * MS);
+        cursor.admit(THEN + (open + pause) * MS, THEN + (open + pause + delay) * MS)
     };
-    assert_eq!(late(5, 0, 4), Verdict::Again);
-    // Neither what comes in time, nor what was there at first, nor what comes without a pause.
-    assert!(matches!(late(0, 5, 100), Verdict::Take(_)));
-    assert!(matches!(late(5, 0, 1), Verdict::Take(_)));
+    assert_eq!(late(5_000, 0, 4_000), Verdict::Again);
+    // Two files in a row may be replaced by new ones soon after each other.
+    assert_eq!(late(9_000, 10_000, 1_900), Verdict::Again);
+    // Neither what comes in time, nor what was there at first, nor what comes without a pause, nor a longer one than the
+    // reading has lasted.
+    assert!(matches!(late(0, 5_000, 100_000), Verdict::Take(_)));
+    assert!(matches!(late(900, 5_000, 5_000), Verdict::Take(_)));
+    assert!(matches!(late(5_000, 0, 200), Verdict::Take(_)));
+    assert!(matches!(late(5_000, 0, 6_000), Verdict::Take(_)));
     let mut cursor = Cursor::after(None);
     cursor.begin(true, THEN);
     cursor.admit(THEN - 900 * SECOND, THEN);
