@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The longest time of one request.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -74,16 +75,19 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(target: &Target, clients: usize) -> Self {
-        let (mut set, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        let (mut set, stop, begun) = (JoinSet::new(), Arc::new(AtomicBool::new(false)), Instant::now());
         for _ in 0..clients {
             let (target, stop) = (target.clone(), Arc::clone(&stop));
             set.spawn(async move {
                 let mut client = Client { target: &target, stream: None };
                 let (mut answered, mut failed) = (BTreeMap::new(), Vec::new());
                 while !stop.load(Ordering::Relaxed) {
+                    let at = Instant::now();
                     match client.request().await {
                         Ok(version) => *answered.entry(version).or_default() += 1,
-                        Err(error) => failed.push(error),
+                        Err(error) => {
+                            failed.push(format!("{error} (after {:?}, at {:?})", at.elapsed(), at - begun));
+                        }
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

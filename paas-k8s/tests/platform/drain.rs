@@ -124,7 +124,12 @@ async fn a_drained_node_loses_no_request_and_keeps_the_budget() -> Result<()> {
     })
     .await?;
     let (answered, failed) = load.end().await;
-    assert!(failed.is_empty(), "{} failed, {answered:?} answered: {:?}", failed.len(), &failed[..1]);
+    assert!(
+        failed.is_empty(),
+        "{} failed, {answered:?} answered: {:?}",
+        failed.len(),
+        &failed[..failed.len().min(5)]
+    );
     assert_eq!(seen.fewest, 1, "the budget lets one of two be away");
     // One of them left, the other was held back by the budget, which was named.
     let is_own = |occupant: &Occupant| {

@@ -9,7 +9,7 @@ use super::inside::Cluster;
 use crate::Result;
 
 /// How many volumes there are.
-const VOLUMES: u32 = 64;
+const VOLUMES: u32 = 256;
 
 const CLASS: &str = "pool";
 
