@@ -7,7 +7,6 @@ mod machine;
 mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -427,11 +426,4 @@ async fn so(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> Outcom
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
-}
-
-/// Waits for something without end, but not for ever.
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> Outcome<T> {
-    tokio::time::timeout(STEP_TIME, future)
-        .await
-        .map_err(|_| format!("{what} took longer than {STEP_TIME:?}"))
 }
