@@ -42,7 +42,7 @@ pub use exec::{ExecInput, ExecOutput, ExecRequest, TerminalSize};
 pub use file::{AppFile, AppFileError, Diagnostic};
 pub use filter::{
     Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern, QueryError, TextTest,
-    Words,
+    WordNeed, Words, is_word, unescaped,
 };
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
@@ -59,7 +59,7 @@ pub use release::{AbortRule, HeaderMatch, Release, Strategy};
 pub use revision::{Digest, Revision, RevisionNumber};
 pub use route::{EndpointUse, LatencyHistogram, Route, RouteHost, RouteSlot, RouteStatus, SlotTraffic};
 pub use scope::{Action, Epoch, Resource, Scope};
-pub use search::{LogBucket, LogCount, LogEntry, LogKey, LogOrder, LogPage, LogQuery};
+pub use search::{LogBucket, LogCount, LogEntry, LogKey, LogOrder, LogPage, LogQuery, StoredLine};
 pub use secret::{Secret, SecretVersion};
 pub use service::{Domain, Kind, Limits, Scalar, Service, ServiceSpec};
 pub use source::Source;

@@ -30,10 +30,12 @@ use crate::{Error, Result};
 
 mod field;
 mod matcher;
+mod need;
 mod parse;
 
-pub use field::field;
+pub use field::{field, unescaped};
 pub use matcher::{LogEvent, LogMatcher};
+pub use need::WordNeed;
 pub use parse::QueryError;
 
 /// Which lines are wanted. As text it is a query, which reads back as the same tree.
@@ -299,7 +301,8 @@ impl Comparison {
 }
 
 /// Whether a byte is part of a word.
-pub(crate) fn is_word(byte: u8) -> bool {
+#[must_use]
+pub const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 

@@ -187,6 +187,23 @@ impl LogBatch {
         })
     }
 
+    /// What is left of it without so many of its first lines: `None` where that is nothing.
+    #[must_use]
+    pub fn without_first(&self, lines: usize) -> Option<Self> {
+        let (Some(first), Some(start)) = (self.lines().nth(lines), self.starts.get(lines).copied()) else {
+            return (lines == 0).then(|| self.clone());
+        };
+        Some(Self {
+            origin: self.origin.clone(),
+            position: first.position,
+            buffer: self.buffer.slice(start as usize..),
+            starts: self.starts[lines..].iter().map(|own| own - start).collect(),
+            times: self.times[lines..].to_vec(),
+            levels: self.levels.get(lines..).unwrap_or_default().to_vec(),
+            stamps: self.stamps.get(lines..).unwrap_or_default().to_vec(),
+        })
+    }
+
     /// The position after its last line.
     #[must_use]
     pub fn end(&self) -> LogPosition {

@@ -76,6 +76,17 @@ pub struct LogEntry {
     pub line: Bytes,
 }
 
+/// A stored line where it stands, as far as a filter looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredLine<'a> {
+    /// Where it was born.
+    pub origin: &'a LogOrigin,
+    /// How grave it is, where that is known.
+    pub level: Option<Level>,
+    /// Its bytes, without the newline.
+    pub line: &'a [u8],
+}
+
 /// Lines that were found, and how to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -179,6 +190,18 @@ impl LogPage {
 }
 
 impl LogEntry {
+    /// A line as it is kept.
+    #[must_use]
+    pub fn new(
+        origin: Arc<LogOrigin>,
+        position: LogPosition,
+        time: Timestamp,
+        level: Option<Level>,
+        line: Bytes,
+    ) -> Self {
+        Self { origin, position, time, level, line }
+    }
+
     /// Its place.
     #[must_use]
     pub fn key(&self) -> LogKey {
@@ -191,6 +214,11 @@ impl LogEntry {
     }
 }
 
+/// Whether a field is known of every line, whatever it says itself.
+pub(crate) fn is_of_origin(field: &str) -> bool {
+    matches!(field, "instance" | "revision" | "stream")
+}
+
 impl LogEvent for LogEntry {
     fn line(&self) -> &[u8] {
         &self.line
@@ -200,14 +228,34 @@ impl LogEvent for LogEntry {
         self.level
     }
 
-    /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        StoredLine { origin: &self.origin, level: self.level, line: &self.line }.into_field(name)
+    }
+}
+
+impl<'a> StoredLine<'a> {
+    /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
+    fn into_field(self, name: &str) -> Option<Cow<'a, [u8]>> {
         let known = match name {
             "instance" => Cow::Borrowed(self.origin.instance.as_str().as_bytes()),
             "revision" => Cow::Owned(self.origin.revision.0.to_string().into_bytes()),
             "stream" => Cow::Borrowed(self.origin.stream.as_str().as_bytes()),
-            _ => return field(&self.line, name),
+            _ => return field(self.line, name),
         };
         Some(known)
+    }
+}
+
+impl LogEvent for StoredLine<'_> {
+    fn line(&self) -> &[u8] {
+        self.line
+    }
+
+    fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.into_field(name)
     }
 }

@@ -71,7 +71,8 @@ fn skip(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// A JSON string's text. What is no escape stays as it stands.
-fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
     if !inner.contains(&b'\\') {
         return Cow::Borrowed(inner);
     }
