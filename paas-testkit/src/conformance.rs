@@ -68,9 +68,9 @@ impl Conformance {
     /// Keeps the compatibility table in a document: ports by backends, and what is unsupported.
     ///
     /// The document says where by the lines `<!-- compatibility -->` and `<!-- /compatibility -->`. One more case fails
-    /// where the columns of this program's backends are not what its suites give. With the variable `PAAS_BLESS` set
-    /// they are written instead, once every case was run and none failed. Columns of other backends stay, so the suites
-    /// of one backend belong in one program; to drop a backend that is gone, empty the table and write it anew.
+    /// where what it tells of the ports of this program's backends is not what its suites give. With the variable
+    /// `PAAS_BLESS` set that is written instead, once every case was run and none failed. What other programs tell stays;
+    /// to drop what is gone, empty the table and write it anew.
     ///
     /// A test runs in its package's folder; `concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")` is right anywhere.
     #[must_use]

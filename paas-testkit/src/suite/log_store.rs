@@ -439,11 +439,11 @@ async fn lines_survive_a_restart(bed: Bed) -> Result<()> {
     let origin = origin(&bed.world)?;
     let lines = [batch(&origin, 0, 0, &["0", "1"])];
     store(&bed, &lines).await?;
-    let again = bed.fixture.open().await?;
-    let scope = bed.world.platform();
-    assert_eq!(texts(&again.search(&scope, &all(&bed)).await?.entries), ["1", "0"]);
-    again.append(&scope, &lines).await?;
-    assert_eq!(texts(&again.search(&scope, &all(&bed)).await?.entries), ["1", "0"]);
-    assert_eq!(again.ends(&scope, &origin.resource()).await?, [(origin, LogPosition::offset(1, 4))]);
+    let bed = bed.reopened().await?;
+    assert_eq!(found(&bed, &all(&bed)).await?, ["1", "0"]);
+    store(&bed, &lines).await?;
+    assert_eq!(found(&bed, &all(&bed)).await?, ["1", "0"]);
+    let ends = bed.port.ends(&bed.world.platform(), &origin.resource()).await?;
+    assert_eq!(ends, [(origin, LogPosition::offset(1, 4))]);
     Ok(())
 }
