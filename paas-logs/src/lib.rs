@@ -1,0 +1,10 @@
+//! The way of log lines, from where they are taken in to where they are searched.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod codec;
+mod disk;
+mod error;
+mod store;
+
+pub use store::{EmbeddedLogStore, LogStoreConfig};

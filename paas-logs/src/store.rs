@@ -1,0 +1,463 @@
+//! A log store that needs nothing but a folder.
+//!
+//! Lines are acknowledged once the journal has them on the disk. They wait in memory until they make a block, which is
+//! written to the open segment of their tenant: compressed columns, and a filter of the words in it. Full segments are sealed,
+//! and never change again. What is in segments is synced before the journal forgets it. `docs/log-store-format.md` tells
+//! what stands in the files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use paas_core::model::{
+    FieldName, LogBatch, LogBucket, LogCount, LogEvent, LogOrigin, LogPage, LogPosition, LogQuery, Resource,
+    Scope, StoredLine, TenantId, Timestamp,
+};
+use paas_core::port::{Backend, LogStore};
+use paas_core::{Error, Result};
+
+use crate::disk::{Disk, Native};
+use crate::error::failed;
+use files::Files;
+use journal::{Frame, Journal};
+use lines::Encoder;
+use pool::Pool;
+use search::Search;
+use tenant::Tenant;
+
+mod block;
+mod cache;
+mod files;
+mod journal;
+mod keep;
+mod lines;
+mod pool;
+mod search;
+mod segment;
+mod tenant;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+/// How large things grow, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// The text of a block: enough for zstd to find what repeats, and soon read for a single line.
+    block: usize,
+    /// The text of a segment that is sealed.
+    segment: u64,
+    /// A file of the journal, before what it has goes to segments.
+    journal: u64,
+}
+
+impl Sizes {
+    const STANDARD: Self = Self { block: 256 << 10, segment: 16 << 20, journal: 32 << 20 };
+}
+
+/// The largest batch that is taken.
+const LARGEST: usize = 16 * 1024 * 1024;
+/// Between two looks for what is too old.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Most spans of a histogram.
+const SPANS: usize = 10_000;
+/// Most values of a field.
+const VALUES: usize = 1_000;
+
+/// Where an embedded log store keeps its lines.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogStoreConfig {
+    /// A folder, which is made if it is not there. It belongs to the store alone, and to one process at a time.
+    pub folder: PathBuf,
+    /// How long lines are kept, counted from when they were written; at least that long, and up to a segment longer.
+    pub age: Duration,
+    /// How many bytes of files a tenant may have, besides those of its last lines: the oldest segments of who has more go.
+    pub bytes: u64,
+}
+
+impl LogStoreConfig {
+    /// A store in this folder, of the lines of thirty days, and of at most 10 GiB of files for each tenant.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), age: Duration::from_secs(30 * 24 * 60 * 60), bytes: 10 << 30 }
+    }
+}
+
+/// A log store in a folder. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct EmbeddedLogStore(Arc<Inner>);
+
+/// The store itself, which waits for the disk where it has to.
+#[derive(Debug)]
+struct Inner {
+    files: Arc<Files>,
+    sizes: Sizes,
+    root: PathBuf,
+    journal: Journal,
+    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    encoders: Pool<Encoder>,
+    /// Folders that could not be removed, of lives that are over.
+    graves: Mutex<Vec<PathBuf>>,
+    upkeep: Mutex<()>,
+    /// Held by this process.
+    _lock: Option<std::fs::File>,
+}
+
+impl EmbeddedLogStore {
+    /// Opens the store of a folder, or makes one.
+    ///
+    /// # Errors
+    /// `Unavailable` where another process has it, or the disk cannot be read or written; `Internal` where a file is damaged.
+    pub async fn open(config: LogStoreConfig) -> Result<Self> {
+        let open = move || {
+            let folder = &config.folder;
+            std::fs::create_dir_all(folder).map_err(|cause| failed("make the folder", folder, cause))?;
+            let lock = lock(folder)?;
+            let inner = Inner::open(Arc::new(Native), folder, Sizes::STANDARD, Some(lock))?;
+            Ok((Arc::new(inner), config))
+        };
+        let (inner, config) = blocking(open).await?;
+        tokio::spawn(retain(Arc::downgrade(&inner), config));
+        Ok(Self(inner))
+    }
+
+    /// Works on the store in a thread that may wait. Where nobody waits for the answer any more, searches end early.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner, &AtomicBool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        /// Tells when it goes.
+        struct Waiting(search::GivenUp);
+        impl Drop for Waiting {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let waiting = Waiting(Arc::default());
+        let (inner, given_up) = (Arc::clone(&self.0), Arc::clone(&waiting.0));
+        blocking(move || work(&inner, &given_up)).await
+    }
+}
+
+/// Forgets what is too old or too much, for as long as somebody has the store.
+async fn retain(store: Weak<Inner>, config: LogStoreConfig) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let Some(inner) = store.upgrade() else { return };
+        let (age, bytes) = (config.age, config.bytes);
+        if let Err(error) = blocking(move || inner.retain(age, bytes)).await {
+            tracing::warn!(?error, "old lines stay in the log store");
+        }
+    }
+}
+
+/// Makes sure that no other process has the folder.
+fn lock(folder: &Path) -> Result<std::fs::File> {
+    let path = folder.join("lock");
+    let broken = |cause| failed("lock the folder", &path, cause);
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).open(&path).map_err(broken)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::unavailable("another process has this log store open")
+                .with("folder", folder.display()))
+        }
+        Err(std::fs::TryLockError::Error(cause)) => Err(broken(cause)),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(cause) => Err(Error::internal("a task of the log store ended early").with_source(cause)),
+    }
+}
+
+impl Inner {
+    fn open(disk: Arc<dyn Disk>, folder: &Path, sizes: Sizes, lock: Option<std::fs::File>) -> Result<Self> {
+        let root = folder.join("tenants");
+        let made = disk.ensure_folder(&root).and_then(|()| disk.sync_folder(folder));
+        made.map_err(|cause| failed("make a folder", &root, cause))?;
+        let files = Arc::new(Files::new(Arc::clone(&disk)));
+        let encoders = Pool::new(Encoder::new);
+        let mut lives: BTreeMap<(TenantId, u64), Arc<Tenant>> = BTreeMap::new();
+        for name in disk.names(&root).map_err(|cause| failed("list tenants", &root, cause))? {
+            let Some((id, life)) = life_of(&name) else { continue };
+            let tenant = Tenant::recover(Arc::clone(&files), sizes, &root, id.clone(), life)?;
+            lives.insert((id, life), Arc::new(tenant));
+        }
+        let journal = Journal::open(disk, folder.to_owned(), |frame| match frame {
+            Frame::Lines(id, life, batches) => {
+                let make = || Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id.clone(), life));
+                let tenant = lives.entry((id.clone(), life)).or_insert_with(make);
+                tenant.append(&batches, &encoders, |_| Ok(())).map(drop)
+            }
+            Frame::Forgotten(id, life) => {
+                let over = lives.remove(&(id.clone(), life));
+                let over =
+                    over.unwrap_or_else(|| Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id, life)));
+                files.remove_folder(&over.end(|| Ok(()))?)
+            }
+        })?;
+        // Of two lives the later one goes on: the one before it is over, or its lines were never acknowledged.
+        let tenants = lives.into_iter().map(|((id, _), tenant)| (id, tenant)).collect();
+        let inner = Self {
+            files,
+            sizes,
+            root,
+            journal,
+            tenants: RwLock::new(tenants),
+            encoders,
+            graves: Mutex::default(),
+            upkeep: Mutex::default(),
+            _lock: lock,
+        };
+        inner.keep_up()?;
+        Ok(inner)
+    }
+
+    fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The life of a tenant that takes lines.
+    fn living(&self, id: &TenantId) -> Arc<Tenant> {
+        self.tenant(id).unwrap_or_else(|| {
+            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+            let make = || {
+                Tenant::new(Arc::clone(&self.files), self.sizes, &self.root, id.clone(), self.journal.life())
+            };
+            Arc::clone(tenants.entry(id.clone()).or_insert_with(|| Arc::new(make())))
+        })
+    }
+
+    fn append(&self, batches: &[LogBatch]) -> Result<()> {
+        if let Some(batch) = batches.iter().find(|batch| batch.buffer.len() > LARGEST) {
+            return Err(Error::invalid("a batch has too many bytes")
+                .with("bytes", batch.buffer.len())
+                .with("most", LARGEST));
+        }
+        let mut rest = batches;
+        while let Some(first) = rest.first() {
+            let id = &first.origin.tenant;
+            let own = rest.iter().take_while(|batch| batch.origin.tenant == *id).count();
+            // A life that ends meanwhile takes nothing: the next does.
+            while !self.append_to(&self.living(id), &rest[..own])? {}
+            rest = &rest[own..];
+        }
+        if self.journal.length() >= self.sizes.journal {
+            self.keep_up_unless_busy();
+        }
+        Ok(())
+    }
+
+    fn append_to(&self, tenant: &Tenant, batches: &[LogBatch]) -> Result<bool> {
+        tenant.append(batches, &self.encoders, |new| {
+            self.journal.write(&Frame::lines(&tenant.id, tenant.life, new))
+        })
+    }
+
+    fn keep_up_unless_busy(&self) {
+        let Ok(_own) = self.upkeep.try_lock() else { return };
+        if self.journal.length() < self.sizes.journal {
+            return;
+        }
+        if let Err(error) = self.shorten_journal() {
+            tracing::warn!(?error, "the journal of the log store stays as long as it is");
+        }
+    }
+
+    fn keep_up(&self) -> Result<()> {
+        let _own = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shorten_journal()
+    }
+
+    /// Begins a new journal, brings what the old one has to segments, and removes it.
+    fn shorten_journal(&self) -> Result<()> {
+        let number = self.journal.rotate()?;
+        for tenant in self.all() {
+            tenant.checkpoint(&self.encoders)?;
+        }
+        let mut graves = self.graves.lock().unwrap_or_else(PoisonError::into_inner);
+        graves.iter().try_for_each(|grave| self.files.remove_folder(grave))?;
+        graves.clear();
+        self.files
+            .disk()
+            .sync_folder(&self.root)
+            .map_err(|cause| failed("sync a folder", &self.root, cause))?;
+        self.journal.remove_before(number)
+    }
+
+    fn retain(&self, age: Duration, bytes: u64) -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let oldest = Timestamp(u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(0));
+        self.all().iter().try_for_each(|tenant| tenant.retain(oldest, bytes, &self.encoders))
+    }
+
+    fn ends(&self, resource: &Resource) -> Vec<(LogOrigin, LogPosition)> {
+        let ends = |tenant: Arc<Tenant>| {
+            let view = tenant.read();
+            let own = view.ends.iter().filter(|(origin, _)| resource.contains(&origin.resource()));
+            own.map(|(origin, end)| (LogOrigin::clone(origin), *end)).collect::<Vec<_>>()
+        };
+        match resource.tenant() {
+            Some(id) => self.tenant(id).map(ends).unwrap_or_default(),
+            None => self.all().into_iter().flat_map(ends).collect(),
+        }
+    }
+
+    /// The tenant that a query is about, if it has any lines.
+    fn asked(&self, query: &LogQuery) -> Result<Option<Arc<Tenant>>> {
+        let id = query.resource.tenant().ok_or_else(|| Error::invalid("lines are searched in one tenant"))?;
+        Ok(self.tenant(id))
+    }
+
+    fn search(&self, query: &LogQuery, given_up: &AtomicBool) -> Result<LogPage> {
+        let search = Search::new(query, given_up)?;
+        self.asked(query)?.map_or_else(|| Ok(LogPage::default()), |tenant| search.page(&tenant, &self.files))
+    }
+
+    fn histogram(&self, query: &LogQuery, step: Duration, given_up: &AtomicBool) -> Result<Vec<LogBucket>> {
+        let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
+        if step_ms == 0 || Duration::from_millis(step_ms) != step {
+            let wrong = "the step of a histogram is a whole number of milliseconds, at least one";
+            return Err(Error::invalid(wrong).with("step", format!("{step:?}")));
+        }
+        let query = of_all(query);
+        let search = Search::new(&query, given_up)?;
+        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        search.visit(&tenant, &self.files, |_, row| {
+            *counts.entry(row.time.0 / step_ms * step_ms).or_default() += 1;
+        })?;
+        if counts.len() > SPANS {
+            return Err(Error::invalid("the histogram has too many spans of time: take a longer step")
+                .with("step", format!("{step:?}"))
+                .with("spans", counts.len())
+                .with("most", SPANS));
+        }
+        Ok(counts.into_iter().map(|(from, count)| LogBucket::new(Timestamp(from), count)).collect())
+    }
+
+    fn top(
+        &self,
+        query: &LogQuery,
+        field: &FieldName,
+        most: usize,
+        given_up: &AtomicBool,
+    ) -> Result<Vec<LogCount>> {
+        let query = of_all(query);
+        let search = Search::new(&query, given_up)?;
+        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
+        let mut counts: HashMap<String, u64> = HashMap::new();
+        search.visit(&tenant, &self.files, |lines, row| {
+            let line = StoredLine { origin: lines.origin(row), level: row.level, line: lines.line(row) };
+            if let Some(value) = line.field(field.as_str()) {
+                *counts.entry(String::from_utf8_lossy(&value).into_owned()).or_default() += 1;
+            }
+        })?;
+        let mut all: Vec<LogCount> =
+            counts.into_iter().map(|(value, count)| LogCount::new(value, count)).collect();
+        all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
+        all.truncate(most.min(VALUES));
+        Ok(all)
+    }
+
+    fn purge(&self, id: &TenantId, before: Option<Timestamp>) -> Result<()> {
+        let Some(tenant) = self.tenant(id) else { return Ok(()) };
+        match before {
+            Some(time) => tenant.forget_before(time, &self.encoders),
+            None => self.forget(&tenant),
+        }
+    }
+
+    fn forget(&self, tenant: &Arc<Tenant>) -> Result<()> {
+        let folder = tenant.end(|| self.journal.write(&Frame::forgotten(&tenant.id, tenant.life)))?;
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if tenants.get(&tenant.id).is_some_and(|own| Arc::ptr_eq(own, tenant)) {
+            tenants.remove(&tenant.id);
+        }
+        drop(tenants);
+        if let Err(error) = self.files.remove_folder(&folder) {
+            tracing::warn!(?error, "a folder of a tenant that was forgotten stays for a while");
+            self.graves.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        }
+        Ok(())
+    }
+}
+
+/// A query, wherever a page of it would begin.
+fn of_all(query: &LogQuery) -> LogQuery {
+    let mut query = query.clone();
+    query.after = None;
+    query
+}
+
+/// The tenant and its life that a folder is named for.
+fn life_of(name: &str) -> Option<(TenantId, u64)> {
+    let (id, life) = name.rsplit_once('-')?;
+    Some((TenantId::new(id).ok()?, u64::from_str_radix(life, 16).ok()?))
+}
+
+#[async_trait]
+impl Backend for EmbeddedLogStore {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.run(|store, _| {
+            let listed = store.files.disk().names(&store.root);
+            listed.map(drop).map_err(|cause| failed("list tenants", &store.root, cause))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl LogStore for EmbeddedLogStore {
+    async fn append(&self, _: &Scope, batches: &[LogBatch]) -> Result<()> {
+        let batches = batches.to_vec();
+        self.run(move |store, _| store.append(&batches)).await
+    }
+
+    async fn ends(&self, _: &Scope, resource: &Resource) -> Result<Vec<(LogOrigin, LogPosition)>> {
+        Ok(self.0.ends(resource))
+    }
+
+    async fn search(&self, _: &Scope, query: &LogQuery) -> Result<LogPage> {
+        let query = query.clone();
+        self.run(move |store, given_up| store.search(&query, given_up)).await
+    }
+
+    async fn histogram(&self, _: &Scope, query: &LogQuery, step: Duration) -> Result<Vec<LogBucket>> {
+        let query = query.clone();
+        self.run(move |store, given_up| store.histogram(&query, step, given_up)).await
+    }
+
+    async fn top(
+        &self,
+        _: &Scope,
+        query: &LogQuery,
+        field: &FieldName,
+        most: usize,
+    ) -> Result<Vec<LogCount>> {
+        let (query, field) = (query.clone(), field.clone());
+        self.run(move |store, given_up| store.top(&query, &field, most, given_up)).await
+    }
+
+    async fn purge(&self, _: &Scope, tenant: &TenantId, before: Option<Timestamp>) -> Result<()> {
+        let tenant = tenant.clone();
+        self.run(move |store, _| store.purge(&tenant, before)).await
+    }
+}

@@ -1,0 +1,348 @@
+//! Lines of one tenant in memory, and as a block of a file: columns of what is known of each line, and the text of all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memchr::memmem;
+use paas_core::model::{Level, LogBatch, LogEntry, LogOrigin, LogPosition, Timestamp};
+
+use super::words::{Filter, WordSet};
+use crate::codec::{Damage, Decoded, Reader, put_bytes, put_number, put_signed};
+
+/// Lines, in the order in which they came, or in that of their keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines {
+    /// Where they were born, and where each of these is known to end.
+    origins: Vec<(Arc<LogOrigin>, LogPosition)>,
+    rows: Vec<Row>,
+    /// Each line is followed by a newline.
+    text: Vec<u8>,
+}
+
+/// What is known of a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) time: Timestamp,
+    pub(super) position: LogPosition,
+    pub(super) level: Option<Level>,
+    origin: u32,
+    start: u32,
+    length: u32,
+}
+
+/// What is known of a block without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub(super) lines: u32,
+    /// How many bytes of text, and of rows, there are before they are compressed.
+    pub(super) text: u32,
+    pub(super) rows: u32,
+    /// The earliest and the latest line.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Which levels its lines have, a bit each; the lowest is of those without one.
+    pub(super) levels: u8,
+}
+
+/// A block as it is written.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) summary: Summary,
+    pub(super) rows: Vec<u8>,
+    pub(super) text: Vec<u8>,
+    pub(super) filter: Filter,
+}
+
+/// Makes blocks. It keeps its room from one to the next.
+pub(super) struct Encoder {
+    zstd: zstd::bulk::Compressor<'static>,
+    words: WordSet,
+}
+
+/// How hard zstd tries: what a faster disk would take longer for.
+const EFFORT: i32 = 1;
+
+impl Encoder {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { zstd: zstd::bulk::Compressor::new(EFFORT)?, words: WordSet::default() })
+    }
+
+    /// The lines as a block, in the order of their keys.
+    pub(super) fn encode(&mut self, lines: &Lines) -> std::io::Result<Encoded> {
+        let rows = lines.ordered();
+        let mut text = Vec::with_capacity(lines.text.len());
+        self.words.clear();
+        for row in &rows {
+            let line = lines.line(row);
+            self.words.add_line(line);
+            text.extend_from_slice(line);
+            text.push(b'\n');
+        }
+        let columns = lines.columns(&rows);
+        let summary = Summary {
+            lines: rows.len() as u32,
+            text: text.len() as u32,
+            rows: columns.len() as u32,
+            first: rows.first().map_or(0, |row| row.time.0),
+            last: rows.last().map_or(0, |row| row.time.0),
+            levels: rows.iter().fold(0, |levels, row| levels | 1 << code(row.level)),
+        };
+        Ok(Encoded {
+            summary,
+            rows: self.zstd.compress(&columns)?,
+            text: self.zstd.compress(&text)?,
+            filter: self.words.filter(),
+        })
+    }
+}
+
+/// A level as a number.
+pub(super) fn code(level: Option<Level>) -> u8 {
+    level.map_or(0, |level| level as u8 + 1)
+}
+
+impl Lines {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.origins.is_empty()
+    }
+
+    /// How many bytes of text there are.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub(super) fn origins(&self) -> &[(Arc<LogOrigin>, LogPosition)] {
+        &self.origins
+    }
+
+    pub(super) fn origin(&self, row: &Row) -> &Arc<LogOrigin> {
+        &self.origins[row.origin as usize].0
+    }
+
+    /// A line, without the newline.
+    pub(super) fn line(&self, row: &Row) -> &[u8] {
+        &self.text[row.start as usize..][..row.length as usize]
+    }
+
+    /// Where a word in lower case stands, or may stand.
+    pub(super) fn hits(&self, word: &memmem::Finder<'_>) -> Hits {
+        let text = self.text.to_ascii_lowercase();
+        let words = word.find_iter(&text).map(|at| at as u32);
+        // Without escapes a line may have words that it does not have as it stands.
+        let escapes = memchr::memchr_iter(b'\\', &text).map(|at| at as u32);
+        let mut places: Vec<u32> = words.chain(escapes).collect();
+        places.sort_unstable();
+        Hits(places)
+    }
+
+    pub(super) fn entry(&self, row: &Row) -> LogEntry {
+        let line = Bytes::copy_from_slice(self.line(row));
+        LogEntry::new(Arc::clone(self.origin(row)), row.position, row.time, row.level, line)
+    }
+
+    /// Takes in the lines of a batch, and where it ends.
+    pub(super) fn add(&mut self, batch: &LogBatch) {
+        let origin = self.of(&Arc::new(batch.origin.clone()), batch.end());
+        for line in batch.lines() {
+            self.push(origin, Row::new(line.time, line.position, line.level), line.bytes);
+        }
+    }
+
+    /// Takes in those of others' lines that are wanted, and where all of them end.
+    pub(super) fn join(&mut self, others: &Self, is_wanted: impl Fn(&Row) -> bool) {
+        let origins: Vec<u32> = others.origins.iter().map(|(origin, end)| self.of(origin, *end)).collect();
+        for row in others.rows.iter().filter(|row| is_wanted(row)) {
+            self.push(origins[row.origin as usize], *row, others.line(row));
+        }
+    }
+
+    /// The same lines in the order of their keys, in parts of about so many bytes.
+    pub(super) fn parts(self, size: usize) -> Vec<Self> {
+        if self.size() < 2 * size {
+            return vec![self];
+        }
+        let rows = self.ordered();
+        let mut parts = vec![Self { origins: self.origins.clone(), ..Self::default() }];
+        for row in &rows {
+            let mut last = parts.len() - 1;
+            if parts[last].size() >= size {
+                parts.push(Self { origins: self.origins.clone(), ..Self::default() });
+                last += 1;
+            }
+            parts[last].push(row.origin, *row, self.line(row));
+        }
+        parts
+    }
+
+    /// The rows in the order of their keys.
+    fn ordered(&self) -> Vec<Row> {
+        let (mut rows, ranks) = (self.rows.clone(), self.ranks());
+        rows.sort_by_key(|row| (row.time, ranks[row.origin as usize], row.position));
+        rows
+    }
+
+    fn push(&mut self, origin: u32, row: Row, line: &[u8]) {
+        let (start, length) = (self.text.len() as u32, line.len() as u32);
+        self.text.extend_from_slice(line);
+        self.text.push(b'\n');
+        self.rows.push(Row { origin, start, length, ..row });
+    }
+
+    /// The number of an origin that ends there, or later.
+    fn of(&mut self, origin: &Arc<LogOrigin>, end: LogPosition) -> u32 {
+        let known = self.origins.iter().position(|(own, _)| own == origin);
+        let at = known.unwrap_or_else(|| {
+            self.origins.push((Arc::clone(origin), end));
+            self.origins.len() - 1
+        });
+        self.origins[at].1 = self.origins[at].1.max(end);
+        at as u32
+    }
+
+    /// The place of each origin in the order of keys.
+    fn ranks(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.origins.len()).collect();
+        order.sort_by_key(|at| (&self.origins[*at].0.instance, self.origins[*at].0.stream));
+        let mut ranks = vec![0; order.len()];
+        order.into_iter().enumerate().for_each(|(rank, at)| ranks[at] = rank);
+        ranks
+    }
+
+    /// All but the text, one thing after the other: what is alike stands together.
+    fn columns(&self, rows: &[Row]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(rows.len() * 8 + 1024);
+        put_number(&mut out, self.origins.len() as u64);
+        for (origin, end) in &self.origins {
+            put_bytes(&mut out, &serde_json::to_vec(&**origin).unwrap_or_default());
+            put_position(&mut out, *end);
+        }
+        put_number(&mut out, rows.len() as u64);
+        let mut before = 0;
+        for row in rows {
+            put_number(&mut out, row.time.0 - before);
+            before = row.time.0;
+        }
+        rows.iter().for_each(|row| put_number(&mut out, row.origin.into()));
+        rows.iter().for_each(|row| put_number(&mut out, row.length.into()));
+        rows.iter().for_each(|row| out.push(code(row.level)));
+        rows.iter().for_each(|row| put_number(&mut out, row.position.index.into()));
+        let mut next = Next::default();
+        for row in rows {
+            let expected = next.after(row);
+            put_signed(&mut out, row.position.incarnation.wrapping_sub(expected.incarnation) as i64);
+            put_signed(&mut out, row.position.sequence.wrapping_sub(expected.sequence) as i64);
+        }
+        out
+    }
+
+    /// Reads columns.
+    pub(super) fn of_columns(columns: &[u8]) -> Decoded<Self> {
+        let mut reader = Reader(columns);
+        let mut origins = Vec::new();
+        for _ in 0..reader.count()? {
+            let origin = serde_json::from_slice(reader.bytes()?).map_err(|_| Damage("an origin is none"))?;
+            origins.push((Arc::new(origin), position(&mut reader)?));
+        }
+        let count = reader.count()?;
+        let mut rows = Vec::with_capacity(count);
+        let mut time: u64 = 0;
+        for _ in 0..count {
+            time = time.checked_add(reader.number()?).ok_or(Damage("a time is too late"))?;
+            rows.push(Row::new(Timestamp(time), LogPosition::offset(0, 0), None));
+        }
+        for row in &mut rows {
+            row.origin = reader.small()?;
+            if row.origin as usize >= origins.len() {
+                return Err(Damage("a line has no origin"));
+            }
+        }
+        let mut start: u32 = 0;
+        for row in &mut rows {
+            (row.start, row.length) = (start, reader.small()?);
+            let next = start.checked_add(row.length).and_then(|end| end.checked_add(1));
+            start = next.ok_or(Damage("the lines are too long"))?;
+        }
+        for row in &mut rows {
+            row.level = match reader.fixed::<1>()?[0] {
+                0 => None,
+                code => Some(*Level::ALL.get(usize::from(code) - 1).ok_or(Damage("a level is none"))?),
+            };
+        }
+        for row in &mut rows {
+            row.position.index = reader.small()?;
+        }
+        let mut next = Next::default();
+        for row in &mut rows {
+            let expected = next.of(row.origin);
+            row.position.incarnation = expected.incarnation.wrapping_add(reader.signed()? as u64);
+            row.position.sequence = expected.sequence.wrapping_add(reader.signed()? as u64);
+            next.after(row);
+        }
+        reader.end()?;
+        Ok(Self { origins, rows, text: Vec::new() })
+    }
+
+    /// Gives the lines their text, which is as long as they are.
+    pub(super) fn with_text(mut self, text: Vec<u8>) -> Decoded<Self> {
+        let end = self.rows.last().map_or(0, |row| row.start as usize + row.length as usize + 1);
+        if text.len() != end {
+            return Err(Damage("the text is not as long as its lines"));
+        }
+        self.text = text;
+        Ok(self)
+    }
+}
+
+/// Where the next line of each origin begins if positions are offsets, and nothing is missing.
+#[derive(Default)]
+struct Next(HashMap<u32, LogPosition>);
+
+impl Next {
+    fn of(&self, origin: u32) -> LogPosition {
+        self.0.get(&origin).copied().unwrap_or(LogPosition::offset(0, 0))
+    }
+
+    /// What was expected of a line; what comes after it is from then on.
+    fn after(&mut self, row: &Row) -> LogPosition {
+        let sequence = row.position.sequence.wrapping_add(u64::from(row.length) + 1);
+        let next = LogPosition { sequence, ..row.position };
+        self.0.insert(row.origin, next).unwrap_or(LogPosition::offset(0, 0))
+    }
+}
+
+/// Places in the text of some lines, in order.
+pub(super) struct Hits(Vec<u32>);
+
+impl Hits {
+    /// Whether one of them is in a line.
+    pub(super) fn are_in(&self, row: &Row) -> bool {
+        let first = self.0.partition_point(|place| *place < row.start);
+        self.0.get(first).is_some_and(|place| *place < row.start + row.length)
+    }
+}
+
+impl Row {
+    /// The number of its origin.
+    pub(super) fn origin(&self) -> usize {
+        self.origin as usize
+    }
+
+    fn new(time: Timestamp, position: LogPosition, level: Option<Level>) -> Self {
+        Self { time, position, level, origin: 0, start: 0, length: 0 }
+    }
+}
+
+pub(super) fn put_position(out: &mut Vec<u8>, position: LogPosition) {
+    put_number(out, position.incarnation);
+    put_number(out, position.sequence);
+    put_number(out, position.index.into());
+}
+
+pub(super) fn position(reader: &mut Reader<'_>) -> Decoded<LogPosition> {
+    Ok(LogPosition { incarnation: reader.number()?, sequence: reader.number()?, index: reader.small()? })
+}

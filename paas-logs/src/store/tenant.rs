@@ -1,0 +1,318 @@
+//! One life of a tenant: a folder of segments, and its last lines in memory, which the journal has, too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use paas_core::model::{LogBatch, LogOrigin, LogPosition, TenantId, Timestamp};
+use paas_core::{Error, Result};
+
+use super::Sizes;
+use super::files::Files;
+use super::keep;
+use super::lines::{Encoder, Lines};
+use super::pool::Pool;
+use super::segment::{Ends, OpenSegment, Segment, extend};
+use crate::error::failed;
+
+/// So many bytes may wait in memory while they cannot be written to a segment.
+const WAITING: usize = 32 * 1024 * 1024;
+
+/// A life of a tenant.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) id: TenantId,
+    pub(super) life: u64,
+    folder: PathBuf,
+    files: Arc<Files>,
+    sizes: Sizes,
+    writer: Mutex<Writer>,
+    view: RwLock<View>,
+}
+
+/// Whoever has it writes, and nobody else.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    is_over: bool,
+    open: Option<OpenSegment>,
+    /// The number of the last segment.
+    last: u64,
+    has_folder: bool,
+}
+
+/// What searches see.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) ends: Ends,
+    /// What is in no segment.
+    pub(super) head: Lines,
+    /// By their numbers; of the last it may be that it is open.
+    pub(super) segments: BTreeMap<u64, Segment>,
+}
+
+impl Tenant {
+    pub(super) fn new(files: Arc<Files>, sizes: Sizes, root: &Path, id: TenantId, life: u64) -> Self {
+        let folder = root.join(format!("{id}-{life:016x}"));
+        Self { id, life, folder, files, sizes, writer: Mutex::default(), view: RwLock::default() }
+    }
+
+    /// Opens what is there of it.
+    pub(super) fn recover(
+        files: Arc<Files>,
+        sizes: Sizes,
+        root: &Path,
+        id: TenantId,
+        life: u64,
+    ) -> Result<Self> {
+        let tenant = Self::new(files, sizes, root, id, life);
+        let disk = tenant.files.disk();
+        let kept = keep::read(disk, &tenant.folder)?;
+        let names =
+            disk.names(&tenant.folder).map_err(|cause| failed("list segments", &tenant.folder, cause))?;
+        let (mut writer, mut view) = (Writer { has_folder: true, ..Writer::default() }, View::default());
+        extend(&mut view.ends, kept.ends);
+        let mut open = BTreeMap::new();
+        for name in names {
+            let path = tenant.folder.join(&name);
+            match name.split_once('.').and_then(|(number, kind)| Some((number.parse::<u64>().ok()?, kind))) {
+                // It was forgotten.
+                Some((number, "sealed")) if number <= kept.last && !kept.floors.contains_key(&number) => {
+                    tenant.files.remove(&path)?;
+                }
+                Some((number, "sealed")) => {
+                    let (mut segment, ends) = Segment::open(disk, &path)?;
+                    segment.floor = kept.floors.get(&number).copied().unwrap_or(Timestamp(0));
+                    extend(&mut view.ends, ends);
+                    view.segments.insert(number, segment);
+                }
+                Some((number, "open")) => drop(open.insert(number, path)),
+                // Begun, and not finished.
+                Some((_, "new")) => tenant.files.remove(&path)?,
+                _ => {}
+            }
+        }
+        writer.last = view.segments.keys().chain(open.keys()).copied().max().unwrap_or(0).max(kept.last);
+        for (number, path) in open {
+            if number <= kept.last || view.segments.contains_key(&number) {
+                // It was sealed, or forgotten.
+                tenant.files.remove(&path)?;
+                continue;
+            }
+            let (segment, ends) = OpenSegment::recover(disk, path)?;
+            extend(&mut view.ends, ends);
+            view.segments.insert(number, segment.view());
+            writer.open = Some(segment);
+        }
+        *tenant.lock() = writer;
+        *tenant.write() = view;
+        Ok(tenant)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what is new of batches, once `record` has made sure that it outlives a crash. `false` where the life is over.
+    ///
+    /// # Errors
+    /// Those of `record`, and where too much waits for a disk that takes no more.
+    pub(super) fn append(
+        &self,
+        batches: &[LogBatch],
+        encoders: &Pool<Encoder>,
+        record: impl FnOnce(&[LogBatch]) -> Result<()>,
+    ) -> Result<bool> {
+        let mut writer = self.lock();
+        if writer.is_over {
+            return Ok(false);
+        }
+        let new = self.news(batches);
+        if new.is_empty() {
+            return Ok(true);
+        }
+        if self.read().head.size() >= WAITING {
+            self.flush(&mut writer, encoders)?;
+        }
+        record(&new)?;
+        let size = {
+            let mut view = self.write();
+            for batch in &new {
+                view.head.add(batch);
+                extend(&mut view.ends, [(Arc::new(batch.origin.clone()), batch.end())]);
+            }
+            view.head.size()
+        };
+        if size >= self.sizes.block
+            && let Err(error) = self.flush(&mut writer, encoders)
+        {
+            // The journal has it: it is tried again with the next.
+            tracing::warn!(tenant = %self.id, ?error, "lines wait in memory");
+        }
+        Ok(true)
+    }
+
+    /// What of these is past the end of its origin.
+    fn news(&self, batches: &[LogBatch]) -> Vec<LogBatch> {
+        let view = self.read();
+        let mut ends: BTreeMap<&LogOrigin, LogPosition> = BTreeMap::new();
+        let mut news = Vec::new();
+        for batch in batches {
+            let end = ends.get(&batch.origin).or_else(|| view.ends.get(&batch.origin)).copied();
+            let old = batch.lines().take_while(|line| end.is_some_and(|end| line.position < end)).count();
+            let end = end.map_or(batch.end(), |end| end.max(batch.end()));
+            ends.insert(&batch.origin, end);
+            news.extend(batch.without_first(old));
+        }
+        news
+    }
+
+    /// Writes what is in memory to the open segment, and seals that once it is full.
+    fn flush(&self, writer: &mut Writer, encoders: &Pool<Encoder>) -> Result<()> {
+        let head = self.read().head.clone();
+        if head.is_empty() {
+            return Ok(());
+        }
+        let open = self.open(writer)?;
+        open.append(&head.parts(self.sizes.block), encoders)?;
+        let (view, is_full) = (open.view(), open.is_full(&self.sizes));
+        {
+            let mut shown = self.write();
+            shown.head = Lines::default();
+            shown.segments.insert(writer.last, view);
+        }
+        if is_full { self.seal(writer, Timestamp(0), encoders) } else { Ok(()) }
+    }
+
+    /// The open segment.
+    fn open<'a>(&self, writer: &'a mut Writer) -> Result<&'a mut OpenSegment> {
+        let broken = |cause| failed("make a folder", &self.folder, cause);
+        if !writer.has_folder {
+            self.files.disk().ensure_folder(&self.folder).map_err(broken)?;
+            let root = self.folder.parent().unwrap_or(&self.folder);
+            self.files.disk().sync_folder(root).map_err(broken)?;
+            writer.has_folder = true;
+        }
+        if writer.open.is_none() {
+            let path = self.path(writer.last + 1, "open");
+            let segment = OpenSegment::create(self.files.disk(), path)?;
+            writer.last += 1;
+            writer.open = Some(segment);
+            self.files.disk().sync_folder(&self.folder).map_err(broken)?;
+        }
+        writer.open.as_mut().ok_or_else(|| Error::internal("a tenant has no open segment"))
+    }
+
+    fn path(&self, number: u64, kind: &str) -> PathBuf {
+        self.folder.join(format!("{number:010}.{kind}"))
+    }
+
+    /// Makes of the open segment a sealed one, of its lines from this time on.
+    fn seal(&self, writer: &mut Writer, floor: Timestamp, encoders: &Pool<Encoder>) -> Result<()> {
+        let Some(open) = &writer.open else { return Ok(()) };
+        let (draft, path) = (self.path(writer.last, "new"), self.path(writer.last, "sealed"));
+        encoders.with(|encoder| open.seal(self.files.disk(), &draft, floor, &self.sizes, encoder))?;
+        let named = self
+            .files
+            .disk()
+            .rename(&draft, &path)
+            .and_then(|()| self.files.disk().sync_folder(&self.folder));
+        named.map_err(|cause| failed("name a segment", &path, cause))?;
+        let (sealed, _) = Segment::open(self.files.disk(), &path)?;
+        self.write().segments.insert(writer.last, sealed);
+        if let Some(open) = writer.open.take()
+            && let Err(error) = self.files.remove(&open.path)
+        {
+            tracing::info!(?error, "a segment that was sealed stays until the next start");
+        }
+        Ok(())
+    }
+
+    /// All that was taken in before outlives a crash without the journal.
+    pub(super) fn checkpoint(&self, encoders: &Pool<Encoder>) -> Result<()> {
+        let mut writer = self.lock();
+        if writer.is_over {
+            return Ok(());
+        }
+        self.flush(&mut writer, encoders)?;
+        let synced = writer.open.as_mut().map_or(Ok(()), OpenSegment::sync);
+        // What the disk did not take once it may never have: it is written again.
+        synced.or_else(|_| self.seal(&mut writer, Timestamp(0), encoders))
+    }
+
+    /// Forgets lines from before a time.
+    pub(super) fn forget_before(&self, time: Timestamp, encoders: &Pool<Encoder>) -> Result<()> {
+        let mut writer = self.lock();
+        if writer.is_over {
+            return Ok(());
+        }
+        self.flush(&mut writer, encoders)?;
+        // What comes later is not to be forgotten, however old it is.
+        self.seal(&mut writer, time, encoders)?;
+        let mut segments = self.read().segments.clone();
+        let old: Vec<u64> =
+            segments.iter().filter(|(_, segment)| segment.last() < time).map(|(number, _)| *number).collect();
+        old.iter().for_each(|number| drop(segments.remove(number)));
+        segments.values_mut().for_each(|segment| segment.floor = segment.floor.max(time));
+        self.keep(&writer, segments, &old)
+    }
+
+    /// Forgets the oldest segments: those all of whose lines are from before a time, and as many more as are over a size.
+    pub(super) fn retain(&self, oldest: Timestamp, bytes: u64, encoders: &Pool<Encoder>) -> Result<()> {
+        let mut writer = self.lock();
+        let is_old = |segment: &Segment| segment.last() < oldest;
+        if writer.open.as_ref().is_some_and(|open| is_old(&open.view())) {
+            self.seal(&mut writer, Timestamp(0), encoders)?;
+        }
+        let mut segments = self.read().segments.clone();
+        let mut by_age: Vec<u64> = segments.keys().copied().collect();
+        by_age.retain(|number| writer.open.is_none() || *number != writer.last);
+        by_age.sort_by_key(|number| segments[number].last());
+        let mut size: u64 = segments.values().map(|segment| segment.bytes).sum();
+        let mut gone = Vec::new();
+        for number in by_age {
+            if !is_old(&segments[&number]) && size <= bytes {
+                break;
+            }
+            size -= segments.remove(&number).map_or(0, |segment| segment.bytes);
+            gone.push(number);
+        }
+        if gone.is_empty() { Ok(()) } else { self.keep(&writer, segments, &gone) }
+    }
+
+    /// From now on has these segments, and not those of the other numbers.
+    fn keep(&self, writer: &Writer, segments: BTreeMap<u64, Segment>, gone: &[u64]) -> Result<()> {
+        if !writer.has_folder {
+            return Ok(());
+        }
+        let floors = segments.iter().map(|(number, segment)| (*number, segment.floor)).collect();
+        let kept = keep::Kept {
+            ends: self.read().ends.clone(),
+            floors,
+            last: writer.last - u64::from(writer.open.is_some()),
+        };
+        keep::write(self.files.disk(), &self.folder, &kept)?;
+        self.write().segments = segments;
+        for number in gone {
+            let path = self.path(*number, "sealed");
+            self.files.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Ends this life, once `record` has made sure that it outlives a crash; gives its folder, which is to be removed.
+    pub(super) fn end(&self, record: impl FnOnce() -> Result<()>) -> Result<PathBuf> {
+        let mut writer = self.lock();
+        record()?;
+        *writer = Writer { is_over: true, ..Writer::default() };
+        *self.write() = View::default();
+        Ok(self.folder.clone())
+    }
+}

@@ -1,0 +1,283 @@
+//! Crashes, on a disk that forgets what was not synced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use paas_core::Result;
+use paas_core::model::{LogBatch, LogOrder, LogPosition, LogQuery, Resource, Timestamp};
+
+use super::super::Inner;
+use super::{new_disk, open, origin, tenant};
+use crate::disk::forgetful::Dice;
+
+const TENANTS: u64 = 2;
+const ORIGINS: u64 = 2;
+
+/// Something that is done with a store.
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
+#[derive(Clone, Debug)]
+enum Step {
+    Append(LogBatch),
+    ForgetBefore(u64, Timestamp),
+    Forget(u64),
+    KeepUp,
+}
+
+/// What is done, from a seed; each origin's lines come in order, some of them again.
+fn history(seed: u64, length: usize) -> Vec<Step> {
+    let mut dice = Dice(seed);
+    let mut next: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    let mut number = 0;
+    let step = |_| {
+        let (of, from) = (dice.roll(TENANTS), dice.roll(ORIGINS));
+        match dice.roll(24) {
+            0 => Step::Forget(of),
+            1 => Step::ForgetBefore(of, Timestamp(1_000 + dice.roll(length as u64 * 10))),
+            2 => Step::KeepUp,
+            _ => {
+                let mut text = String::new();
+                for _ in 0..=dice.roll(4) {
+                    number += 1;
+                    text.push_str(&format!("line {number} {}\n", "x".repeat(dice.roll(30) as usize)));
+                }
+                let at = next.entry((of, from)).or_default();
+                let time = Timestamp(1_000 + number * 3 + dice.roll(20));
+                let position = LogPosition::offset(0, *at);
+                *at += text.len() as u64;
+                Step::Append(LogBatch::new(origin(of, from), Bytes::from(text), time, position))
+            }
+        }
+    };
+    (0..length).map(step).collect()
+}
+
+fn run(store: &Inner, step: &Step) -> Result<()> {
+    match step {
+        Step::Append(batch) => store.append(std::slice::from_ref(batch)),
+        Step::ForgetBefore(of, time) => store.purge(&tenant(*of), Some(*time)),
+        Step::Forget(of) => store.purge(&tenant(*of), None),
+        Step::KeepUp => store.keep_up(),
+    }
+}
+
+/// What a store is to have: the lines of each tenant, by time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Model {
+    lines: BTreeMap<u64, BTreeSet<(u64, String)>>,
+}
+
+impl Model {
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Append(batch) => {
+                let of = (0..TENANTS).find(|of| tenant(*of) == batch.origin.tenant).unwrap();
+                let lines = batch.lines().map(|line| (line.time.0, text(line.bytes)));
+                self.lines.entry(of).or_default().extend(lines);
+            }
+            Step::ForgetBefore(of, time) => {
+                self.lines.entry(*of).or_default().retain(|(own, _)| *own >= time.0);
+            }
+            Step::Forget(of) => drop(self.lines.remove(of)),
+            Step::KeepUp => {}
+        }
+    }
+
+    fn of(&self, of: u64) -> BTreeSet<(u64, String)> {
+        self.lines.get(&of).cloned().unwrap_or_default()
+    }
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
+}
+
+/// All that a tenant has, by searching for it; none comes twice.
+fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
+    let mut query = LogQuery::of(Resource::Tenant(tenant(of)));
+    (query.order, query.limit) = (order, 7);
+    let mut all = Vec::new();
+    loop {
+        let page = store.search(&query, &AtomicBool::new(false)).unwrap();
+        all.extend(page.entries.iter().map(|entry| (entry.time.0, text(&entry.line))));
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    let times: Vec<u64> = all.iter().map(|(time, _)| *time).collect();
+    match order {
+        LogOrder::Newest => assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}"),
+        LogOrder::Oldest => assert!(times.is_sorted(), "{times:?}"),
+    }
+    let set: BTreeSet<_> = all.iter().cloned().collect();
+    assert_eq!(set.len(), all.len(), "a line comes twice: {all:?}");
+    set
+}
+
+fn assert_has(store: &Inner, model: &Model, what: &str) {
+    for of in 0..TENANTS {
+        for order in [LogOrder::Newest, LogOrder::Oldest] {
+            assert_eq!(found(store, of, order), model.of(of), "tenant {of}, {what}");
+        }
+    }
+}
+
+/// Runs a history that ends with a crash at an operation of the disk. Gives whether it came so far.
+fn crash(seed: u64, steps: &[Step], at: u64) -> bool {
+    let disk = new_disk();
+    disk.die_after(at);
+    let (mut model, mut doubt) = (Model::default(), None);
+    if let Ok(store) = open(&disk) {
+        for step in steps {
+            match run(&store, step) {
+                Ok(()) => model.apply(step),
+                Err(_) => {
+                    doubt = Some(step.clone());
+                    break;
+                }
+            }
+        }
+        if !disk.is_dead() {
+            return false;
+        }
+    }
+    let mut dice = Dice(seed ^ at << 32);
+    let disk = disk.after_crash(&mut dice);
+    let store = open(&disk).unwrap_or_else(|error| panic!("seed {seed}, crash at {at}: {error:?}"));
+    let what = format!("seed {seed}, crash at {at}, in doubt: {doubt:?}");
+    for of in 0..TENANTS {
+        let (own, before) = (found(&store, of, LogOrder::Oldest), model.of(of));
+        let mut after = model.clone();
+        doubt.iter().for_each(|step| after.apply(step));
+        let after = after.of(of);
+        assert!(own.is_superset(&before.intersection(&after).cloned().collect()), "lost, {what}: {own:?}");
+        assert!(own.is_subset(&before.union(&after).cloned().collect()), "not asked for, {what}: {own:?}");
+    }
+    // Whoever was told nothing says it again, and then all is as if nothing had happened.
+    for step in doubt.iter() {
+        run(&store, step).unwrap();
+        model.apply(step);
+    }
+    assert_has(&store, &model, &what);
+    for step in steps.iter().filter(|step| matches!(step, Step::Append(_))).take(3) {
+        let Step::Append(batch) = step else { continue };
+        let ends = store.ends(&Resource::Tenant(batch.origin.tenant.clone()));
+        let is_known = ends.iter().any(|(origin, end)| *origin == batch.origin && *end >= batch.end());
+        if is_known {
+            run(&store, step).unwrap();
+        }
+    }
+    assert_has(&store, &model, &format!("what was stored came again, {what}"));
+    drop(store);
+    assert_has(&open(&disk).unwrap(), &model, &format!("opened again, {what}"));
+    true
+}
+
+#[test]
+fn whatever_is_stored_is_found() {
+    for seed in 0..200 {
+        let (disk, mut model) = (new_disk(), Model::default());
+        let mut store = open(&disk).unwrap();
+        for (number, step) in history(seed, 60).iter().enumerate() {
+            run(&store, step).unwrap();
+            model.apply(step);
+            if number % 20 == 19 {
+                assert_has(&store, &model, &format!("seed {seed}, step {number}"));
+                drop(store);
+                store = open(&disk).unwrap();
+                assert_has(&store, &model, &format!("seed {seed}, step {number}, opened again"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing() {
+    for seed in 0..6 {
+        let steps = history(seed, 25);
+        let crashes = (0..).take_while(|at| crash(seed, &steps, *at)).count();
+        assert!(crashes > 50, "only {crashes} operations");
+    }
+}
+
+#[test]
+fn long_histories_survive_crashes() {
+    // The rest runs where there is time for it.
+    let seeds = std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
+    for seed in 0..seeds {
+        let steps = history(seed, 120);
+        let mut dice = Dice(seed);
+        crash(seed, &steps, dice.roll(900));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    for seed in 0..100 {
+        let (disk, mut model) = (new_disk(), Model::default());
+        let store = open(&disk).unwrap();
+        let mut dice = Dice(seed);
+        let mut refused = Vec::new();
+        for step in &history(seed, 80) {
+            if dice.roll(6) == 0 {
+                disk.fill_after((dice.roll(2) == 0).then(|| dice.roll(12)));
+            }
+            // Only what is appended is tried again below.
+            if !matches!(step, Step::Append(_)) {
+                continue;
+            }
+            match run(&store, step) {
+                Ok(()) => model.apply(step),
+                Err(_) => refused.push(step.clone()),
+            }
+            // An origin's lines come in order.
+            if !refused.is_empty() {
+                disk.fill_after(None);
+                for step in refused.drain(..) {
+                    run(&store, &step).unwrap();
+                    model.apply(&step);
+                }
+            }
+        }
+        disk.fill_after(None);
+        assert_has(&store, &model, &format!("seed {seed}"));
+        let crashed = disk.after_crash(&mut dice);
+        assert_has(&open(&crashed).unwrap(), &model, &format!("seed {seed}, after a crash"));
+    }
+}
+
+#[test]
+fn old_segments_go_and_what_they_had_is_not_stored_again() {
+    let (disk, mut batches) = (new_disk(), Vec::new());
+    let store = open(&disk).unwrap();
+    for step in history(1, 200) {
+        let Step::Append(batch) = step else { continue };
+        store.append(std::slice::from_ref(&batch)).unwrap();
+        batches.push(batch);
+    }
+    store.keep_up().unwrap();
+    let (all, first) = (store.all(), Timestamp(1_400));
+    all.iter().for_each(|tenant| tenant.retain(first, u64::MAX, &store.encoders).unwrap());
+    let before: Vec<_> = (0..TENANTS).map(|of| found(&store, of, LogOrder::Oldest)).collect();
+    assert!(before.iter().all(|lines| lines.first().unwrap().0 > 1_200), "{before:?}");
+    let newer = |batch: &&LogBatch| batch.times[0] >= first;
+    for line in batches.iter().filter(newer).flat_map(LogBatch::lines) {
+        let line = (line.time.0, text(line.bytes));
+        assert!(before.iter().any(|lines| lines.contains(&line)), "{line:?} is gone");
+    }
+    store.append(&batches).unwrap();
+    let has_same =
+        |store: &Inner| (0..TENANTS).all(|of| found(store, of, LogOrder::Oldest) == before[of as usize]);
+    assert!(has_same(&store));
+    drop(store);
+    let store = open(&disk).unwrap();
+    assert!(has_same(&store));
+    // A tenant with too many bytes keeps its newest lines.
+    store.all().iter().for_each(|tenant| tenant.retain(Timestamp(0), 2_000, &store.encoders).unwrap());
+    for of in 0..TENANTS {
+        let left = found(&store, of, LogOrder::Oldest);
+        assert!(
+            left.len() < before[of as usize].len() && left.last() == before[of as usize].last(),
+            "{left:?}"
+        );
+    }
+}
