@@ -4,8 +4,10 @@ mod drift;
 mod feed;
 mod fence;
 mod steps;
+mod tally;
 
 pub use drift::Drift;
 pub use feed::{Feed, HintFeed};
 pub use fence::Fence;
 pub use steps::Steps;
+pub use tally::{SpanCounts, ValueCounts};

@@ -1,6 +1,6 @@
 //! Stored lines in a map by their places.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::lock;
+use crate::Result;
+use crate::backend::{SpanCounts, ValueCounts};
 use crate::model::{
     FieldName, LogBatch, LogBucket, LogCount, LogEntry, LogEvent, LogKey, LogMatcher, LogOrder, LogOrigin,
     LogPage, LogPosition, LogQuery, Resource, Scope, TenantId, Timestamp,
 };
 use crate::port::LogStore;
-use crate::{Error, Result};
 
 /// Keeps lines in memory, as many as there is room for: the oldest of a tenant go first.
 #[derive(Clone, Debug)]
@@ -53,15 +54,11 @@ impl MemoryLogStore {
     fn visit(&self, query: &LogQuery, mut each: impl FnMut(&LogEntry)) -> Result<()> {
         let matcher = query.filter.matcher()?;
         let tenants = lock(&self.tenants);
-        let Some(lines) = tenants.get(tenant(&query.resource)?) else { return Ok(()) };
+        let Some(lines) = tenants.get(query.tenant()?) else { return Ok(()) };
         let query = LogQuery { after: None, ..query.clone() };
         lines.entries.values().filter(|entry| is_wanted(&query, &matcher, entry)).for_each(&mut each);
         Ok(())
     }
-}
-
-fn tenant(resource: &Resource) -> Result<&TenantId> {
-    resource.tenant().ok_or_else(|| Error::invalid("lines are searched in one tenant"))
 }
 
 fn is_wanted(query: &LogQuery, matcher: &LogMatcher, entry: &LogEntry) -> bool {
@@ -140,27 +137,14 @@ impl LogStore for MemoryLogStore {
     async fn search(&self, _: &Scope, query: &LogQuery) -> Result<LogPage> {
         let matcher = query.filter.matcher()?;
         let tenants = lock(&self.tenants);
-        let lines = tenants.get(tenant(&query.resource)?);
+        let lines = tenants.get(query.tenant()?);
         Ok(lines.map(|lines| lines.page(query, &matcher)).unwrap_or_default())
     }
 
     async fn histogram(&self, _: &Scope, query: &LogQuery, step: Duration) -> Result<Vec<LogBucket>> {
-        /// Most spans of an answer.
-        const SPANS: usize = 10_000;
-        let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
-        if step_ms == 0 || Duration::from_millis(step_ms) != step {
-            let wrong = "the step of a histogram is a whole number of milliseconds, at least one";
-            return Err(Error::invalid(wrong).with("step", format!("{step:?}")));
-        }
-        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
-        self.visit(query, |entry| *counts.entry(entry.time.0 / step_ms * step_ms).or_default() += 1)?;
-        if counts.len() > SPANS {
-            return Err(Error::invalid("the histogram has too many spans of time: take a longer step")
-                .with("step", format!("{step:?}"))
-                .with("spans", counts.len())
-                .with("most", SPANS));
-        }
-        Ok(counts.into_iter().map(|(from, count)| LogBucket::new(Timestamp(from), count)).collect())
+        let mut spans = SpanCounts::new(step)?;
+        self.visit(query, |entry| spans.add(entry.time))?;
+        spans.finish()
     }
 
     async fn top(
@@ -170,17 +154,13 @@ impl LogStore for MemoryLogStore {
         field: &FieldName,
         most: usize,
     ) -> Result<Vec<LogCount>> {
-        let mut counts: HashMap<String, u64> = HashMap::new();
+        let mut values = ValueCounts::default();
         self.visit(query, |entry| {
             if let Some(value) = entry.field(field.as_str()) {
-                *counts.entry(String::from_utf8_lossy(&value).into_owned()).or_default() += 1;
+                values.add(&value);
             }
         })?;
-        let mut all: Vec<LogCount> =
-            counts.into_iter().map(|(value, count)| LogCount::new(value, count)).collect();
-        all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-        all.truncate(most.min(1_000));
-        Ok(all)
+        Ok(values.finish(most))
     }
 
     async fn purge(&self, _: &Scope, tenant: &TenantId, before: Option<Timestamp>) -> Result<()> {

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Level, LogEvent, LogFilter, field};
-use super::id::InstanceId;
+use super::id::{InstanceId, TenantId};
 use super::log::{LogOrigin, LogPosition, LogStream};
 use super::scope::Resource;
 use super::time::Timestamp;
+use crate::{Error, Result};
 
 /// Which stored lines to find.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +141,14 @@ impl LogQuery {
         self
     }
 
+    /// The tenant that it is about.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not of one tenant.
+    pub fn tenant(&self) -> Result<&TenantId> {
+        self.resource.tenant().ok_or_else(|| Error::invalid("lines are searched in one tenant"))
+    }
+
     /// How many to give.
     #[must_use]
     pub fn bounded_limit(&self) -> usize {
@@ -214,9 +223,17 @@ impl LogEntry {
     }
 }
 
-/// Whether a field is known of every line, whatever it says itself.
-pub(crate) fn is_of_origin(field: &str) -> bool {
-    matches!(field, "instance" | "revision" | "stream")
+/// Takes a field from where a line was born.
+type OfOrigin = fn(&LogOrigin) -> Cow<'_, [u8]>;
+
+/// What gives a field that is known of every line, whatever it says itself.
+pub(crate) fn of_origin(field: &str) -> Option<OfOrigin> {
+    Some(match field {
+        "instance" => |origin| Cow::Borrowed(origin.instance.as_str().as_bytes()),
+        "revision" => |origin| Cow::Owned(origin.revision.0.to_string().into_bytes()),
+        "stream" => |origin| Cow::Borrowed(origin.stream.as_str().as_bytes()),
+        _ => return None,
+    })
 }
 
 impl LogEvent for LogEntry {
@@ -236,13 +253,10 @@ impl LogEvent for LogEntry {
 impl<'a> StoredLine<'a> {
     /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
     fn into_field(self, name: &str) -> Option<Cow<'a, [u8]>> {
-        let known = match name {
-            "instance" => Cow::Borrowed(self.origin.instance.as_str().as_bytes()),
-            "revision" => Cow::Owned(self.origin.revision.0.to_string().into_bytes()),
-            "stream" => Cow::Borrowed(self.origin.stream.as_str().as_bytes()),
-            _ => return field(self.line, name),
-        };
-        Some(known)
+        match of_origin(name) {
+            Some(known) => Some(known(self.origin)),
+            None => field(self.line, name),
+        }
     }
 }
 

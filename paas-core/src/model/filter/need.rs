@@ -1,7 +1,7 @@
 //! Which words a line must have for a filter to match it, so that who knows the words of many lines can pass over them.
 
 use super::{FieldTest, LogFilter, TextTest, Words, is_word};
-use crate::model::search::is_of_origin;
+use crate::model::search::of_origin;
 
 /// What a line must have, or a filter does not match it. The converse does not hold.
 ///
@@ -29,7 +29,7 @@ impl LogFilter {
             Self::And(parts) => WordNeed::all(parts.iter().map(Self::words)),
             Self::Or(parts) => WordNeed::any(parts.iter().map(Self::words)),
             Self::Line(test) => of_text(test),
-            Self::Field(name, _) if is_of_origin(name.as_str()) => WordNeed::Nothing,
+            Self::Field(name, _) if of_origin(name.as_str()).is_some() => WordNeed::Nothing,
             Self::Field(name, test) => {
                 let value = match test {
                     FieldTest::Present | FieldTest::Number(..) => WordNeed::Nothing,
@@ -66,17 +66,6 @@ fn whole(text: &str, open_start: bool, open_end: bool) -> WordNeed {
 }
 
 impl WordNeed {
-    /// Whether lines can match that have, all together, the words of which this is told: `has` may err by saying yes.
-    #[must_use]
-    pub fn is_met(&self, has: &mut impl FnMut(&[u8]) -> bool) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Word(word) => has(word),
-            Self::All(parts) => parts.iter().all(|part| part.is_met(has)),
-            Self::Any(parts) => parts.iter().any(|part| part.is_met(has)),
-        }
-    }
-
     fn all(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut known: Vec<Self> = Vec::new();
         for part in parts {
@@ -112,11 +101,18 @@ mod tests {
         [of(line), of(&unescaped(line))].concat()
     }
 
+    fn is_met(need: &WordNeed, words: &[Vec<u8>]) -> bool {
+        match need {
+            WordNeed::Nothing => true,
+            WordNeed::Word(word) => words.iter().any(|own| **own == **word),
+            WordNeed::All(parts) => parts.iter().all(|part| is_met(part, words)),
+            WordNeed::Any(parts) => parts.iter().any(|part| is_met(part, words)),
+        }
+    }
+
     /// Whether the words of a line say that a query may match it.
     fn may_match(query: &str, line: &str) -> bool {
-        let words = words(line.as_bytes());
-        let need = LogFilter::parse(query).unwrap().words();
-        need.is_met(&mut |word| words.iter().any(|own| own == word))
+        is_met(&LogFilter::parse(query).unwrap().words(), &words(line.as_bytes()))
     }
 
     #[test]
