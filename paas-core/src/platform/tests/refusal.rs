@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::rig::Rig;
 use super::*;
-use crate::guard::{Call, Guard, Interceptor};
+use crate::guard::{Call, Interceptor};
 
 /// Refuses to apply workloads, in a cluster's words.
 #[derive(Debug)]
@@ -24,20 +24,7 @@ impl Interceptor for Policy {
 
 /// A platform whose scheduler refuses everything, and who uses it.
 async fn refusing(kind: ErrorKind) -> (Platform, Principal) {
-    let clock = Clock::runtime(Timestamp(1_000_000));
-    let platform = compose(&clock)
-        .scheduler(Arc::new(MemoryScheduler::new(clock.clone())))
-        .router(Arc::new(MemoryRouter::new()))
-        .volumes(Arc::new(MemoryVolumeStore::new()))
-        .state(Arc::new(MemoryStateStore::new()))
-        .guard(Guard::default().interceptor(Policy(kind)))
-        .build()
-        .await
-        .unwrap();
-    let operator = Principal::operator("ops");
-    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
-    let user = Principal::user("ann", tenant.id);
-    (platform, user)
+    Rig::new().intercepted(Policy(kind)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,18 +112,7 @@ impl Interceptor for Arc<Busy> {
 async fn hearing_late_of_its_own_writes_does_not_make_the_engine_come_too_early() {
     let (rig, busy) = (Rig::new(), Arc::new(Busy::default()));
     rig.state.told_after_ms.store(400, Ordering::SeqCst);
-    let platform = compose(&rig.clock)
-        .scheduler(Arc::new(rig.scheduler.clone()))
-        .router(Arc::new(rig.router.clone()))
-        .volumes(Arc::new(rig.volumes.clone()))
-        .state(rig.state.clone())
-        .guard(Guard::default().interceptor(busy.clone()))
-        .build()
-        .await
-        .unwrap();
-    let operator = Principal::operator("ops");
-    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
-    let user = Principal::user("ann", tenant.id);
+    let (platform, user) = rig.intercepted(busy.clone()).await;
     platform.deploy(&user, &one(&service("1", &[]))).await.unwrap();
     tokio::time::sleep(Duration::from_secs(50)).await;
     assert_eq!(busy.0.load(Ordering::SeqCst), 1);

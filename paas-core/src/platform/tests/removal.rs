@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::rig::Rig;
 use super::*;
 use crate::engine::EngineConfig;
-use crate::guard::{Call, Guard, Interceptor};
+use crate::guard::{Call, Interceptor};
 use crate::platform::{AppHandle, OperationHandle};
 
 /// Removes the app once more when its first record goes.
@@ -33,19 +33,8 @@ impl Interceptor for Arc<Second> {
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_is_asked_for_twice_ends_twice() {
-    let (clock, second) = (Clock::runtime(Timestamp(1_000_000)), Arc::new(Second::default()));
-    let platform = compose(&clock)
-        .scheduler(Arc::new(MemoryScheduler::new(clock.clone())))
-        .router(Arc::new(MemoryRouter::new()))
-        .volumes(Arc::new(MemoryVolumeStore::new()))
-        .state(Arc::new(MemoryStateStore::new()))
-        .guard(Guard::default().interceptor(second.clone()))
-        .build()
-        .await
-        .unwrap();
-    let operator = Principal::operator("ops");
-    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
-    let user = Principal::user("ann", tenant.id);
+    let second = Arc::new(Second::default());
+    let (platform, user) = Rig::new().intercepted(second.clone()).await;
     let spec = AppSpec::new("shop").unwrap().with_service("web", &service("1", &[])).unwrap();
     platform.deploy(&user, &spec).await.unwrap().finished_within(LONG).await.unwrap();
     let shop = platform.production(&user).await.unwrap().app(&"shop".parse().unwrap()).await.unwrap();

@@ -11,6 +11,7 @@ use futures_util::stream::BoxStream;
 
 use super::*;
 use crate::engine::EngineConfig;
+use crate::guard::{Guard, Interceptor};
 use crate::model::{Key, Record, RecordChange, RecordKind, Version};
 use crate::port::{Backend, Expected};
 
@@ -185,31 +186,41 @@ impl Rig {
             clock,
         }
     }
-    pub(super) async fn platform(&self, config: EngineConfig) -> Platform {
+    fn builder(&self) -> PlatformBuilder {
         compose(&self.clock)
             .scheduler(Arc::new(self.scheduler.clone()))
             .router(Arc::new(self.router.clone()))
             .volumes(Arc::new(self.volumes.clone()))
             .state(self.state.clone())
-            .engine(config)
-            .build()
-            .await
-            .unwrap()
+    }
+    pub(super) async fn platform(&self, config: EngineConfig) -> Platform {
+        self.builder().engine(config).build().await.unwrap()
+    }
+    /// A platform all of whose calls this one is told of, and who uses it.
+    pub(super) async fn intercepted(&self, interceptor: impl Interceptor + 'static) -> (Platform, Principal) {
+        let guard = Guard::default().interceptor(interceptor);
+        let platform = self.builder().guard(guard).build().await.unwrap();
+        let user = user_of(&platform).await;
+        (platform, user)
     }
     pub(super) async fn world(&self, config: EngineConfig) -> World {
         let platform = self.platform(config).await;
-        let tenant = platform
-            .ensure_tenant(&Principal::operator("ops"), TenantName::new("acme").unwrap())
-            .await
-            .unwrap();
+        let user = user_of(&platform).await;
         World {
             platform,
             scheduler: self.scheduler.clone(),
             router: self.router.clone(),
             volumes: self.volumes.clone(),
-            user: Principal::user("ann", tenant.id),
+            user,
         }
     }
+}
+
+/// Somebody of a tenant of it.
+async fn user_of(platform: &Platform) -> Principal {
+    let operator = Principal::operator("ops");
+    let tenant = platform.ensure_tenant(&operator, TenantName::new("acme").unwrap()).await.unwrap();
+    Principal::user("ann", tenant.id)
 }
 
 pub(super) fn follower() -> EngineConfig {
