@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Stage, finish};
 use crate::fixture::rooms::broken;
 use crate::platform::client::{Load, Target, request};
-use crate::platform::{Case, SOON, app, cases, serving, until};
+use crate::platform::{Case, SOON, app, assert_none_failed, cases, serving, until};
 use crate::proxy::{ALL, Fault, Proxy, Rule, WRITES};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -50,12 +50,7 @@ async fn a_release_goes_on_and_ends_where_the_server_was_down_meanwhile() -> Res
     stage.proxy.resume().await;
     finish(&operation).await?;
     let (answered, failed) = load.end().await;
-    assert!(
-        failed.is_empty(),
-        "{} failed of {answered:?}: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(5)]
-    );
+    assert_none_failed(&answered, &failed);
     assert!(answered["1"] > 0 && answered["2"] > 0, "{answered:?}");
     stage.expect_nothing_doubled(2).await?;
     assert_eq!(stage.world.shop().await?.revisions().await?.len(), 2);

@@ -10,7 +10,7 @@ use paas_core::model::{Drain, NodeName, Occupant, Principal};
 use paas_core::{ErrorKind, Result};
 
 use super::client::{Load, Target, request};
-use super::{Case, SOON, World, app, cases, serving, until};
+use super::{Case, SOON, World, app, assert_none_failed, cases, serving, until};
 use crate::fixture::rooms::broken;
 
 pub(super) const CASES: &[(&str, Case)] = cases![
@@ -124,12 +124,7 @@ async fn a_drained_node_loses_no_request_and_keeps_the_budget() -> Result<()> {
     })
     .await?;
     let (answered, failed) = load.end().await;
-    assert!(
-        failed.is_empty(),
-        "{} failed, {answered:?} answered: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(5)]
-    );
+    assert_none_failed(&answered, &failed);
     assert_eq!(seen.fewest, 1, "the budget lets one of two be away");
     // One of them left, the other was held back by the budget, which was named.
     let is_own = |occupant: &Occupant| {

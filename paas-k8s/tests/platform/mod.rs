@@ -19,6 +19,7 @@ pub(crate) mod status;
 mod term;
 mod token;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -293,4 +294,10 @@ where
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Err(Error::new(ErrorKind::Timeout, "it never came to this").with("what", what))
+}
+
+/// Every request was answered; of those that were not, the first are told.
+pub(crate) fn assert_none_failed(answered: &BTreeMap<String, u64>, failed: &[String]) {
+    let first = &failed[..failed.len().min(5)];
+    assert!(failed.is_empty(), "{} failed, {answered:?} answered: {first:?}", failed.len());
 }

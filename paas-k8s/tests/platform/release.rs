@@ -4,7 +4,7 @@ use paas_core::model::OperationState;
 use paas_core::{ErrorKind, Result};
 
 use super::client::{Load, Target, request};
-use super::{Case, SOON, World, app, cases, serving, until, web};
+use super::{Case, SOON, World, app, assert_none_failed, cases, serving, until, web};
 
 pub(super) const CASES: &[(&str, Case)] = cases![
     services_start_after_what_they_need,
@@ -61,12 +61,7 @@ async fn a_rolling_release_loses_no_request() -> Result<()> {
     world.deploy(&app(&serving("2", 2))).await?;
     all_answer(&target, "2").await?;
     let (answered, failed) = load.end().await;
-    assert!(
-        failed.is_empty(),
-        "{} failed, {answered:?} answered: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(5)]
-    );
+    assert_none_failed(&answered, &failed);
     assert!(answered["1"] > 0 && answered["2"] > 0, "{answered:?}");
     world.end().await
 }
@@ -101,12 +96,7 @@ async fn a_canary_through_the_gateway_loses_no_request() -> Result<()> {
     assert_eq!(operation.finished_within(SOON).await?.state, OperationState::Succeeded);
     all_answer(&target, "2").await?;
     let (answered, failed) = load.end().await;
-    assert!(
-        failed.is_empty(),
-        "{} failed, {answered:?} answered: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(5)]
-    );
+    assert_none_failed(&answered, &failed);
     world.end().await
 }
 
