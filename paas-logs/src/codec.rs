@@ -1,5 +1,7 @@
 //! Numbers and bytes as they stand in files.
 
+pub(crate) mod line;
+
 /// Bytes that are not what they should be, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damage(pub(crate) &'static str);

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use paas_core::backend::{SpanCounts, ValueCounts};
 use paas_core::model::{
     FieldName, LogBatch, LogBucket, LogCount, LogEvent, LogOrigin, LogPage, LogPosition, LogQuery, Resource,
-    Scope, StoredLine, TenantId, Timestamp,
+    Scope, TenantId, Timestamp,
 };
 use paas_core::port::{Backend, LogStore};
 use paas_core::{Error, Result};
@@ -62,10 +63,6 @@ impl Sizes {
 const LARGEST: usize = 16 * 1024 * 1024;
 /// Between two looks for what is too old.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Most spans of a histogram.
-const SPANS: usize = 10_000;
-/// Most values of a field.
-const VALUES: usize = 1_000;
 
 /// Where an embedded log store keeps its lines.
 #[derive(Clone, Debug)]
@@ -131,7 +128,7 @@ impl EmbeddedLogStore {
         work: impl FnOnce(&Inner, &AtomicBool) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         /// Tells when it goes.
-        struct Waiting(search::GivenUp);
+        struct Waiting(Arc<AtomicBool>);
         impl Drop for Waiting {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
@@ -217,7 +214,7 @@ impl Inner {
             upkeep: Mutex::default(),
             _lock: lock,
         };
-        inner.keep_up()?;
+        inner.settle(inner.journal.number())?;
         Ok(inner)
     }
 
@@ -276,14 +273,13 @@ impl Inner {
         }
     }
 
-    fn keep_up(&self) -> Result<()> {
-        let _own = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shorten_journal()
+    /// Begins a new journal, and settles what the old one has.
+    fn shorten_journal(&self) -> Result<()> {
+        self.settle(self.journal.rotate()?)
     }
 
-    /// Begins a new journal, brings what the old one has to segments, and removes it.
-    fn shorten_journal(&self) -> Result<()> {
-        let number = self.journal.rotate()?;
+    /// Brings to segments what the journals before this one have, and removes them.
+    fn settle(&self, number: u64) -> Result<()> {
         for tenant in self.all() {
             tenant.checkpoint(&self.encoders)?;
         }
@@ -317,8 +313,7 @@ impl Inner {
 
     /// The tenant that a query is about, if it has any lines.
     fn asked(&self, query: &LogQuery) -> Result<Option<Arc<Tenant>>> {
-        let id = query.resource.tenant().ok_or_else(|| Error::invalid("lines are searched in one tenant"))?;
-        Ok(self.tenant(id))
+        Ok(self.tenant(query.tenant()?))
     }
 
     fn search(&self, query: &LogQuery, given_up: &AtomicBool) -> Result<LogPage> {
@@ -327,25 +322,12 @@ impl Inner {
     }
 
     fn histogram(&self, query: &LogQuery, step: Duration, given_up: &AtomicBool) -> Result<Vec<LogBucket>> {
-        let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
-        if step_ms == 0 || Duration::from_millis(step_ms) != step {
-            let wrong = "the step of a histogram is a whole number of milliseconds, at least one";
-            return Err(Error::invalid(wrong).with("step", format!("{step:?}")));
-        }
+        let mut spans = SpanCounts::new(step)?;
         let query = of_all(query);
         let search = Search::new(&query, given_up)?;
         let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
-        search.visit(&tenant, &self.files, |_, row| {
-            *counts.entry(row.time.0 / step_ms * step_ms).or_default() += 1;
-        })?;
-        if counts.len() > SPANS {
-            return Err(Error::invalid("the histogram has too many spans of time: take a longer step")
-                .with("step", format!("{step:?}"))
-                .with("spans", counts.len())
-                .with("most", SPANS));
-        }
-        Ok(counts.into_iter().map(|(from, count)| LogBucket::new(Timestamp(from), count)).collect())
+        search.visit(&tenant, &self.files, |_, row| spans.add(row.time))?;
+        spans.finish()
     }
 
     fn top(
@@ -358,18 +340,13 @@ impl Inner {
         let query = of_all(query);
         let search = Search::new(&query, given_up)?;
         let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        let mut counts: HashMap<String, u64> = HashMap::new();
+        let mut values = ValueCounts::default();
         search.visit(&tenant, &self.files, |lines, row| {
-            let line = StoredLine { origin: lines.origin(row), level: row.level, line: lines.line(row) };
-            if let Some(value) = line.field(field.as_str()) {
-                *counts.entry(String::from_utf8_lossy(&value).into_owned()).or_default() += 1;
+            if let Some(value) = lines.stored(row).field(field.as_str()) {
+                values.add(&value);
             }
         })?;
-        let mut all: Vec<LogCount> =
-            counts.into_iter().map(|(value, count)| LogCount::new(value, count)).collect();
-        all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-        all.truncate(most.min(VALUES));
-        Ok(all)
+        Ok(values.finish(most))
     }
 
     fn purge(&self, id: &TenantId, before: Option<Timestamp>) -> Result<()> {

@@ -55,6 +55,17 @@ impl Span {
         self.offset + u64::from(self.length)
     }
 
+    /// Its length and its check sum: where it begins is told once for those that follow each other.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend([self.length, self.sum].into_iter().flat_map(u32::to_le_bytes));
+    }
+
+    /// Reads one that begins there.
+    pub(super) fn of_bytes(reader: &mut Reader<'_>, offset: u64) -> Decoded<Self> {
+        let span = Self { offset, length: reader.u32()?, sum: reader.u32()? };
+        offset.checked_add(span.length.into()).map(|_| span).ok_or(Damage("a part is too long"))
+    }
+
     pub(super) fn read(&self, file: &dyn DiskFile) -> Result<Vec<u8>, Unread> {
         let mut bytes = vec![0; self.length as usize];
         file.read_at(&mut bytes, self.offset).map_err(Unread::Io)?;
@@ -67,12 +78,12 @@ impl Span {
 }
 
 impl Block {
-    /// A block that stands there, and all its bytes but the header.
-    pub(super) fn of(encoded: &Encoded, offset: u64, with_filter: bool) -> Self {
+    /// A block of an open segment, whose rows stand there.
+    pub(super) fn of(encoded: &Encoded, offset: u64) -> Self {
         let rows = Span::of(&encoded.rows, offset);
         let text = Span::of(&encoded.text, rows.end());
-        let filter = if with_filter { Span::of(encoded.filter.bytes(), text.end()) } else { Span::default() };
-        Self { summary: encoded.summary, rows, text, filter, before: 0, goes_on: false }
+        let filter = Span::of(encoded.filter.bytes(), text.end());
+        Self { summary: encoded.summary, rows, text, filter, ..Self::default() }
     }
 
     /// Where it ends.
@@ -89,9 +100,7 @@ impl Block {
         header.extend([first, last].into_iter().flat_map(u64::to_le_bytes));
         header.extend([levels, u8::from(self.goes_on), 0, 0]);
         header.extend(self.rows.offset.to_le_bytes());
-        for span in [self.rows, self.text, self.filter] {
-            header.extend([span.length, span.sum].into_iter().flat_map(u32::to_le_bytes));
-        }
+        [self.rows, self.text, self.filter].iter().for_each(|span| span.put(&mut header));
         header.extend(self.before.to_le_bytes());
         header.resize(HEADER - 4, 0);
         let sum = crc32fast::hash(&header);
@@ -116,16 +125,12 @@ impl Block {
         let (lines, text, rows) = (reader.u32()?, reader.u32()?, reader.u32()?);
         let (first, last) = (reader.u64()?, reader.u64()?);
         let [levels, goes_on, ..] = reader.fixed::<4>()?;
-        let mut offset = reader.u64()?;
-        let mut span = || {
-            let span = Span { offset, length: reader.u32()?, sum: reader.u32()? };
-            offset = offset.checked_add(span.length.into()).ok_or(Damage("a block is too long"))?;
-            Ok(span)
-        };
-        let (own_rows, own_text, filter) = (span()?, span()?, span()?);
-        let before = reader.u32()?;
         let summary = Summary { lines, text, rows, first, last, levels };
-        Ok(Self { summary, rows: own_rows, text: own_text, filter, before, goes_on: goes_on != 0 })
+        let offset = reader.u64()?;
+        let rows = Span::of_bytes(&mut reader, offset)?;
+        let text = Span::of_bytes(&mut reader, rows.end())?;
+        let filter = Span::of_bytes(&mut reader, text.end())?;
+        Ok(Self { summary, rows, text, filter, before: reader.u32()?, goes_on: goes_on != 0 })
     }
 
     /// What is known of its lines.

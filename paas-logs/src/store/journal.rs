@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use paas_core::model::{Level, LogBatch, LogOrigin, TenantId, Timestamp};
+use paas_core::model::{LogBatch, TenantId, Timestamp};
 use paas_core::{Error, Result};
 
-use super::lines::{code, position, put_position};
+use crate::codec::line;
 use crate::codec::{Damage, Decoded, Reader, put_bytes, put_number, put_signed};
 use crate::disk::{Disk, DiskFile};
 use crate::error::failed;
@@ -55,7 +55,7 @@ struct File {
     number: u64,
     file: Arc<dyn DiskFile>,
     length: u64,
-    /// Its end is not known: the next frame goes to another file.
+    /// Its end is not known: it is mended before the next frame.
     is_broken: bool,
 }
 
@@ -146,6 +146,11 @@ impl Journal {
     fn replace(&self, state: &mut State) -> io::Result<()> {
         state.file = File::create(&*self.disk, &self.folder, state.file.number + 1)?;
         Ok(())
+    }
+
+    /// The number of the file that frames are written to.
+    pub(super) fn number(&self) -> u64 {
+        self.state().file.number
     }
 
     /// How long the file is that frames are written to.
@@ -271,8 +276,8 @@ fn put_life(out: &mut Vec<u8>, kind: u8, tenant: &TenantId, life: u64) {
 }
 
 fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
-    put_bytes(out, &serde_json::to_vec(&batch.origin).unwrap_or_default());
-    put_position(out, batch.position);
+    line::put_origin(out, &batch.origin);
+    line::put_position(out, batch.position);
     put_number(out, batch.starts.len() as u64);
     let (mut start, mut time, mut stamp) = (0, 0, 0);
     for own in &batch.starts {
@@ -283,7 +288,7 @@ fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
         put_signed(out, own.0.wrapping_sub(time) as i64);
         time = own.0;
     }
-    put_bytes(out, &batch.levels.iter().map(|level| code(*level)).collect::<Vec<_>>());
+    put_bytes(out, &batch.levels.iter().map(|level| line::code(*level)).collect::<Vec<_>>());
     put_number(out, batch.stamps.len() as u64);
     for own in &batch.stamps {
         put_signed(out, own.wrapping_sub(stamp) as i64);
@@ -293,9 +298,7 @@ fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
 }
 
 fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
-    let origin: LogOrigin =
-        serde_json::from_slice(reader.bytes()?).map_err(|_| Damage("an origin is none"))?;
-    let position = position(reader)?;
+    let (origin, position) = (line::origin(reader)?, line::position(reader)?);
     let count = reader.count()?;
     let (mut start, mut time, mut stamp) = (0_u32, 0_u64, 0_u64);
     let mut starts = Vec::with_capacity(count);
@@ -308,13 +311,7 @@ fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
         time = time.wrapping_add(reader.signed()? as u64);
         times.push(Timestamp(time));
     }
-    let level = |code: &u8| match code {
-        0 => Ok(None),
-        code => {
-            Level::ALL.get(usize::from(*code) - 1).map(|level| Some(*level)).ok_or(Damage("a level is none"))
-        }
-    };
-    let levels = reader.bytes()?.iter().map(level).collect::<Decoded<_>>()?;
+    let levels = reader.bytes()?.iter().map(|code| line::level(*code)).collect::<Decoded<_>>()?;
     let stamped = reader.count()?;
     let mut stamps = Vec::with_capacity(stamped);
     for _ in 0..stamped {

@@ -7,7 +7,8 @@ use std::path::Path;
 use paas_core::Result;
 use paas_core::model::Timestamp;
 
-use super::segment::{Ends, ends_of_bytes, ends_to_bytes};
+use super::segment::Ends;
+use crate::codec::line;
 use crate::codec::{Damage, Reader, put_bytes, put_number};
 use crate::disk::Disk;
 use crate::error::{damaged, failed};
@@ -48,7 +49,9 @@ fn of_bytes(bytes: &[u8]) -> std::result::Result<Kept, Damage> {
         return Err(Damage("its check sum is wrong"));
     }
     let mut reader = Reader(content);
-    let ends = ends_of_bytes(reader.bytes()?)?;
+    let mut own = Reader(reader.bytes()?);
+    let ends = line::ends(&mut own)?.into_iter().collect();
+    own.end()?;
     let last = reader.number()?;
     let mut floors = BTreeMap::new();
     for _ in 0..reader.count()? {
@@ -61,7 +64,9 @@ fn of_bytes(bytes: &[u8]) -> std::result::Result<Kept, Damage> {
 /// Replaces it: after a crash it is the old or the new one.
 pub(super) fn write(disk: &dyn Disk, folder: &Path, kept: &Kept) -> Result<()> {
     let mut content = Vec::new();
-    put_bytes(&mut content, &ends_to_bytes(&kept.ends));
+    let mut ends = Vec::new();
+    line::put_ends(&mut ends, kept.ends.iter());
+    put_bytes(&mut content, &ends);
     put_number(&mut content, kept.last);
     put_number(&mut content, kept.floors.len() as u64);
     for (number, floor) in &kept.floors {

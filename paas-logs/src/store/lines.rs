@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use memchr::memmem;
-use paas_core::model::{Level, LogBatch, LogEntry, LogOrigin, LogPosition, Timestamp};
+use paas_core::model::{Level, LogBatch, LogEntry, LogOrigin, LogPosition, StoredLine, Timestamp};
 
 use super::words::{Filter, WordSet};
-use crate::codec::{Damage, Decoded, Reader, put_bytes, put_number, put_signed};
+use crate::codec::line::{self, code};
+use crate::codec::{Damage, Decoded, Reader, put_number, put_signed};
 
 /// Lines, in the order in which they came, or in that of their keys.
 #[derive(Clone, Debug, Default)]
@@ -97,11 +98,6 @@ impl Encoder {
     }
 }
 
-/// A level as a number.
-pub(super) fn code(level: Option<Level>) -> u8 {
-    level.map_or(0, |level| level as u8 + 1)
-}
-
 impl Lines {
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.origins.is_empty()
@@ -138,6 +134,11 @@ impl Lines {
         let mut places: Vec<u32> = words.chain(escapes).collect();
         places.sort_unstable();
         Hits(places)
+    }
+
+    /// A line where it stands.
+    pub(super) fn stored(&self, row: &Row) -> StoredLine<'_> {
+        StoredLine { origin: self.origin(row), level: row.level, line: self.line(row) }
     }
 
     pub(super) fn entry(&self, row: &Row) -> LogEntry {
@@ -216,11 +217,7 @@ impl Lines {
     /// All but the text, one thing after the other: what is alike stands together.
     fn columns(&self, rows: &[Row]) -> Vec<u8> {
         let mut out = Vec::with_capacity(rows.len() * 8 + 1024);
-        put_number(&mut out, self.origins.len() as u64);
-        for (origin, end) in &self.origins {
-            put_bytes(&mut out, &serde_json::to_vec(&**origin).unwrap_or_default());
-            put_position(&mut out, *end);
-        }
+        line::put_ends(&mut out, self.origins.iter().map(|(origin, end)| (origin, end)));
         put_number(&mut out, rows.len() as u64);
         let mut before = 0;
         for row in rows {
@@ -243,11 +240,7 @@ impl Lines {
     /// Reads columns.
     pub(super) fn of_columns(columns: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(columns);
-        let mut origins = Vec::new();
-        for _ in 0..reader.count()? {
-            let origin = serde_json::from_slice(reader.bytes()?).map_err(|_| Damage("an origin is none"))?;
-            origins.push((Arc::new(origin), position(&mut reader)?));
-        }
+        let origins = line::ends(&mut reader)?;
         let count = reader.count()?;
         let mut rows = Vec::with_capacity(count);
         let mut time: u64 = 0;
@@ -268,10 +261,8 @@ impl Lines {
             start = next.ok_or(Damage("the lines are too long"))?;
         }
         for row in &mut rows {
-            row.level = match reader.fixed::<1>()?[0] {
-                0 => None,
-                code => Some(*Level::ALL.get(usize::from(code) - 1).ok_or(Damage("a level is none"))?),
-            };
+            let [code] = reader.fixed()?;
+            row.level = line::level(code)?;
         }
         for row in &mut rows {
             row.position.index = reader.small()?;
@@ -335,14 +326,4 @@ impl Row {
     fn new(time: Timestamp, position: LogPosition, level: Option<Level>) -> Self {
         Self { time, position, level, origin: 0, start: 0, length: 0 }
     }
-}
-
-pub(super) fn put_position(out: &mut Vec<u8>, position: LogPosition) {
-    put_number(out, position.incarnation);
-    put_number(out, position.sequence);
-    put_number(out, position.index.into());
-}
-
-pub(super) fn position(reader: &mut Reader<'_>) -> Decoded<LogPosition> {
-    Ok(LogPosition { incarnation: reader.number()?, sequence: reader.number()?, index: reader.small()? })
 }

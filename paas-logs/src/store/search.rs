@@ -7,20 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering as Memory};
 
 use memchr::memmem;
 use paas_core::model::{
-    Comparison, Level, LogEntry, LogFilter, LogKey, LogMatcher, LogOrder, LogPage, LogQuery, StoredLine,
-    WordNeed,
+    Comparison, Level, LogEntry, LogFilter, LogKey, LogMatcher, LogOrder, LogPage, LogQuery, WordNeed,
 };
 use paas_core::{Error, Result};
 
 use super::block::Block;
 use super::files::Files;
-use super::lines::{Lines, Row, code};
+use super::lines::{Lines, Row};
 use super::segment::{Segment, unread};
 use super::tenant::Tenant;
+use crate::codec::line::code;
 use crate::disk::DiskFile;
-
-/// Says that nobody waits for an answer any more.
-pub(super) type GivenUp = Arc<AtomicBool>;
 
 /// A query that is ready to be held against lines.
 pub(super) struct Search<'a> {
@@ -117,16 +114,12 @@ impl<'a> Search<'a> {
     fn look_at_lines(&self, lines: &Lines, rows: &[Row], each: &mut impl FnMut(&Lines, &Row)) {
         let hits = self.word.as_ref().map(|word| lines.hits(word));
         let may_match = |row: &&Row| hits.as_ref().is_none_or(|hits| hits.are_in(row));
+        let wanted = |row: &&Row| may_match(row) && self.matcher.matches(&lines.stored(row));
+        let rows = rows.iter().filter(wanted);
         // Those that come first are found first: the others need not be kept then.
-        let rows: Box<dyn Iterator<Item = &Row>> = match self.query.order {
-            LogOrder::Newest => Box::new(rows.iter().rev().filter(may_match)),
-            LogOrder::Oldest => Box::new(rows.iter().filter(may_match)),
-        };
-        for row in rows {
-            let line = StoredLine { origin: lines.origin(row), level: row.level, line: lines.line(row) };
-            if self.matcher.matches(&line) {
-                each(lines, row);
-            }
+        match self.query.order {
+            LogOrder::Newest => rows.rev().for_each(|row| each(lines, row)),
+            LogOrder::Oldest => rows.for_each(|row| each(lines, row)),
         }
     }
 }

@@ -12,10 +12,10 @@ use paas_core::{Error, Result};
 
 use super::Sizes;
 use super::block::{Block, HEADER, Span, Unread};
-use super::lines::{Encoder, Lines, position, put_position};
+use super::lines::{Encoder, Lines};
 use super::pool::Pool;
 use super::words::{Filter, hash, probes};
-use crate::codec::{Damage, Reader, put_bytes, put_number};
+use crate::codec::{Damage, Reader, line};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{damaged, failed};
 
@@ -110,7 +110,7 @@ impl OpenSegment {
     fn write(&mut self, lines: &Lines, goes_on: bool, encoder: &mut Encoder) -> Result<()> {
         let broken = |cause| failed("write a segment", &self.path, cause);
         let encoded = encoder.encode(lines).map_err(broken)?;
-        let mut block = Block::of(&encoded, self.length + HEADER as u64, true);
+        let mut block = Block::of(&encoded, self.length + HEADER as u64);
         (block.before, block.goes_on) = (self.blocks.last().map_or(0, Block::sum), goes_on);
         let parts = [&block.header()[..], &encoded.rows, &encoded.text, encoded.filter.bytes()];
         self.file.write_at(&parts.concat(), self.length).map_err(broken)?;
@@ -239,7 +239,7 @@ impl Sealing {
         self.filters.push(filter.ok_or_else(|| damaged(&self.path, Damage("a filter is none")))?);
         let (rows, text) = (block.rows.read(file).map_err(broken)?, block.text.read(file).map_err(broken)?);
         let (rows, text) = (self.write(&rows)?, self.write(&text)?);
-        self.blocks.push(Block { rows, text, filter: Span::default(), before: 0, goes_on: false, ..*block });
+        self.blocks.push(Block { summary: block.summary, rows, text, ..Block::default() });
         extend(&mut self.ends, lines.origins().iter().cloned());
         Ok(())
     }
@@ -250,9 +250,8 @@ impl Sealing {
             return Ok(());
         }
         let encoded = encoder.encode(lines).map_err(|cause| failed("write a segment", &self.path, cause))?;
-        self.blocks.push(Block::of(&encoded, self.length, false));
-        self.write(&encoded.rows)?;
-        self.write(&encoded.text)?;
+        let (rows, text) = (self.write(&encoded.rows)?, self.write(&encoded.text)?);
+        self.blocks.push(Block { summary: encoded.summary, rows, text, ..Block::default() });
         self.filters.push(encoded.filter);
         Ok(())
     }
@@ -263,13 +262,12 @@ impl Sealing {
         let slices = self.write(&slices)?;
         let index: Vec<u8> = self.blocks.iter().flat_map(Block::header).collect();
         let index = self.write(&index)?;
-        let ends = ends_to_bytes(&self.ends);
+        let mut ends = Vec::new();
+        line::put_ends(&mut ends, self.ends.iter());
         let ends = self.write(&ends)?;
         let mut trailer = Vec::with_capacity(TRAILER as usize);
         trailer.extend(slices.offset.to_le_bytes());
-        for span in [slices, index, ends] {
-            trailer.extend([span.length, span.sum].into_iter().flat_map(u32::to_le_bytes));
-        }
+        [slices, index, ends].iter().for_each(|span| span.put(&mut trailer));
         trailer.extend([power, 0].into_iter().flat_map(u32::to_le_bytes));
         let sum = crc32fast::hash(&trailer);
         trailer.extend([sum, MAGIC].into_iter().flat_map(u32::to_le_bytes));
@@ -288,28 +286,6 @@ fn slices(filters: &[Filter], power: u32) -> Vec<u8> {
         }
     }
     slices
-}
-
-/// Where origins end, as bytes: each as JSON.
-pub(super) fn ends_to_bytes(ends: &Ends) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_number(&mut out, ends.len() as u64);
-    for (origin, end) in ends {
-        put_bytes(&mut out, &serde_json::to_vec(&**origin).unwrap_or_default());
-        put_position(&mut out, *end);
-    }
-    out
-}
-
-pub(super) fn ends_of_bytes(bytes: &[u8]) -> std::result::Result<Ends, Damage> {
-    let mut reader = Reader(bytes);
-    let mut ends = Ends::new();
-    for _ in 0..reader.count()? {
-        let origin = serde_json::from_slice(reader.bytes()?).map_err(|_| Damage("an origin is none"))?;
-        ends.insert(Arc::new(origin), position(&mut reader)?);
-    }
-    reader.end()?;
-    Ok(ends)
 }
 
 impl Segment {
@@ -391,13 +367,10 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
         return Err(Damage("its end is not that of a segment").into());
     }
     let mut reader = Reader(content);
-    let mut offset = reader.u64()?;
-    let mut span = || -> std::result::Result<Span, Damage> {
-        let span = Span { offset, length: reader.u32()?, sum: reader.u32()? };
-        offset = span.end();
-        Ok(span)
-    };
-    let (slices, index, ends) = (span()?, span()?, span()?);
+    let offset = reader.u64()?;
+    let slices = Span::of_bytes(&mut reader, offset)?;
+    let index = Span::of_bytes(&mut reader, slices.end())?;
+    let ends = Span::of_bytes(&mut reader, index.end())?;
     let power = reader.u32()?;
     let index = index.read(file)?;
     let blocks: Vec<Block> =
@@ -406,7 +379,10 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
     if power >= 32 || (width as u64) << power != u64::from(slices.length) {
         return Err(Damage("its filter is not as long as its blocks need").into());
     }
-    let ends = ends_of_bytes(&ends.read(file)?)?;
+    let ends = ends.read(file)?;
+    let mut reader = Reader(&ends);
+    let ends = line::ends(&mut reader)?.into_iter().collect();
+    reader.end()?;
     let slices = Some((slices, power));
     let (path, blocks) = (path.into(), blocks.into());
     Ok((Segment { path, blocks, slices, floor: Timestamp(0), bytes: end }, ends))

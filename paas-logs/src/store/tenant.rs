@@ -268,7 +268,8 @@ impl Tenant {
     pub(super) fn retain(&self, oldest: Timestamp, bytes: u64, encoders: &Pool<Encoder>) -> Result<()> {
         let mut writer = self.lock();
         let is_old = |segment: &Segment| segment.last() < oldest;
-        if writer.open.as_ref().is_some_and(|open| is_old(&open.view())) {
+        let is_open_old = writer.open.is_some() && self.read().segments.get(&writer.last).is_some_and(is_old);
+        if is_open_old {
             self.seal(&mut writer, Timestamp(0), encoders)?;
         }
         let mut segments = self.read().segments.clone();

@@ -21,7 +21,7 @@ enum Step {
     Append(LogBatch),
     ForgetBefore(u64, Timestamp),
     Forget(u64),
-    KeepUp,
+    ShortenJournal,
 }
 
 /// What is done, from a seed; each origin's lines come in order, some of them again.
@@ -34,7 +34,7 @@ fn history(seed: u64, length: usize) -> Vec<Step> {
         match dice.roll(24) {
             0 => Step::Forget(of),
             1 => Step::ForgetBefore(of, Timestamp(1_000 + dice.roll(length as u64 * 10))),
-            2 => Step::KeepUp,
+            2 => Step::ShortenJournal,
             _ => {
                 let mut text = String::new();
                 for _ in 0..=dice.roll(4) {
@@ -57,7 +57,7 @@ fn run(store: &Inner, step: &Step) -> Result<()> {
         Step::Append(batch) => store.append(std::slice::from_ref(batch)),
         Step::ForgetBefore(of, time) => store.purge(&tenant(*of), Some(*time)),
         Step::Forget(of) => store.purge(&tenant(*of), None),
-        Step::KeepUp => store.keep_up(),
+        Step::ShortenJournal => store.shorten_journal(),
     }
 }
 
@@ -79,7 +79,7 @@ impl Model {
                 self.lines.entry(*of).or_default().retain(|(own, _)| *own >= time.0);
             }
             Step::Forget(of) => drop(self.lines.remove(of)),
-            Step::KeepUp => {}
+            Step::ShortenJournal => {}
         }
     }
 
@@ -254,7 +254,7 @@ fn old_segments_go_and_what_they_had_is_not_stored_again() {
         store.append(std::slice::from_ref(&batch)).unwrap();
         batches.push(batch);
     }
-    store.keep_up().unwrap();
+    store.shorten_journal().unwrap();
     let (all, first) = (store.all(), Timestamp(1_400));
     all.iter().for_each(|tenant| tenant.retain(first, u64::MAX, &store.encoders).unwrap());
     let before: Vec<_> = (0..TENANTS).map(|of| found(&store, of, LogOrder::Oldest)).collect();
