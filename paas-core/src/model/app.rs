@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::EnvironmentOverlay;
 use super::limit;
+use super::log::LogRules;
 use super::name::{AppName, EnvironmentName, ServiceName};
 use super::service::{Service, ServiceSpec};
 use crate::{Error, Result};
@@ -46,6 +47,9 @@ pub struct AppSpec {
     pub app: AppName,
     /// Its services by name.
     pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// What becomes of the log lines of all its services.
+    #[serde(default, skip_serializing_if = "LogRules::is_empty")]
+    pub logs: LogRules,
     /// What differs in an environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environments: BTreeMap<EnvironmentName, EnvironmentOverlay>,
@@ -65,7 +69,9 @@ impl AppSpec {
     /// # Errors
     /// `Invalid` where the name breaks its rules.
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
-        Ok(Self { app: AppName::new(name)?, services: BTreeMap::new(), environments: BTreeMap::new() })
+        let app = AppName::new(name)?;
+        let (services, environments) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { app, services, logs: LogRules::default(), environments })
     }
 
     /// Adds a service, or replaces the one of that name.
@@ -133,6 +139,8 @@ impl AppSpec {
         if self.environments.len() > limit::ENVIRONMENTS {
             add(&["environments"], Error::invalid("too many environments").with("most", limit::ENVIRONMENTS));
         }
+        let logs = self.logs.findings().into_iter();
+        found.extend(logs.map(|(path, error)| Finding { path: [vec!["logs".into()], path].concat(), error }));
         found.extend(self.service_findings());
         for environment in self.environments.keys().take(limit::ENVIRONMENTS) {
             if found.len() > ENOUGH {

@@ -19,7 +19,9 @@
 //! Words are found whole, in any case of the letters A to Z: a word is a run of letters, digits, `_` and characters beyond
 //! ASCII.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -96,11 +98,18 @@ pub struct Words {
 }
 
 /// A regular expression that was checked: it takes time in proportion to the text, and little memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// In a file it stands as it is, with `(?i)` before it where letters match in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     source: String,
     any_case: bool,
 }
+
+/// A regular expression that is ready to be held against texts.
+#[derive(Clone, Debug)]
+pub struct PatternFinder(regex::bytes::Regex);
 
 /// How two values compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +203,14 @@ impl Pattern {
         pattern.compile().map(|_| pattern)
     }
 
+    /// Makes it ready to be held against texts.
+    ///
+    /// # Errors
+    /// None, since it was checked.
+    pub fn finder(&self) -> Result<PatternFinder> {
+        self.compile().map(PatternFinder)
+    }
+
     fn compile(&self) -> Result<regex::bytes::Regex> {
         let mut builder = regex::bytes::RegexBuilder::new(&self.source);
         builder.case_insensitive(self.any_case).size_limit(PROGRAM).dfa_size_limit(2 * PROGRAM);
@@ -204,6 +221,19 @@ impl Pattern {
             };
             Error::invalid(refused).with("pattern", excerpt(&self.source)).with_source(cause)
         })
+    }
+}
+
+impl PatternFinder {
+    /// Whether it matches in a text.
+    #[must_use]
+    pub fn is_match(&self, text: &[u8]) -> bool {
+        self.0.is_match(text)
+    }
+
+    /// Where it matches, from left to right; no two overlap.
+    pub fn find_iter<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.0.find_iter(text).map(|found| found.range())
     }
 }
 
@@ -320,6 +350,50 @@ impl TryFrom<String> for LogFilter {
 
     fn try_from(text: String) -> Result<Self> {
         text.parse()
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        match text.strip_prefix("(?i)") {
+            Some(source) => Self::new(source, true),
+            None => Self::new(&text, false),
+        }
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(Pattern { source, any_case }: Pattern) -> Self {
+        if any_case { format!("(?i){source}") } else { source }
+    }
+}
+
+impl schemars::JsonSchema for Pattern {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Pattern".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "a regular expression" })
+    }
+}
+
+impl schemars::JsonSchema for LogFilter {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "LogFilter".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "a query for log lines, like `error status:5* -path:\"/health\"`",
+        })
     }
 }
 

@@ -50,6 +50,8 @@ pub const OPERATION_EVENTS: usize = 200;
 pub const OPERATION_EVENT: usize = 1_000;
 /// Longest message of a workload's or an instance's status that repeats what a backend said, in characters.
 pub const MESSAGE: usize = 1_000;
+/// Most log rules of one kind, of an app or a service.
+pub const LOG_RULES: usize = 50;
 /// Longest query for log lines, in bytes.
 pub const QUERY: usize = 4 * 1024;
 /// Most things that a query looks for, groups and negations included.

@@ -1,13 +1,21 @@
 //! Log lines on their way: batches of one origin, never a value per line.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::filter::Level;
 use super::id::{AppId, EnvironmentId, InstanceId, ServiceId, TenantId};
 use super::revision::RevisionNumber;
 use super::scope::Resource;
 use super::time::Timestamp;
+
+mod batch;
+mod rules;
+mod tail;
+mod trial;
+
+pub use batch::{LogBatch, LogLine, LogPlaces};
+pub use rules::{AlertScope, LogAlert, LogJoin, LogRules, LogSample, Redaction};
+pub use tail::{LogTail, TailItem, TailLines};
+pub use trial::{LogRuleCount, LogRuleKind, LogTrial};
 
 /// Which of a process's outputs a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,122 +109,11 @@ impl LogPosition {
     pub const fn offset(incarnation: u64, offset: u64) -> Self {
         Self { incarnation, sequence: offset, index: 0 }
     }
-}
 
-/// Consecutive lines of one origin in one buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogBatch {
-    /// Where they were born.
-    pub origin: LogOrigin,
-    /// All lines, each with the newline that ended it; any bytes.
-    pub buffer: Bytes,
-    /// Where each line begins in the buffer.
-    pub starts: Vec<u32>,
-    /// When each line was read.
-    pub times: Vec<Timestamp>,
-    /// How grave each line is, where that is known; empty where of none.
-    pub levels: Vec<Option<Level>>,
-    /// Each line's stamp, in nanoseconds since 1970, where positions are stamps; empty where they are offsets.
-    pub stamps: Vec<u64>,
-    /// The position of the first line.
-    pub position: LogPosition,
-}
-
-/// One line of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogLine<'a> {
-    /// Its bytes, without the newline.
-    pub bytes: &'a [u8],
-    /// When it was read.
-    pub time: Timestamp,
-    /// How grave it is, where that is known.
-    pub level: Option<Level>,
-    /// Where it begins.
-    pub position: LogPosition,
-}
-
-impl LogBatch {
-    /// Splits a buffer of whole lines that were read at one time; a last line without a newline counts as one.
-    ///
-    /// The buffer holds at most 4 GiB, since offsets are 32 bits.
+    /// The first position after this one: a line that begins here was read, whatever its length.
     #[must_use]
-    pub fn new(origin: LogOrigin, buffer: Bytes, time: Timestamp, position: LogPosition) -> Self {
-        let mut starts = Vec::new();
-        let mut at = 0;
-        while at < buffer.len() {
-            starts.push(u32::try_from(at).unwrap_or(u32::MAX));
-            at = buffer[at..].iter().position(|b| *b == b'\n').map_or(buffer.len(), |end| at + end + 1);
-        }
-        let times = vec![time; starts.len()];
-        Self { origin, buffer, starts, times, levels: Vec::new(), stamps: Vec::new(), position }
-    }
-
-    /// Lines whose positions are stamps: each begins at one of `starts`, and none has an earlier stamp than the one before.
-    /// Both lists are as long, and `position` is the first line's.
-    #[must_use]
-    pub fn stamped(
-        origin: LogOrigin,
-        buffer: Bytes,
-        starts: Vec<u32>,
-        stamps: Vec<u64>,
-        position: LogPosition,
-    ) -> Self {
-        let times = stamps.iter().map(|stamp| Timestamp(stamp / 1_000_000)).collect();
-        Self { origin, buffer, starts, times, levels: Vec::new(), stamps, position }
-    }
-
-    /// Its lines in order.
-    pub fn lines(&self) -> impl Iterator<Item = LogLine<'_>> {
-        let mut after = self.position;
-        self.starts.iter().zip(&self.times).enumerate().map(move |(i, (start, time))| {
-            let from = *start as usize;
-            let to = self.starts.get(i + 1).map_or(self.buffer.len(), |next| *next as usize);
-            let bytes = &self.buffer[from..to];
-            let position = match self.stamps.get(i) {
-                Some(stamp) => {
-                    let index = if after.sequence == *stamp { after.index } else { 0 };
-                    let position = LogPosition { sequence: *stamp, index, ..self.position };
-                    after = LogPosition { index: index.saturating_add(1), ..position };
-                    position
-                }
-                None => LogPosition { sequence: self.position.sequence + u64::from(*start), ..self.position },
-            };
-            let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-            LogLine { bytes, time: *time, level: self.levels.get(i).copied().flatten(), position }
-        })
-    }
-
-    /// What is left of it without so many of its first lines: `None` where that is nothing.
-    #[must_use]
-    pub fn without_first(&self, lines: usize) -> Option<Self> {
-        let (Some(first), Some(start)) = (self.lines().nth(lines), self.starts.get(lines).copied()) else {
-            return (lines == 0).then(|| self.clone());
-        };
-        Some(Self {
-            origin: self.origin.clone(),
-            position: first.position,
-            buffer: self.buffer.slice(start as usize..),
-            starts: self.starts[lines..].iter().map(|own| own - start).collect(),
-            times: self.times[lines..].to_vec(),
-            levels: self.levels.get(lines..).unwrap_or_default().to_vec(),
-            stamps: self.stamps.get(lines..).unwrap_or_default().to_vec(),
-        })
-    }
-
-    /// The position after its last line.
-    #[must_use]
-    pub fn end(&self) -> LogPosition {
-        let Some(last) = self.stamps.last() else {
-            return LogPosition {
-                sequence: self.position.sequence + self.buffer.len() as u64,
-                ..self.position
-            };
-        };
-        let same = self.stamps.iter().rev().take_while(|stamp| *stamp == last).count();
-        let before = if *last == self.position.sequence { self.position.index } else { 0 };
-        let index = before.saturating_add(u32::try_from(same).unwrap_or(u32::MAX));
-        LogPosition { sequence: *last, index, ..self.position }
+    pub const fn next(self) -> Self {
+        Self { index: self.index.saturating_add(1), ..self }
     }
 }
 
@@ -275,32 +172,4 @@ pub enum LogItem {
         /// What happened, for people.
         text: String,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stamped_lines_are_told_apart_by_how_many_have_the_same_stamp() {
-        let service = Resource::Service(
-            TenantId::new("t-1").unwrap(),
-            EnvironmentId::new("e-1").unwrap(),
-            AppId::new("a-1").unwrap(),
-            ServiceId::new("s-1").unwrap(),
-        );
-        let instance = InstanceId::new("i-1").unwrap();
-        let origin = LogOrigin::new(&service, RevisionNumber(1), instance, LogStream::Combined).unwrap();
-        let at = |sequence, index| LogPosition { incarnation: 2, sequence, index };
-        let batch = |stamps: &[u64], first| {
-            let (buffer, starts) = (Bytes::from("a\n".repeat(stamps.len())), (0..).step_by(2));
-            let starts = starts.take(stamps.len()).collect();
-            LogBatch::stamped(origin.clone(), buffer, starts, stamps.to_vec(), first)
-        };
-        let all = batch(&[7_000_000, 7_000_000, 9_000_000], at(7_000_000, 3));
-        let positions: Vec<_> = all.lines().map(|line| line.position).collect();
-        assert_eq!(positions, [at(7_000_000, 3), at(7_000_000, 4), at(9_000_000, 0)]);
-        assert_eq!((all.end(), all.times[2]), (at(9_000_000, 1), Timestamp(9)));
-        assert_eq!(batch(&[7, 7], at(7, 3)).end(), at(7, 5));
-    }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::address::Protocol;
 use super::command::Command;
 use super::limit;
+use super::log::LogRules;
 use super::name::{SecretName, ServiceName, VolumeName, excerpt};
 use super::probe::Probe;
 use super::quantity::{ByteSize, CpuQuantity, duration};
@@ -203,6 +204,9 @@ pub struct ServiceSpec {
     #[serde(default = "ten_seconds", with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub grace: Duration,
+    /// What becomes of its log lines, besides what its app says.
+    #[serde(default, skip_serializing_if = "LogRules::is_empty")]
+    pub logs: LogRules,
 }
 
 fn one() -> u32 {
@@ -309,6 +313,7 @@ impl ServiceSpec {
             before_release: None,
             release: None,
             grace: ten_seconds(),
+            logs: LogRules::default(),
         }
     }
 

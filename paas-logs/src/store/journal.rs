@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use paas_core::model::{LogBatch, TenantId, Timestamp};
+use paas_core::model::{LogBatch, LogPlaces, TenantId, Timestamp};
 use paas_core::{Error, Result};
 
 use crate::codec::line;
@@ -294,6 +294,14 @@ fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
         put_signed(out, own.wrapping_sub(stamp) as i64);
         stamp = *own;
     }
+    match &batch.places {
+        None => out.push(0),
+        Some(places) => {
+            out.push(1);
+            line::put_position(out, places.end);
+            places.lines.iter().for_each(|place| line::put_position(out, *place));
+        }
+    }
     put_bytes(out, &batch.buffer);
 }
 
@@ -318,11 +326,20 @@ fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
         stamp = stamp.wrapping_add(reader.signed()? as u64);
         stamps.push(stamp);
     }
+    let places = match reader.fixed()? {
+        [0] => None,
+        [1] => {
+            let end = line::position(reader)?;
+            let lines = (0..count).map(|_| line::position(reader)).collect::<Decoded<_>>()?;
+            Some(LogPlaces { lines, end })
+        }
+        _ => return Err(Damage("it is not known whether lines have places")),
+    };
     let buffer = Bytes::copy_from_slice(reader.bytes()?);
     if starts.last().is_some_and(|last| *last as usize > buffer.len()) {
         return Err(Damage("a line begins after the end"));
     }
     let mut batch = LogBatch::stamped(origin, buffer, starts, stamps, position);
-    (batch.times, batch.levels) = (times, levels);
+    (batch.times, batch.levels, batch.places) = (times, levels, places);
     Ok(batch)
 }

@@ -167,9 +167,9 @@ impl Tenant {
         for batch in batches {
             let end = ends.get(&batch.origin).or_else(|| view.ends.get(&batch.origin)).copied();
             let old = batch.lines().take_while(|line| end.is_some_and(|end| line.position < end)).count();
-            let end = end.map_or(batch.end(), |end| end.max(batch.end()));
-            ends.insert(&batch.origin, end);
-            news.extend(batch.without_first(old));
+            let new = batch.without_first(old);
+            news.extend(new.filter(|new| !new.starts.is_empty() || end.is_none_or(|end| end < new.end())));
+            ends.insert(&batch.origin, end.map_or(batch.end(), |end| end.max(batch.end())));
         }
         news
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use paas_core::model::{
-    FieldName, Level, LogBatch, LogEntry, LogOrder, LogOrigin, LogPosition, LogQuery, LogStream, Resource,
-    RevisionNumber, Timestamp,
+    FieldName, Level, LogBatch, LogEntry, LogOrder, LogOrigin, LogPlaces, LogPosition, LogQuery, LogStream,
+    Resource, RevisionNumber, Timestamp,
 };
 use paas_core::port::LogStore;
 use paas_core::{ErrorKind, Result};
@@ -35,6 +35,8 @@ fn cases() -> Vec<Case<dyn LogStoreFixture>> {
         a_batch_that_is_stored_again_is_stored_once,
         of_a_batch_that_overlaps_what_is_new_is_stored,
         where_an_origin_ends_is_told,
+        lines_that_were_changed_are_found_in_their_places,
+        a_batch_of_which_nothing_is_left_still_ends,
         a_search_of_a_tenant_shows_nothing_of_others,
         a_search_of_everybody_is_refused,
         a_search_of_a_service_shows_no_other,
@@ -69,6 +71,13 @@ fn origin(world: &World) -> Result<LogOrigin> {
 fn batch(origin: &LogOrigin, offset: u64, second: u64, lines: &[&str]) -> LogBatch {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let mut batch = LogBatch::new(origin.clone(), Bytes::from(text), START, LogPosition::offset(1, offset));
+    // A line may hold newlines.
+    let ends = lines.iter().scan(0, |end, line| {
+        *end += line.len() as u32 + 1;
+        Some(*end)
+    });
+    batch.starts = std::iter::once(0).chain(ends).take(lines.len()).collect();
+    batch.times.truncate(lines.len());
     let seconds = (second..).take(batch.times.len());
     batch.times = seconds.map(|second| START + Duration::from_secs(second)).collect();
     batch
@@ -180,6 +189,44 @@ async fn where_an_origin_ends_is_told(bed: Bed) -> Result<()> {
     assert_eq!(ends(first.resource()).await?, [(first, LogPosition::offset(1, 16))]);
     assert_eq!(ends(Resource::Tenant(bed.world.tenant.clone())).await?.len(), 2);
     assert_eq!(ends(Resource::Tenant(bed.world.other.clone())).await?, []);
+    Ok(())
+}
+
+/// The same lines, as what is left of longer ones: each began at one of these offsets, and all of them ended there.
+fn changed(mut batch: LogBatch, offsets: &[u64], end: u64) -> LogBatch {
+    let lines = offsets.iter().map(|offset| LogPosition::offset(1, *offset)).collect();
+    batch.places = Some(LogPlaces { lines, end: LogPosition::offset(1, end) });
+    batch
+}
+
+async fn lines_that_were_changed_are_found_in_their_places(bed: Bed) -> Result<()> {
+    let origin = origin(&bed.world)?;
+    let first = changed(batch(&origin, 0, 0, &["a", "b\n  of two"]), &[0, 20], 90);
+    store(&bed, std::slice::from_ref(&first)).await?;
+    let overlapping = changed(batch(&origin, 20, 1, &["b", "c"]), &[20, 90], 100);
+    store(&bed, &[first, overlapping]).await?;
+    let mut query = all(&bed);
+    query.order = LogOrder::Oldest;
+    let entries = search(&bed, &query).await?;
+    let places: Vec<_> = entries.iter().map(|entry| entry.position.sequence).collect();
+    assert_eq!(
+        (texts(&entries), places),
+        (vec!["a".into(), "b\n  of two".into(), "c".into()], vec![0, 20, 90])
+    );
+    let ends = bed.port.ends(&bed.world.platform(), &origin.resource()).await?;
+    assert_eq!(ends, [(origin, LogPosition::offset(1, 100))]);
+    Ok(())
+}
+
+async fn a_batch_of_which_nothing_is_left_still_ends(bed: Bed) -> Result<()> {
+    let origin = origin(&bed.world)?;
+    let nothing = changed(batch(&origin, 0, 0, &[]), &[], 50);
+    store(&bed, &[nothing.clone(), nothing]).await?;
+    let tail = changed(batch(&origin, 50, 0, &["a"]), &[50], 80);
+    store(&bed, &[tail.clone(), changed(batch(&origin, 50, 0, &["a"]), &[50], 95)]).await?;
+    assert_eq!(found(&bed, &all(&bed)).await?, ["a"]);
+    let ends = bed.port.ends(&bed.world.platform(), &origin.resource()).await?;
+    assert_eq!(ends, [(origin, LogPosition::offset(1, 95))]);
     Ok(())
 }
 

@@ -42,6 +42,8 @@ impl ServiceSpec {
         for (name, volume) in &self.volumes {
             check(volume.size.0 == 0, &format!("volumes.{name}"), "the size of a volume is above 0");
         }
+        let logs = self.logs.findings().into_iter();
+        found.extend(logs.map(|(path, error)| ([vec!["logs".to_owned()], path].concat(), error)));
         found.extend(self.repeated());
         found.extend(self.env_findings());
         found
