@@ -48,10 +48,20 @@ async fn fill(connection: &Connection) -> Outcome {
         let applied = workloads.iter().map(|workload| scheduler.apply(&scope, workload));
         stream::iter(applied).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
     }
-    until("all pods are ready", || async {
-        Ok((ready(&scheduler).await? == WORKLOADS * REPLICAS as usize).then_some(()))
-    })
-    .await
+    all_ready(&scheduler).await
+}
+
+/// Waits until all pods are ready, for as long as there are more from time to time.
+async fn all_ready(scheduler: &KubeScheduler) -> Outcome {
+    let mut seen = 0;
+    while seen < WORKLOADS * REPLICAS as usize {
+        seen = until("more pods are ready", || async {
+            let now = ready(scheduler).await?;
+            Ok((now > seen).then_some(now))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Bytes in use, once nothing comes any more.
