@@ -12,6 +12,10 @@ pub use paas_k8s as kubernetes;
 #[cfg(feature = "embedded")]
 pub use paas_local as local;
 
+/// Log lines: what is done to them, who watches them, and where they are kept.
+#[cfg(feature = "logs")]
+pub use paas_logs as logs;
+
 /// The book's programs are compiled with the tests.
 #[cfg(all(doctest, feature = "embedded"))]
 mod book {

@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use paas::engine::EngineEvent;
 use paas::guard::Guard;
 use paas::model::{
-    App, AppName, AppSpec, EnvironmentName, LogItem, Principal, RevisionNumber, ServiceName, TenantName,
+    App, AppName, AppSpec, EnvironmentName, LogTail, Principal, RevisionNumber, ServiceName, TailItem,
+    TenantName, Timestamp,
 };
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
@@ -151,21 +152,24 @@ async fn follow(served: &Served) -> Result<()> {
         .into_iter()
         .map(|service| (service.id, service.name.to_string()))
         .collect();
-    let mut items = app.lines(None, true).await?;
+    let from = LogTail::since(app.resource(), Timestamp(0));
+    let mut items = app.tail(from.and_on()).await?;
     while let Some(item) = items.next().await {
         match item? {
-            LogItem::Batch(batch) => {
-                let name = names.iter().find(|(id, _)| *id == batch.origin.service);
-                let name = name.map_or("?", |(_, name)| name);
-                batch.lines().for_each(|line| served.console.line(name, batch.origin.stream, line.bytes));
+            TailItem::Lines(lines) => {
+                for entry in &lines.entries {
+                    let name = names.iter().find(|(id, _)| *id == entry.origin.service);
+                    let name = name.map_or("?", |(_, name)| name);
+                    served.console.line(name, entry.origin.stream, &entry.line);
+                }
             }
-            LogItem::Gap { bytes: 0, reason, .. } => {
+            TailItem::Gap { bytes: 0, reason, .. } => {
                 served.console.say(&format!("some output is lost: {reason}"));
             }
-            LogItem::Gap { bytes, reason, .. } => {
+            TailItem::Gap { bytes, reason, .. } => {
                 served.console.say(&format!("{bytes} bytes of output are lost: {reason}"));
             }
-            LogItem::Notice { instance, text, .. } => served.console.say(&format!("{instance}: {text}")),
+            TailItem::Notice { instance, text, .. } => served.console.say(&format!("{instance}: {text}")),
             _ => {}
         }
     }

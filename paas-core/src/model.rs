@@ -41,13 +41,17 @@ pub use environment::{Environment, EnvironmentOverlay, ServiceOverlay};
 pub use exec::{ExecInput, ExecOutput, ExecRequest, TerminalSize};
 pub use file::{AppFile, AppFileError, Diagnostic};
 pub use filter::{
-    Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern, QueryError, TextTest,
-    WordNeed, Words, is_word, unescaped,
+    Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern, PatternFinder,
+    QueryError, TextTest, WordNeed, Words, field, is_word, unescaped,
 };
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
 };
-pub use log::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream};
+pub use log::{
+    AlertScope, LogAlert, LogBatch, LogItem, LogJoin, LogLine, LogOrigin, LogPlaces, LogPosition,
+    LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogStream, LogTail, LogTrial, Redaction,
+    TailItem, TailLines,
+};
 pub use name::{AppName, EnvironmentName, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};
 pub use operation::{Failure, Operation, OperationEvent, OperationKind, OperationState, Signal};

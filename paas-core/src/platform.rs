@@ -7,6 +7,7 @@ mod claim;
 mod deploy;
 mod environment;
 mod exec;
+mod log;
 mod node;
 mod operation;
 mod status;
@@ -34,8 +35,8 @@ use crate::model::{
     Scope, Secret, SecretName, SecretVersion, Tenant, TenantId, TenantName,
 };
 use crate::port::{
-    AuditLog, Authorizer, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore, Tenancy,
-    VolumeStore,
+    AuditLog, Authorizer, Cluster, Exec, LogPipeline, LogPorts, Router, Scheduler, SecretStore, StateStore,
+    Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -57,20 +58,20 @@ pub(crate) struct Inner {
     pub(crate) tenancies: Vec<Arc<dyn Tenancy>>,
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) exec: Option<Arc<dyn Exec>>,
-    pub(crate) logs: Option<Arc<dyn LogSource>>,
+    pub(crate) logs: Option<LogPorts>,
+    pub(crate) log_pipeline: Option<Arc<dyn LogPipeline>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) ids: IdSource,
     engine: Arc<Engine>,
     stop: watch::Sender<bool>,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().ok().and_then(Option::take) {
-            task.abort();
-        }
+        let tasks = self.tasks.get_mut().map(std::mem::take).unwrap_or_default();
+        tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -257,10 +258,9 @@ impl Platform {
     pub async fn shutdown(&self) {
         // The receiver lives in the engine's task; where that has ended there is nothing to stop.
         let _ = self.0.stop.send(true);
-        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
-        if let Some(task) = task
-            && tokio::time::timeout(std::time::Duration::from_secs(10), task).await.is_err()
-        {
+        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
+        let ended = futures_util::future::join_all(tasks);
+        if tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.is_err() {
             tracing::warn!("the engine did not stop in time");
         }
     }

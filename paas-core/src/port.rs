@@ -17,6 +17,7 @@ mod audit_log;
 mod authorizer;
 mod cluster;
 mod exec;
+mod log_pipeline;
 mod log_source;
 mod log_store;
 mod router;
@@ -30,6 +31,7 @@ pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
+pub use log_pipeline::{LogDirectory, LogPipeline, LogPorts, LogService};
 pub use log_source::LogSource;
 pub use log_store::LogStore;
 pub use router::{Router, RouterCapabilities, Tls};
@@ -42,9 +44,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_source::MockLogSource, log_store::MockLogStore, router::MockRouter, scheduler::MockScheduler,
-    secret_store::MockSecretStore, state_store::MockStateStore, tenancy::MockTenancy,
-    volume_store::MockVolumeStore,
+    log_pipeline::MockLogPipeline, log_source::MockLogSource, log_store::MockLogStore, router::MockRouter,
+    scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
+    tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.
@@ -139,6 +141,7 @@ mod mock {
         MockCluster,
         MockExec,
         MockLogSource,
+        MockLogPipeline,
         MockLogStore,
         MockRouter,
         MockScheduler,

@@ -3,8 +3,18 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod counter;
 mod disk;
 mod error;
+mod keyword;
+mod level;
+mod pipeline;
+mod process;
+mod redact;
 mod store;
+#[cfg(test)]
+mod testing;
 
+pub use pipeline::{Pipeline, PipelineConfig};
+pub use process::ProcessConfig;
 pub use store::{EmbeddedLogStore, LogStoreConfig};

@@ -2,12 +2,12 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use paas::model::{AppSpec, LogItem};
+use paas::model::{AppSpec, TailItem};
 
 use crate::cases;
 use crate::load::{ask, post};
 use crate::program::Behaviour;
-use crate::world::{DEADLINE, Home, World, app, eventually, name, web};
+use crate::world::{DEADLINE, Home, World, app, eventually, tail, web};
 
 cases![a_flood_of_output_is_bounded_counted_and_hurts_nobody_else, binary_output_comes_back_byte_by_byte,];
 
@@ -23,9 +23,9 @@ async fn a_flood_of_output_is_bounded_counted_and_hurts_nobody_else() {
     world.deploy(&both).await.unwrap();
     let load = world.load();
     let app = world.app().await;
-    let lines = app.lines(Some(&name("flood")), true).await.unwrap();
+    let lines = tail(&app, "flood").await;
     let counted = tokio::spawn(account(lines));
-    let mut others = app.lines(Some(&name("web")), true).await.unwrap();
+    let mut others = tail(&app, "web").await;
     let read =
         tokio::spawn(async move { while !holds(&others.next().await.unwrap().unwrap(), b"here I am") {} });
     let at = world.machine.public_address();
@@ -43,24 +43,24 @@ async fn a_flood_of_output_is_bounded_counted_and_hurts_nobody_else() {
     world.end().await;
 }
 
-fn holds(item: &LogItem, text: &[u8]) -> bool {
-    matches!(item, LogItem::Batch(batch) if batch.lines().any(|line| line.bytes == text))
+fn holds(item: &TailItem, text: &[u8]) -> bool {
+    matches!(item, TailItem::Lines(lines) if lines.entries.iter().any(|entry| entry.line == text))
 }
 
 /// Reads the flood: what is missing between two batches is told as a gap of just that many bytes.
-async fn account(mut lines: BoxStream<'static, paas::Result<LogItem>>) {
+async fn account(mut lines: BoxStream<'static, paas::Result<TailItem>>) {
     let (mut first, mut next) = (None, None);
     loop {
         match lines.next().await.unwrap().unwrap() {
-            LogItem::Batch(batch) => {
-                let position = batch.position.sequence;
+            TailItem::Lines(lines) => {
+                let (position, end) = (lines.entries[0].position.sequence, lines.ends[0].1.sequence);
                 assert_eq!(next.unwrap_or(position), position);
-                next = Some(batch.end().sequence);
-                if batch.end().sequence - *first.get_or_insert(position) > FLOOD {
+                next = Some(end);
+                if end - *first.get_or_insert(position) > FLOOD {
                     return;
                 }
             }
-            LogItem::Gap { origin: Some(_), bytes, .. } => next = next.map(|next| next + bytes),
+            TailItem::Gap { origin: Some(_), bytes, .. } => next = next.map(|next| next + bytes),
             // A gap whose origin nobody knows is told to everybody, and once more with the next line of each.
             _ => {}
         }
@@ -92,14 +92,13 @@ async fn binary_output_comes_back_byte_by_byte() {
     let mut all: Vec<u8> = (0..=u8::MAX).filter(|byte| *byte != b'\n').cycle().take(100_000).collect();
     all.extend_from_slice(&[0xf0, 0x9f, 0x92]);
     post(world.machine.public_address(), "web.test", "/out", &all).await.unwrap();
-    let mut lines = world.app().await.lines(Some(&name("web")), true).await.unwrap();
+    let mut lines = tail(&world.app().await, "web").await;
     let read = async {
         loop {
-            if let LogItem::Batch(batch) = lines.next().await.unwrap().unwrap() {
-                let found = batch.lines().map(|line| line.bytes.to_vec()).find(|line| line.len() > 1_000);
-                if let Some(found) = found {
-                    return found;
-                }
+            if let TailItem::Lines(lines) = lines.next().await.unwrap().unwrap()
+                && let Some(found) = lines.entries.iter().find(|entry| entry.line.len() > 1_000)
+            {
+                return found.line.clone();
             }
         }
     };

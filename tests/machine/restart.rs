@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use paas::ErrorKind;
-use paas::model::{AppSpec, LogItem, Principal, Secret};
+use paas::model::{AppSpec, Principal, Secret, TailItem};
 
 use crate::cases;
 use crate::load::{ask, post};
 use crate::program::{Behaviour, SECRET};
 use crate::role::Child;
-use crate::world::{DEADLINE, Home, World, app, eventually, kill, name, web};
+use crate::world::{DEADLINE, Home, World, app, eventually, kill, name, tail, web};
 
 cases![
     a_killed_platform_costs_nothing_and_the_next_adopts_what_runs,
@@ -99,7 +99,7 @@ async fn a_killed_keeper_costs_no_request_and_no_line() {
     let world = World::open(&home).await.unwrap();
     world.deploy(&app(&web(Behaviour::Serve, "one"))).await.unwrap();
     let (load, at) = (world.load(), world.machine.public_address());
-    let mut lines = world.app().await.lines(Some(&name("web")), true).await.unwrap();
+    let mut lines = tail(&world.app().await, "web").await;
     let (before, edge) = world.machine.pids().await.unwrap();
     let pid = home.pid(&world.instances("web").await[0].id).await.unwrap();
     let mut written = 0;
@@ -120,13 +120,13 @@ async fn a_killed_keeper_costs_no_request_and_no_line() {
     let mut read = 0;
     while read < written {
         match tokio::time::timeout(DEADLINE, lines.next()).await.unwrap().unwrap().unwrap() {
-            LogItem::Batch(batch) => {
-                for line in batch.lines() {
-                    assert_eq!(String::from_utf8_lossy(line.bytes), format!("line {read}"));
+            TailItem::Lines(lines) => {
+                for entry in &lines.entries {
+                    assert_eq!(String::from_utf8_lossy(&entry.line), format!("line {read}"));
                     read += 1;
                 }
             }
-            LogItem::Gap { bytes, reason, .. } => panic!("{bytes} bytes are missing: {reason}"),
+            TailItem::Gap { bytes, reason, .. } => panic!("{bytes} bytes are missing: {reason}"),
             _ => {}
         }
     }

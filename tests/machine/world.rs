@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
 use paas::local::keeper::{Keeper, KeeperOptions, Phase};
 use paas::local::{LocalConfig, LocalMachine};
 use paas::model::{
-    AppName, AppSpec, InstanceId, InstanceStatus, Principal, Release, ServiceName, ServiceSpec, TenantName,
+    AppName, AppSpec, InstanceId, InstanceStatus, LogTail, Principal, Release, ServiceName, ServiceSpec,
+    TailItem, TenantName, Timestamp,
 };
 use paas::platform::{AppHandle, AppStatus, EnvironmentHandle};
 use paas::{Error, Platform, Result};
@@ -119,6 +121,12 @@ pub(crate) fn web(behaviour: Behaviour, label: &str) -> ServiceSpec {
 /// An app of the service `web` alone.
 pub(crate) fn app(web: &ServiceSpec) -> AppSpec {
     AppSpec::new(APP).unwrap().with_service("web", web).unwrap()
+}
+
+/// What a service has written, and what comes.
+pub(crate) async fn tail(app: &AppHandle, service: &str) -> BoxStream<'static, paas::Result<TailItem>> {
+    let resource = app.log_tail(Some(&name(service))).await.unwrap().resource;
+    app.tail(LogTail::since(resource, Timestamp(0)).and_on()).await.unwrap()
 }
 
 pub(crate) fn name(service: &str) -> ServiceName {

@@ -57,6 +57,7 @@ pub struct Engine {
     pub(super) revisions: RevisionCache,
     pub(super) events: broadcast::Sender<EngineEvent>,
     pub(super) troubles: Troubles,
+    leads: watch::Sender<bool>,
 }
 
 impl Engine {
@@ -68,7 +69,7 @@ impl Engine {
         let store = Store { state: Arc::clone(&ports.state), scope };
         let (events, _) = broadcast::channel(1_024);
         let (revisions, troubles) = (RevisionCache::default(), Troubles::default());
-        Self { ports, store, clock, config, revisions, events, troubles }
+        Self { ports, store, clock, config, revisions, events, troubles, leads: watch::Sender::new(false) }
     }
 
     /// What happens in operations, and what somebody else has changed, while this replica leads. A slow listener misses events;
@@ -76,6 +77,11 @@ impl Engine {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<EngineEvent> {
         self.events.subscribe()
+    }
+
+    /// Whether this replica leads.
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
     }
 
     /// How many apps it keeps revisions of.
@@ -100,6 +106,7 @@ impl Engine {
             match lease.hold().await {
                 Ok(Some(term)) => {
                     tracing::info!(epoch = term.epoch.0, "leads");
+                    self.leads.send_replace(true);
                     let led = tokio::select! {
                         biased;
                         () = stopped(&mut stop) => None,
@@ -107,6 +114,7 @@ impl Engine {
                         led = self.lead(term.epoch) => Some(led),
                     };
                     // From now on others write.
+                    self.leads.send_replace(false);
                     self.troubles.clear();
                     self.revisions.clear();
                     match led {

@@ -1,7 +1,5 @@
 //! A handle on one app.
 
-use futures_util::stream::BoxStream;
-
 use super::deploy::replace_operation;
 use super::operation::OperationHandle;
 use super::status::{AppStatus, RevisionSummary, status};
@@ -11,8 +9,8 @@ use crate::engine::store::OPERATION;
 use crate::engine::{Explanation, explain};
 use crate::model::service::Kind;
 use crate::model::{
-    Action, AppId, Confirmation, LogItem, LogSelector, Operation, OperationId, OperationKind, Resource,
-    RevisionNumber, ServiceName, SlotTraffic, VolumeId, VolumeStatus, limit,
+    Action, AppId, Confirmation, Operation, OperationId, OperationKind, Resource, RevisionNumber,
+    ServiceName, SlotTraffic, VolumeId, VolumeStatus, limit,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -248,29 +246,6 @@ impl AppHandle {
         let id = known(&mut record, service)?.id.clone();
         let resource = record.service_resource(&id);
         self.inner().router.traffic(&self.inner().own(resource.clone()), &resource).await
-    }
-
-    /// The lines of all its services, or of one, from where they are born.
-    ///
-    /// # Errors
-    /// `NotFound` where it has no such service; `Unsupported` without a log source; `Denied`.
-    pub async fn lines(
-        &self,
-        service: Option<&ServiceName>,
-        follow: bool,
-    ) -> Result<BoxStream<'static, Result<LogItem>>> {
-        let inner = self.inner();
-        let mut record = self.record().await?;
-        let resource = match service {
-            Some(name) => {
-                let id = known(&mut record, name)?.id.clone();
-                record.service_resource(&id)
-            }
-            None => self.resource(),
-        };
-        let scope = inner.allow(&self.environment.principal, Action::ReadLogs, resource.clone()).await?;
-        let logs = inner.logs.as_ref().ok_or_else(|| Error::unsupported("lines"))?;
-        logs.lines(&scope, LogSelector { follow, ..LogSelector::existing(resource) }).await
     }
 
     /// The volumes of its services.

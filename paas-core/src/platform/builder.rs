@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
+use super::log::Directory;
 use super::{Inner, Platform};
 use crate::engine::store::Store;
 use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, Cluster, Exec, LogSource, Router, Scheduler, SecretStore, StateStore,
-    Tenancy, VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogSource, LogStore, Router,
+    Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -29,6 +30,8 @@ pub struct PlatformBuilder {
     cluster: Option<Arc<dyn Cluster>>,
     exec: Option<Arc<dyn Exec>>,
     logs: Option<Arc<dyn LogSource>>,
+    log_store: Option<Arc<dyn LogStore>>,
+    log_pipeline: Option<Arc<dyn LogPipeline>>,
     guard: Guard,
     engine: EngineConfig,
     clock: Option<Clock>,
@@ -68,6 +71,10 @@ impl PlatformBuilder {
         exec: Exec;
         /// Where log lines come from. Without one, logs are unsupported.
         logs: LogSource;
+        /// What keeps log lines to be searched. A log pipeline fills it.
+        log_store: LogStore;
+        /// What is done to log lines on their way, and who gets them. It needs a log source.
+        log_pipeline: LogPipeline;
     }
 
     /// Adds a backend that isolates tenants; each tenant is applied to all of them.
@@ -124,6 +131,9 @@ impl PlatformBuilder {
         let scheduler: Arc<dyn Scheduler> = Arc::new(Self::guarded(guard, "scheduler", self.scheduler)?);
         let router: Arc<dyn Router> = Arc::new(Self::guarded(guard, "router", self.router)?);
         drained(&*scheduler, &*router)?;
+        if self.log_pipeline.is_some() && self.logs.is_none() {
+            return Err(Error::invalid("a log pipeline needs a log source").with("missing", "logs"));
+        }
         let volumes: Arc<dyn VolumeStore> = Arc::new(Self::guarded(guard, "volumes", self.volumes)?);
         let state: Arc<dyn StateStore> = Arc::new(Self::guarded(guard, "state", self.state)?);
         let secrets: Arc<dyn SecretStore> = Arc::new(Self::guarded(guard, "secrets", self.secrets)?);
@@ -132,7 +142,6 @@ impl PlatformBuilder {
         let cluster =
             self.cluster.map(|cluster| Arc::new(Guarded::new(guard.clone(), cluster)) as Arc<dyn Cluster>);
         let exec = self.exec.map(|exec| Arc::new(Guarded::new(guard.clone(), exec)) as Arc<dyn Exec>);
-        let logs = self.logs.map(|logs| Arc::new(Guarded::new(guard.clone(), logs)) as Arc<dyn LogSource>);
         let behind = |tenancy| Arc::new(Guarded::new(guard.clone(), tenancy)) as Arc<dyn Tenancy>;
         let tenancies: Vec<_> = self.tenancies.into_iter().map(behind).collect();
         let clock = self.clock.unwrap_or_else(Clock::system);
@@ -146,6 +155,19 @@ impl PlatformBuilder {
         let engine = Arc::new(Engine::new(ports, self.engine, clock.clone()));
         let (stop, stopped) = watch::channel(false);
         let scope = Scope::granted(Principal::Engine, Resource::Platform, &Action::ALL);
+        let store = Store { state, scope };
+        let log_store =
+            self.log_store.map(|store| Arc::new(Guarded::new(guard.clone(), store)) as Arc<dyn LogStore>);
+        let log_pipeline = self
+            .log_pipeline
+            .map(|pipeline| Arc::new(Guarded::new(guard.clone(), pipeline)) as Arc<dyn LogPipeline>);
+        let logs = self.logs.map(|source| LogPorts {
+            source: Arc::new(Guarded::new(guard.clone(), source)),
+            store: log_store,
+            directory: Arc::new(Directory { store: store.clone(), secrets: Arc::clone(&secrets) }),
+            scope: store.scope.clone(),
+            clock: clock.clone(),
+        });
         let inner = Inner {
             scheduler,
             router,
@@ -157,20 +179,49 @@ impl PlatformBuilder {
             cluster,
             exec,
             logs,
-            store: Store { state, scope },
+            log_pipeline,
+            store,
             ids: self.ids.unwrap_or_else(|| IdSource::random(clock.clone())),
             clock,
             engine: Arc::clone(&engine),
             stop,
-            task: Mutex::new(None),
+            tasks: Mutex::default(),
         };
         let platform = Platform(Arc::new(inner));
         platform.check().await?;
-        let task = tokio::spawn(async move { engine.run(stopped).await });
-        if let Ok(mut slot) = platform.0.task.lock() {
-            *slot = Some(task);
+        let mut tasks = Vec::new();
+        if let (Some(pipeline), Some(ports)) = (&platform.0.log_pipeline, &platform.0.logs) {
+            let collect = collect(engine.leads(), stopped.clone(), Arc::clone(pipeline), ports.clone());
+            tasks.push(tokio::spawn(collect));
+        }
+        tasks.push(tokio::spawn(async move { engine.run(stopped).await }));
+        if let Ok(mut own) = platform.0.tasks.lock() {
+            *own = tasks;
         }
         Ok(platform)
+    }
+}
+
+/// Has the lines of all services taken in, as long as this replica leads.
+async fn collect(
+    mut leads: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
+    pipeline: Arc<dyn LogPipeline>,
+    ports: LogPorts,
+) {
+    let work = async {
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            tokio::select! {
+                biased;
+                _ = leads.wait_for(|leads| !leads) => {}
+                () = pipeline.run(ports.clone()) => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = work => {}
     }
 }
 

@@ -8,7 +8,8 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use paas_core::model::{
-    AppSpec, Confirmation, Kind, Principal, Resource, RevisionNumber, Scope, Secret, SecretName, ServiceSpec,
+    AppSpec, Confirmation, Kind, LogTail, Principal, Resource, RevisionNumber, Scope, Secret, SecretName,
+    ServiceSpec, Timestamp,
 };
 use paas_core::port::{SecretStore, Tenancy};
 use paas_core::{ErrorKind, Result};
@@ -169,7 +170,7 @@ async fn live(world: &World, connection: &Connection) -> Result<()> {
     world.deploy(&everything(&world.name, "2")?).await?;
     let shop = world.shop().await?;
     world.platform.nodes(&Principal::operator("ops")).await?;
-    shop.lines(None, false).await?.try_for_each(async |_| Ok(())).await?;
+    shop.tail(LogTail::since(shop.resource(), Timestamp(0))).await?.try_for_each(async |_| Ok(())).await?;
     shop.rollback(RevisionNumber(1)).await?.finished_within(SOON).await?;
     shop.stop().await?.finished_within(SOON).await?;
     for volume in shop.volumes().await? {

@@ -1,0 +1,153 @@
+//! The rules of services, ready for their lines, and kept as long as nothing about them changes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use paas_core::Result;
+use paas_core::model::{AppId, LogOrigin, LogRuleCount, LogRules, Resource, ServiceId};
+use paas_core::port::LogPorts;
+
+use crate::counter::Counters;
+use crate::process::{Joiner, ProcessConfig, Processor};
+
+/// Services whose lines were seen.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    config: ProcessConfig,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    services: HashMap<(AppId, ServiceId), Kept>,
+    /// Counts what was heard of changes: what was read before one may be too old.
+    era: u64,
+    is_watched: bool,
+}
+
+/// A service, and whether something about it may have changed since.
+#[derive(Debug)]
+struct Kept {
+    service: Arc<Service>,
+    is_stale: bool,
+}
+
+/// How many services are kept before those go that may have changed.
+const MOST: usize = 10_000;
+
+/// The rules of a service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    resource: Resource,
+    rules: Vec<LogRules>,
+    processor: Processor,
+    counters: Counters,
+}
+
+impl Service {
+    pub(crate) fn processor(&self) -> &Processor {
+        &self.processor
+    }
+
+    /// What joins the lines of one of its outputs.
+    pub(crate) fn joiner(&self, origin: &LogOrigin) -> Result<Joiner> {
+        Joiner::new(origin.clone(), &self.rules)
+    }
+}
+
+impl Known {
+    /// A service about which nothing has changed.
+    fn fresh(&self, key: &(AppId, ServiceId)) -> Option<Arc<Service>> {
+        let kept = self.services.get(key).filter(|kept| self.is_watched && !kept.is_stale);
+        kept.map(|kept| Arc::clone(&kept.service))
+    }
+
+    /// Something about these apps may have changed.
+    fn heard(&mut self, is_theirs: impl Fn(&AppId) -> bool) {
+        self.era += 1;
+        let theirs = self.services.iter_mut().filter(|((app, _), _)| is_theirs(app));
+        theirs.for_each(|(_, kept)| kept.is_stale = true);
+    }
+}
+
+impl Services {
+    pub(crate) fn new(config: ProcessConfig) -> Self {
+        Self { config, known: Mutex::default() }
+    }
+
+    pub(crate) fn config(&self) -> &ProcessConfig {
+        &self.config
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The service of an output. The last lines of one that is gone are treated as those before; of one that was never seen
+    /// nothing is known but what is done to every line.
+    ///
+    /// # Errors
+    /// Those of the directory: then nothing may be done with its lines.
+    pub(crate) async fn of(self: &Arc<Self>, ports: &LogPorts, origin: &LogOrigin) -> Result<Arc<Service>> {
+        let key = (origin.app.clone(), origin.service.clone());
+        if let Some(fresh) = self.known().fresh(&key) {
+            return Ok(fresh);
+        }
+        self.watch(ports).await?;
+        let (era, before) = {
+            let known = self.known();
+            (known.era, known.services.get(&key).map(|kept| Arc::clone(&kept.service)))
+        };
+        let found = ports.directory.service(origin).await?;
+        if let (None, Some(before)) = (&found, &before) {
+            return Ok(Arc::clone(before));
+        }
+        let (rules, secrets) = found.map(|found| (found.rules, found.secrets)).unwrap_or_default();
+        let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
+        let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
+        let service = Arc::new(Service { resource: origin.resource(), rules, processor, counters });
+        let mut known = self.known();
+        if known.services.len() >= MOST {
+            known.services.retain(|_, kept| !kept.is_stale);
+        }
+        let is_stale = !known.is_watched || known.era != era;
+        known.services.insert(key, Kept { service: Arc::clone(&service), is_stale });
+        Ok(service)
+    }
+
+    /// What rules have done, service by service.
+    pub(crate) fn counts(&self, resource: &Resource) -> Vec<(ServiceId, Vec<LogRuleCount>)> {
+        let known = self.known();
+        let own = known.services.iter().filter(|(_, kept)| resource.contains(&kept.service.resource));
+        own.map(|((_, id), kept)| (id.clone(), kept.service.counters.all())).collect()
+    }
+
+    /// Notes what changes, from now on and as long as anybody has this.
+    async fn watch(self: &Arc<Self>, ports: &LogPorts) -> Result<()> {
+        if self.known().is_watched {
+            return Ok(());
+        }
+        let mut changes = ports.directory.changes().await?;
+        {
+            let mut known = self.known();
+            if std::mem::replace(&mut known.is_watched, true) {
+                return Ok(());
+            }
+            known.heard(|_| true);
+        }
+        let services = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(app) = changes.next().await {
+                let Some(services) = services.upgrade() else { return };
+                services.known().heard(|own| *own == app);
+            }
+            if let Some(services) = services.upgrade() {
+                let mut known = services.known();
+                known.is_watched = false;
+                known.heard(|_| true);
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! What is done to the batches of many outputs, one after the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use paas_core::Result;
+use paas_core::model::{InstanceId, LogBatch, LogOrigin};
+use paas_core::port::LogPorts;
+
+use super::services::{Service, Services};
+use crate::process::Joiner;
+
+/// Joins and processes.
+#[derive(Debug)]
+pub(super) struct Stage {
+    services: Arc<Services>,
+    ports: LogPorts,
+    /// Whether what the rules do is counted.
+    counts: bool,
+    /// Outputs whose last event may not be whole yet.
+    waiting: HashMap<LogOrigin, (Joiner, Arc<Service>)>,
+}
+
+impl Stage {
+    pub(super) fn new(services: Arc<Services>, ports: LogPorts, counts: bool) -> Self {
+        Self { services, ports, counts, waiting: HashMap::new() }
+    }
+
+    /// What comes of a batch. Where it fails nothing has become of it.
+    pub(super) async fn take(&mut self, batch: LogBatch) -> Result<Vec<LogBatch>> {
+        let service = self.services.of(&self.ports, &batch.origin).await?;
+        let (mut done, counts) = (Vec::new(), self.counts);
+        let known = self.waiting.remove(&batch.origin);
+        let mut joiner = match known {
+            Some((joiner, own)) if Arc::ptr_eq(&own, &service) => joiner,
+            // Other rules from now on.
+            Some((mut joiner, own)) => {
+                done.extend(joiner.finish().map(|event| own.processor().process(event, counts)));
+                service.joiner(&batch.origin)?
+            }
+            None => service.joiner(&batch.origin)?,
+        };
+        let origin = batch.origin.clone();
+        done.extend(joiner.push(batch).map(|events| service.processor().process(events, counts)));
+        if joiner.is_waiting() {
+            self.waiting.insert(origin, (joiner, service));
+        }
+        Ok(done)
+    }
+
+    /// Events for which no more lines come, as it seems.
+    pub(super) fn overdue(&mut self) -> Vec<LogBatch> {
+        let (mut done, counts) = (Vec::new(), self.counts);
+        self.waiting.retain(|_, (joiner, service)| {
+            done.extend(joiner.overdue().map(|event| service.processor().process(event, counts)));
+            joiner.is_waiting()
+        });
+        done
+    }
+
+    /// Events of an instance that has ended, or of all.
+    pub(super) fn finish(&mut self, instance: Option<&InstanceId>) -> Vec<LogBatch> {
+        let (mut done, counts) = (Vec::new(), self.counts);
+        self.waiting.retain(|origin, (joiner, service)| {
+            if instance.is_some_and(|instance| *instance != origin.instance) {
+                return true;
+            }
+            done.extend(joiner.finish().map(|event| service.processor().process(event, counts)));
+            false
+        });
+        done
+    }
+}

@@ -1,0 +1,364 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::StreamExt;
+use paas_core::memory::{MemoryLogSource, MemoryLogStore};
+use paas_core::model::{
+    AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogOrder, LogOrigin, LogPage, LogPosition,
+    LogQuery, LogRules, Resource, Secret, TenantId, Timestamp,
+};
+use paas_core::port::{LogDirectory, LogService, LogStore};
+use paas_core::{Error, ErrorKind};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+use super::*;
+use crate::testing::{origin, origin_of, rules};
+
+/// Services that a test describes.
+#[derive(Debug)]
+struct Services {
+    rules: Mutex<LogRules>,
+    secrets: Vec<&'static str>,
+    changes: broadcast::Sender<AppId>,
+    failures: AtomicU32,
+    asked: AtomicU32,
+}
+
+#[async_trait]
+impl LogDirectory for Services {
+    async fn service(&self, _: &LogOrigin) -> Result<Option<LogService>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::unavailable("no records now"));
+        }
+        let mut service = LogService::new("shop".parse()?, "web".parse()?);
+        service.rules = vec![self.rules.lock().unwrap().clone()];
+        service.secrets = self.secrets.iter().map(|value| Secret::new(*value)).collect::<Result<_>>()?;
+        Ok(Some(service))
+    }
+
+    async fn changes(&self) -> Result<BoxStream<'static, AppId>> {
+        let heard = self.changes.subscribe();
+        Ok(futures_util::stream::unfold(heard, async |mut heard| Some((heard.recv().await.ok()?, heard)))
+            .boxed())
+    }
+}
+
+/// A store that fails so many times before it works.
+#[derive(Debug)]
+struct Failing {
+    inner: MemoryLogStore,
+    failures: AtomicU32,
+    kind: ErrorKind,
+}
+
+#[async_trait]
+impl Backend for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LogStore for Failing {
+    async fn append(&self, scope: &Scope, batches: &[LogBatch]) -> Result<()> {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::new(self.kind, "no room now"));
+        }
+        self.inner.append(scope, batches).await
+    }
+    async fn ends(&self, scope: &Scope, resource: &Resource) -> Result<Vec<(LogOrigin, LogPosition)>> {
+        self.inner.ends(scope, resource).await
+    }
+    async fn search(&self, scope: &Scope, query: &LogQuery) -> Result<LogPage> {
+        self.inner.search(scope, query).await
+    }
+    async fn histogram(&self, _: &Scope, _: &LogQuery, _: Duration) -> Result<Vec<LogBucket>> {
+        Err(Error::unsupported("histogram"))
+    }
+    async fn top(&self, _: &Scope, _: &LogQuery, _: &FieldName, _: usize) -> Result<Vec<LogCount>> {
+        Err(Error::unsupported("top"))
+    }
+    async fn purge(&self, _: &Scope, _: &TenantId, _: Option<Timestamp>) -> Result<()> {
+        Err(Error::unsupported("purge"))
+    }
+}
+
+/// A pipeline with all that it works with.
+struct Bed {
+    pipeline: Arc<Pipeline>,
+    source: MemoryLogSource,
+    store: Arc<Failing>,
+    services: Arc<Services>,
+    ports: LogPorts,
+}
+
+fn bed(json: &str) -> Bed {
+    let clock = Clock::runtime(Timestamp(1_800_000_000_000));
+    let source = MemoryLogSource::new(clock.clone());
+    let store = Arc::new(Failing {
+        inner: MemoryLogStore::new(),
+        failures: AtomicU32::new(0),
+        kind: ErrorKind::Unavailable,
+    });
+    let services = Arc::new(Services {
+        rules: Mutex::new(rules(json)),
+        secrets: vec!["hunter2!"],
+        changes: broadcast::channel(16).0,
+        failures: AtomicU32::new(0),
+        asked: AtomicU32::new(0),
+    });
+    let scope = Scope::testing(Resource::Platform);
+    let ports = LogPorts::new(Arc::new(source.clone()), Some(store.clone()), services.clone(), scope, clock);
+    Bed { pipeline: Arc::new(Pipeline::default()), source, store, services, ports }
+}
+
+impl Bed {
+    /// Collects until this is dropped.
+    fn collect(&self) -> Collecting {
+        let (pipeline, ports) = (Arc::clone(&self.pipeline), self.ports.clone());
+        Collecting(tokio::spawn(async move { pipeline.run(ports).await }))
+    }
+
+    fn push(&self, lines: std::ops::Range<u32>) {
+        lines.for_each(|number| self.source.push(&origin(), format!("line {number}")));
+    }
+
+    async fn stored(&self) -> Vec<String> {
+        let mut query = LogQuery::of(Resource::Tenant(origin().tenant));
+        (query.order, query.limit) = (LogOrder::Oldest, 5_000);
+        let page = self.store.inner.search(&self.ports.scope, &query).await.unwrap();
+        page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.line).into_owned()).collect()
+    }
+
+    /// Waits until so many lines are stored, and gives them.
+    async fn wait_for(&self, count: usize) -> Vec<String> {
+        let stored = async {
+            loop {
+                let stored = self.stored().await;
+                if stored.len() >= count {
+                    return stored;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(300), stored).await.expect("the lines are stored in time")
+    }
+
+    async fn tail(&self, tail: LogTail) -> BoxStream<'static, Result<TailItem>> {
+        self.pipeline.tail(&self.ports.scope, self.ports.clone(), tail).await.unwrap()
+    }
+}
+
+/// Ends with the test, as after a crash.
+struct Collecting(tokio::task::JoinHandle<()>);
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn service() -> Resource {
+    origin().resource()
+}
+
+/// The next lines of a tail, so many or more.
+async fn lines(tail: &mut BoxStream<'static, Result<TailItem>>, count: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    while lines.len() < count {
+        let item = timeout(Duration::from_secs(300), tail.next()).await.expect("a line comes in time");
+        let Some(item) = item else { break };
+        if let TailItem::Lines(more) = item.unwrap() {
+            lines.extend(more.entries.iter().map(|entry| String::from_utf8_lossy(&entry.line).into_owned()));
+        }
+    }
+    lines
+}
+
+fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| format!("line {number}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_stored_as_the_rules_leave_them() {
+    let bed = bed(r#"{"drop":["health"],"join":"stack-traces","redact":["email"]}"#);
+    let _collecting = bed.collect();
+    for line in ["health", "ERROR of a@b.io", "  at x", "key hunter2! used", "end"] {
+        bed.source.push(&origin(), line);
+    }
+    let expected = ["ERROR of [redacted:email]\n  at x", "key [redacted:secret] used", "end"];
+    assert_eq!(bed.wait_for(3).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_collecting_goes_on_without_loss_or_doubling() {
+    let bed = bed(r#"{"drop":["dropped"]}"#);
+    for round in 0..20 {
+        let collecting = bed.collect();
+        bed.push(round * 10..round * 10 + 10);
+        bed.source.push(&origin(), "dropped");
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        drop(collecting);
+    }
+    let _collecting = bed.collect();
+    assert_eq!(bed.wait_for(200).await, numbered(0..200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_nothing_for_a_while_loses_nothing() {
+    let bed = bed("{}");
+    bed.store.failures.store(6, Ordering::Relaxed);
+    let _collecting = bed.collect();
+    bed.push(0..100);
+    assert_eq!(bed.wait_for(100).await, numbered(0..100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_wait_until_their_rules_are_known() {
+    let bed = bed("{}");
+    bed.services.failures.store(3, Ordering::Relaxed);
+    let _collecting = bed.collect();
+    bed.source.push(&origin(), "key hunter2!");
+    assert_eq!(bed.wait_for(1).await, ["key [redacted:secret]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_rule_counts_at_once_and_nothing_else_is_asked_twice() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    bed.push(0..2);
+    bed.wait_for(2).await;
+    bed.push(2..4);
+    bed.wait_for(4).await;
+    assert_eq!(bed.services.asked.load(Ordering::Relaxed), 1);
+    *bed.services.rules.lock().unwrap() = rules(r#"{"drop":["line"]}"#);
+    bed.services.changes.send(origin().app).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    bed.push(4..6);
+    bed.source.push(&origin(), "other");
+    assert_eq!(bed.wait_for(5).await[4..], ["other"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_shows_what_comes_whatever_the_store_does() {
+    let bed = bed("{}");
+    bed.push(0..10);
+    bed.store.failures.store(u32::MAX, Ordering::Relaxed);
+    let _collecting = bed.collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut tail = bed.tail(LogTail::follow(service()).matching("line -13".parse().unwrap())).await;
+    bed.push(10..15);
+    bed.source.push(&origin(), "key hunter2!");
+    assert_eq!(lines(&mut tail, 4).await, ["line 10", "line 11", "line 12", "line 14"]);
+    assert!(bed.stored().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_and_what_comes_join_without_a_lost_or_doubled_line() {
+    for stored in 0..20 {
+        let bed = bed("{}");
+        let collecting = bed.collect();
+        bed.push(0..50);
+        bed.wait_for(50).await;
+        bed.push(50..100);
+        for _ in 0..stored {
+            tokio::task::yield_now().await;
+        }
+        let mut tail = LogTail::since(service(), Timestamp(0));
+        tail.follow = true;
+        let mut tail = bed.tail(tail).await;
+        bed.push(100..150);
+        assert_eq!(lines(&mut tail, 150).await, numbered(0..150));
+        drop(collecting);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_goes_on_where_another_ended() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    bed.push(0..40);
+    bed.wait_for(40).await;
+    let mut seen = Vec::new();
+    let (mut since, mut after) = (Timestamp(0), BTreeMap::new());
+    while seen.len() < 90 {
+        let mut tail = LogTail::since(service(), since);
+        tail.follow = true;
+        tail.after = after
+            .iter()
+            .map(|((instance, stream), at): (&(_, _), &_)| (Clone::clone(instance), *stream, *at))
+            .collect();
+        let mut items = bed.tail(tail).await;
+        let TailItem::Lines(lines) = items.next().await.unwrap().unwrap() else { continue };
+        for (origin, end) in &lines.ends {
+            after.insert((origin.instance.clone(), origin.stream), *end);
+        }
+        for entry in &lines.entries {
+            since = entry.time;
+            seen.push(String::from_utf8_lossy(&entry.line).into_owned());
+        }
+        if seen.len() == 40 {
+            bed.push(40..90);
+        }
+    }
+    assert_eq!(seen, numbered(0..90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_does_not_follow_ends() {
+    let bed = bed(r#"{"join":"stack-traces"}"#);
+    bed.push(0..3);
+    let mut tail = bed.tail(LogTail::since(service(), Timestamp(0))).await;
+    assert_eq!(lines(&mut tail, 10).await, numbered(0..3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_keeps_nobody_waiting() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    let _stalled = bed.tail(LogTail::follow(service())).await;
+    for round in 0..100 {
+        bed.push(round * 10..round * 10 + 10);
+        bed.wait_for((round as usize + 1) * 10).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_come_together_are_shown_in_the_order_of_time() {
+    let bed = bed("{}");
+    let others = [origin_of("i-1"), origin_of("i-2"), origin_of("i-3")];
+    let mut tail = bed.tail(LogTail::follow(service())).await;
+    for number in 0..30 {
+        bed.source.push(&others[number % 3], format!("line {number}"));
+        // The clock goes on, and the tail is not asked.
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let given = lines(&mut tail, 30).await;
+    assert_eq!(given, numbered(0..30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_the_store_refuses_for_good_hold_up_no_others() {
+    let mut bed = bed("{}");
+    bed.store = Arc::new(Failing {
+        inner: MemoryLogStore::new(),
+        failures: AtomicU32::new(2),
+        kind: ErrorKind::Invalid,
+    });
+    bed.ports.store = Some(bed.store.clone());
+    let _collecting = bed.collect();
+    bed.push(0..1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bed.push(1..3);
+    assert_eq!(bed.wait_for(2).await, numbered(1..3));
+}

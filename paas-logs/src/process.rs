@@ -1,0 +1,223 @@
+//! What becomes of the lines of a service on their way: before anything is stored, shown or counted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use paas_core::Result;
+use paas_core::model::{
+    Level, LogBatch, LogOrigin, LogPlaces, LogPosition, LogRuleKind, LogRules, LogSample, Redaction, Secret,
+    Timestamp,
+};
+
+use crate::counter::{Counter, Counters};
+use crate::keyword::Keywords;
+use crate::level::levels;
+use crate::redact::{Redactor, Span};
+
+pub(crate) use join::Joiner;
+pub(crate) use trial::dry_run;
+
+mod join;
+#[cfg(test)]
+mod tests;
+mod trial;
+
+/// What is done to every line, whatever an app says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessConfig {
+    /// What is taken out of every line, besides the values of secrets: credentials, and numbers of cards.
+    pub redact: Vec<Redaction>,
+    /// Longer lines are cut, and say so; in bytes.
+    pub longest: usize,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        let redact = vec![Redaction::Password, Redaction::Token, Redaction::PrivateKey, Redaction::Card];
+        Self { redact, longest: 256 * 1024 }
+    }
+}
+
+/// The rules of a service, ready for its lines.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    /// Queries of the lines that are dropped, and then those of samples.
+    queries: Keywords,
+    drops: Vec<Arc<Counter>>,
+    samples: Vec<(LogSample, Arc<Counter>)>,
+    redactor: Redactor,
+    cut: Arc<Counter>,
+    longest: usize,
+}
+
+impl Processor {
+    /// Compiles the rules of an app and of its service.
+    ///
+    /// # Errors
+    /// Where an expression takes too much memory.
+    pub(crate) fn new(
+        config: &ProcessConfig,
+        rules: &[LogRules],
+        secrets: &[Secret],
+        counters: &Counters,
+    ) -> Result<Self> {
+        let drops: Vec<_> = rules.iter().flat_map(|rules| &rules.drop).collect();
+        let samples: Vec<_> = rules.iter().flat_map(|rules| rules.sample.iter().cloned()).collect();
+        let filters = drops.iter().copied().chain(samples.iter().map(|sample| &sample.filter));
+        let queries = Keywords::new(filters)?;
+        let counted = |sample: LogSample| {
+            let counter = counters.of(LogRuleKind::Sample, sample.filter.to_string());
+            (sample, counter)
+        };
+        let redactions = config.redact.iter().chain(rules.iter().flat_map(|rules| &rules.redact));
+        Ok(Self {
+            queries,
+            drops: drops.iter().map(|filter| counters.of(LogRuleKind::Drop, filter.to_string())).collect(),
+            samples: samples.into_iter().map(counted).collect(),
+            redactor: Redactor::new(redactions, secrets, counters)?,
+            cut: counters.of(LogRuleKind::Cut, format!("longer than {} bytes", config.longest)),
+            longest: config.longest,
+        })
+    }
+
+    /// The lines as they go on. Those that are left out count in where the batch ends. Who looks at lines that somebody else
+    /// stores does not count what the rules do.
+    pub(crate) fn process(&self, mut batch: LogBatch, counts: bool) -> LogBatch {
+        batch.levels = levels(&batch);
+        let left_out = self.left_out(&batch, counts);
+        let spans = self.redactor.spans(&batch.buffer, counts);
+        let is_long = (0..batch.starts.len()).any(|at| batch.line(at).len() > self.longest);
+        if left_out.is_empty() && spans.is_empty() && !is_long {
+            return batch;
+        }
+        self.rebuilt(&batch, &left_out, &spans, counts)
+    }
+
+    /// Which lines are left out, in order.
+    fn left_out(&self, batch: &LogBatch, counts: bool) -> Vec<usize> {
+        let mut left_out = Vec::new();
+        let positions: Vec<_> = match self.samples.is_empty() {
+            true => Vec::new(),
+            false => batch.lines().map(|line| line.position).collect(),
+        };
+        self.queries.find(batch, |query, line| {
+            let count = match query.checked_sub(self.drops.len()) {
+                None => &self.drops[query],
+                Some(sample) => {
+                    let (sample, count) = &self.samples[sample];
+                    if is_kept(&batch.origin, positions[line], sample) {
+                        return;
+                    }
+                    count
+                }
+            };
+            count.add(counts.into());
+            left_out.push(line);
+        });
+        left_out.sort_unstable();
+        left_out.dedup();
+        left_out
+    }
+
+    fn rebuilt(&self, batch: &LogBatch, left_out: &[usize], spans: &[Span], counts: bool) -> LogBatch {
+        let mut draft = Draft::with_room(batch);
+        let mut left_out = left_out.iter().peekable();
+        let mut spans = spans.iter().peekable();
+        for (at, line) in batch.lines().enumerate() {
+            let start = batch.starts[at] as usize;
+            let end = start + line.bytes.len();
+            while spans.next_if(|span| span.end <= start).is_some() {}
+            if left_out.next_if(|own| **own == at).is_some() {
+                continue;
+            }
+            draft.begin(line.position, line.time, line.level);
+            let mut from = start;
+            while let Some(span) = spans.peek().filter(|span| span.start < end) {
+                draft.text.extend_from_slice(&batch.buffer[from..span.start.max(from)]);
+                draft.text.extend(self.redactor.mask(**span, &batch.buffer).bytes());
+                from = span.end.min(end).max(from);
+                // One that goes on belongs to the next line, too.
+                if span.end > end {
+                    break;
+                }
+                spans.next();
+            }
+            draft.text.extend_from_slice(&batch.buffer[from..end]);
+            if draft.cut(self.longest) {
+                self.cut.add(counts.into());
+            }
+            draft.text.push(b'\n');
+        }
+        draft.finish(batch)
+    }
+}
+
+/// Whether a line is in the share that is kept: by where it stands, so that whoever looks again keeps the same.
+fn is_kept(origin: &LogOrigin, position: LogPosition, sample: &LogSample) -> bool {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(origin.instance.as_str().as_bytes());
+    for part in [position.incarnation, position.sequence, position.index.into()] {
+        hash.update(&part.to_le_bytes());
+    }
+    (u64::from(hash.finalize()) * 10_000) >> 32 < u64::from(sample.keep.basis_points())
+}
+
+/// A batch in the making.
+struct Draft {
+    text: Vec<u8>,
+    starts: Vec<u32>,
+    times: Vec<Timestamp>,
+    levels: Vec<Option<Level>>,
+    places: Vec<LogPosition>,
+}
+
+impl Draft {
+    fn with_room(batch: &LogBatch) -> Self {
+        let lines = batch.starts.len();
+        Self {
+            text: Vec::with_capacity(batch.buffer.len()),
+            starts: Vec::with_capacity(lines),
+            times: Vec::with_capacity(lines),
+            levels: Vec::with_capacity(lines),
+            places: Vec::with_capacity(lines),
+        }
+    }
+
+    fn begin(&mut self, position: LogPosition, time: Timestamp, level: Option<Level>) {
+        self.starts.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
+        self.times.push(time);
+        self.levels.push(level);
+        self.places.push(position);
+    }
+
+    /// Cuts the line that was written last, if it is too long; at the beginning of a character.
+    fn cut(&mut self, longest: usize) -> bool {
+        let start = self.starts.last().map_or(0, |start| *start as usize);
+        let length = self.text.len() - start;
+        if length <= longest {
+            return false;
+        }
+        let mut end = start + longest;
+        while end > start && self.text[end] & 0xc0 == 0x80 {
+            end -= 1;
+        }
+        self.text.truncate(end);
+        self.text.extend(format!(" [cut: {length} bytes]").bytes());
+        true
+    }
+
+    fn finish(self, batch: &LogBatch) -> LogBatch {
+        let mut rebuilt = LogBatch::stamped(
+            batch.origin.clone(),
+            Bytes::from(self.text),
+            self.starts,
+            Vec::new(),
+            batch.position,
+        );
+        rebuilt.times = self.times;
+        rebuilt.levels = if self.levels.iter().all(Option::is_none) { Vec::new() } else { self.levels };
+        rebuilt.places = Some(LogPlaces { lines: self.places, end: batch.end() });
+        rebuilt
+    }
+}

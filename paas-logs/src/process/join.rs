@@ -1,0 +1,308 @@
+//! Lines that are one event: stack traces, and private keys, of which no part may get through.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use memchr::memmem;
+use paas_core::Result;
+use paas_core::model::{
+    LogBatch, LogJoin, LogOrigin, LogPlaces, LogPosition, LogRules, PatternFinder, Timestamp,
+};
+use tokio::time::Instant;
+
+use crate::redact::is_open_key;
+
+/// How long the last event waits for a line that belongs to it.
+const PAUSE: Duration = Duration::from_secs(1);
+/// An event has at most so many lines, and about so many bytes.
+const LINES: usize = 1_000;
+const BYTES: usize = 256 * 1024;
+
+/// Joins the lines of one origin.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    rule: Rule,
+    origin: LogOrigin,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    None,
+    StackTraces,
+    Start(PatternFinder),
+}
+
+/// The last event: a line that belongs to it may come.
+#[derive(Debug)]
+struct Waiting {
+    event: Event,
+    /// Where it ends so far.
+    end: LogPosition,
+    since: Instant,
+}
+
+/// An event in the making.
+#[derive(Debug)]
+struct Event {
+    text: Vec<u8>,
+    lines: usize,
+    time: Timestamp,
+    place: LogPosition,
+    trace: Trace,
+    /// A private key has begun in it.
+    has_open_key: bool,
+}
+
+/// What was seen of a stack trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    None,
+    /// Of Python, whose last line is the only one that is not indented.
+    Python,
+    /// Of Go, which has calls that are not indented.
+    Go,
+}
+
+impl Joiner {
+    /// Joins as a service says, else as its app does.
+    ///
+    /// # Errors
+    /// None of a rule that was checked.
+    pub(crate) fn new(origin: LogOrigin, rules: &[LogRules]) -> Result<Self> {
+        let rule = match rules.iter().rev().find_map(|rules| rules.join.as_ref()) {
+            Some(LogJoin::StackTraces) => Rule::StackTraces,
+            Some(LogJoin::Start(pattern)) => Rule::Start(pattern.finder()?),
+            _ => Rule::None,
+        };
+        Ok(Self { rule, origin, waiting: None })
+    }
+
+    /// Takes in lines, and gives the events that are whole. The last one may wait for more.
+    pub(crate) fn push(&mut self, batch: LogBatch) -> Option<LogBatch> {
+        let is_plain = matches!(self.rule, Rule::None) && !has_key(&batch.buffer);
+        if is_plain && self.waiting.is_none() {
+            return Some(batch);
+        }
+        let (mut whole, end) = (Vec::new(), batch.end());
+        // After a gap nothing goes on.
+        let waiting = self.waiting.take().map(|waiting| (waiting.event, waiting.end == batch.position));
+        let mut last = waiting.and_then(|(event, goes_on)| {
+            if goes_on {
+                return Some(event);
+            }
+            whole.push(event);
+            None
+        });
+        for line in batch.lines() {
+            match &mut last {
+                Some(event) if self.rule.continues(event, line.bytes) => event.add(line.bytes),
+                last => whole.extend(last.replace(Event::new(line.bytes, line.time, line.position))),
+            }
+        }
+        match last {
+            Some(event) if !matches!(self.rule, Rule::None) || event.has_open_key => {
+                let place = event.place;
+                self.waiting = Some(Waiting { event, end, since: Instant::now() });
+                self.events(&whole, place)
+            }
+            last => {
+                whole.extend(last);
+                self.events(&whole, end)
+            }
+        }
+    }
+
+    /// Whether a line that belongs to the last event may still come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The event that waits, once nothing has come for a second.
+    pub(crate) fn overdue(&mut self) -> Option<LogBatch> {
+        let waiting = self.waiting.take_if(|waiting| waiting.since.elapsed() >= PAUSE)?;
+        self.events(&[waiting.event], waiting.end)
+    }
+
+    /// The event that waits: nothing comes any more.
+    pub(crate) fn finish(&mut self) -> Option<LogBatch> {
+        let waiting = self.waiting.take()?;
+        self.events(&[waiting.event], waiting.end)
+    }
+
+    /// Events as a batch that ends there.
+    fn events(&self, events: &[Event], end: LogPosition) -> Option<LogBatch> {
+        let first = events.first()?;
+        let mut text = Vec::with_capacity(events.iter().map(|event| event.text.len() + 1).sum());
+        let mut starts = Vec::with_capacity(events.len());
+        for event in events {
+            starts.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            text.extend_from_slice(&event.text);
+            text.push(b'\n');
+        }
+        let buffer = Bytes::from(text);
+        let mut batch = LogBatch::stamped(self.origin.clone(), buffer, starts, Vec::new(), first.place);
+        batch.times = events.iter().map(|event| event.time).collect();
+        batch.places = Some(LogPlaces { lines: events.iter().map(|event| event.place).collect(), end });
+        Some(batch)
+    }
+}
+
+impl Rule {
+    fn continues(&self, event: &Event, line: &[u8]) -> bool {
+        if event.lines >= LINES || event.text.len() + line.len() > BYTES {
+            return false;
+        }
+        let by_rule = match self {
+            Self::None => false,
+            Self::Start(pattern) => !pattern.is_match(line),
+            Self::StackTraces => is_traced(event, line),
+        };
+        by_rule || event.has_open_key
+    }
+}
+
+/// Whether a line goes on with a stack trace.
+fn is_traced(event: &Event, line: &[u8]) -> bool {
+    let indented = line.first().is_some_and(|byte| b" \t".contains(byte));
+    let of_java = line.starts_with(b"Caused by: ") || line.starts_with(b"Suppressed: ");
+    let of_go = line.starts_with(b"goroutine ");
+    indented
+        || of_java
+        || of_go
+        || match event.trace {
+            Trace::None => false,
+            Trace::Python => event.last_line().first().is_some_and(|byte| b" \t".contains(byte)),
+            Trace::Go => line.is_empty() || line.ends_with(b")") || line.starts_with(b"created by "),
+        }
+}
+
+/// Whether a private key may begin in a text.
+fn has_key(text: &[u8]) -> bool {
+    memmem::find(text, b"PRIVATE KEY-----").is_some()
+}
+
+impl Event {
+    fn new(line: &[u8], time: Timestamp, place: LogPosition) -> Self {
+        let is_panic = line.starts_with(b"panic: ") || line.starts_with(b"fatal error: ");
+        let trace = if is_panic { Trace::Go } else { Trace::None };
+        let mut event = Self { text: Vec::new(), lines: 0, time, place, trace, has_open_key: false };
+        event.take(line);
+        event
+    }
+
+    fn add(&mut self, line: &[u8]) {
+        self.text.push(b'\n');
+        self.take(line);
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        if line.starts_with(b"Traceback (most recent call last):") {
+            self.trace = Trace::Python;
+        } else if line.starts_with(b"goroutine ") {
+            self.trace = Trace::Go;
+        }
+        if has_key(line) {
+            self.has_open_key = is_open_key(line);
+        }
+        self.text.extend_from_slice(line);
+        self.lines += 1;
+    }
+
+    fn last_line(&self) -> &[u8] {
+        let start = memchr::memrchr(b'\n', &self.text).map_or(0, |at| at + 1);
+        &self.text[start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{origin, rules};
+
+    /// What comes of a text that arrives in pieces of so many lines: each event, and where it began.
+    fn joined(rules: &LogRules, text: &str, lines: usize) -> Vec<(u64, String)> {
+        let mut joiner = Joiner::new(origin(), std::slice::from_ref(rules)).unwrap();
+        let mut events = Vec::new();
+        let mut take = |batch: Option<LogBatch>| {
+            for line in batch.iter().flat_map(LogBatch::lines) {
+                events.push((line.position.sequence, String::from_utf8_lossy(line.bytes).into_owned()));
+            }
+        };
+        let all: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut offset = 0;
+        for piece in all.chunks(lines) {
+            let piece = piece.concat();
+            let position = LogPosition::offset(1, offset);
+            offset += piece.len() as u64;
+            take(joiner.push(LogBatch::new(origin(), Bytes::from(piece), Timestamp(1), position)));
+        }
+        take(joiner.finish());
+        events
+    }
+
+    /// Whatever the pieces, these are the events.
+    fn check(json: &str, text: &str, expected: &[&str]) {
+        for lines in [1, 2, 3, 100] {
+            let events = joined(&rules(json), text, lines);
+            let texts: Vec<&str> = events.iter().map(|(_, text)| text.as_str()).collect();
+            assert_eq!(texts, expected, "in pieces of {lines} lines");
+            for (place, event) in &events {
+                assert!(text[*place as usize..].starts_with(event.as_str()), "{event:?} at {place}");
+            }
+        }
+    }
+
+    const TRACES: &str = r#"{"join":"stack-traces"}"#;
+
+    #[test]
+    fn stack_traces_are_one_event() {
+        let java = "java.lang.Error: y\n\tat a.B.c(B.java:1)\nCaused by: z\n\t... 2 more";
+        let python = "Traceback (most recent call last):\n  File \"a.py\", line 1\nValueError: z";
+        let go = "panic: x\n\ngoroutine 1 [running]:\nmain.main()\n\t/a.go:1 +0x1";
+        let text = format!("a\nERROR x\n{java}\n{python}\nb\n{go}\nc\n");
+        check(TRACES, &text, &["a", "ERROR x", java, python, "b", go, "c"]);
+    }
+
+    #[test]
+    fn an_event_begins_with_a_line_that_matches() {
+        let text = "2026 a\nb\n\n2026 c\n2026 d\n  e\n";
+        check(r#"{"join":{"start":"^\\d{4} "}}"#, text, &["2026 a\nb\n", "2026 c", "2026 d\n  e"]);
+    }
+
+    #[test]
+    fn a_private_key_is_one_event_without_any_rule() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMII\nabc\n-----END PRIVATE KEY-----";
+        check("{}", &format!("a\nb {key} c\nd\n{key}\ne\n"), &["a", &format!("b {key} c"), "d", key, "e"]);
+    }
+
+    #[test]
+    fn what_waits_is_not_counted_as_read() {
+        let mut joiner = Joiner::new(origin(), &[rules(TRACES)]).unwrap();
+        let batch = LogBatch::new(origin(), Bytes::from("a\nb\n"), Timestamp(1), LogPosition::offset(1, 10));
+        let given = joiner.push(batch).unwrap();
+        assert_eq!((given.starts.len(), given.end()), (1, LogPosition::offset(1, 12)));
+        let rest = joiner.finish().unwrap();
+        assert_eq!((rest.line(0), rest.end()), (&b"b"[..], LogPosition::offset(1, 14)));
+        assert!(joiner.finish().is_none());
+    }
+
+    #[test]
+    fn nothing_goes_on_after_a_gap() {
+        let mut joiner = Joiner::new(origin(), &[rules(TRACES)]).unwrap();
+        let batch = |text: &'static [u8], at| {
+            LogBatch::new(origin(), Bytes::from_static(text), Timestamp(1), LogPosition::offset(1, at))
+        };
+        assert!(joiner.push(batch(b"a\n", 0)).is_none());
+        let given = joiner.push(batch(b"  b\nc\n", 50)).unwrap();
+        assert_eq!((given.line(0), given.line(1), given.starts.len()), (&b"a"[..], &b"  b"[..], 2));
+    }
+
+    #[test]
+    fn an_event_does_not_grow_without_end() {
+        let text = format!("a\n{}", "  b\n".repeat(2_500));
+        let lines: Vec<usize> =
+            joined(&rules(TRACES), &text, 700).iter().map(|(_, event)| event.lines().count()).collect();
+        assert_eq!(lines, [1_000, 1_000, 501]);
+    }
+}
