@@ -1,9 +1,28 @@
-//! Judges a candidate by its requests.
+//! Judges a candidate by its requests, and by what it writes.
 
 use crate::model::{AbortRule, Release, SlotTraffic};
 
-/// Why the candidate must go back, if a rule says so.
+/// Why the candidate must go back, if a rule says so. Of lines it is given how many match, rule by rule.
 pub(crate) fn judge(
+    release: &Release,
+    baseline: Option<&SlotTraffic>,
+    now: Option<&SlotTraffic>,
+    lines: &[u64],
+) -> Option<String> {
+    by_requests(release, baseline, now).or_else(|| by_lines(release, lines))
+}
+
+fn by_lines(release: &Release, lines: &[u64]) -> Option<String> {
+    release.abort_if.iter().zip(lines).find_map(|(rule, found)| match rule {
+        AbortRule::Log { filter, count, within } if *found >= u64::from(*count) => {
+            let within = humantime::format_duration(*within);
+            Some(format!("{found} lines match `{filter}` within {within}, {count} are too many"))
+        }
+        _ => None,
+    })
+}
+
+fn by_requests(
     release: &Release,
     baseline: Option<&SlotTraffic>,
     now: Option<&SlotTraffic>,
@@ -29,6 +48,7 @@ pub(crate) fn judge(
             };
             (median > *limit).then(text)
         }
+        AbortRule::Log { .. } => None,
     })
 }
 
@@ -47,9 +67,20 @@ mod tests {
     fn errors_are_judged_since_the_stage_began_and_not_too_early() {
         let mut release = Release::new(Strategy::BlueGreen).unwrap();
         release.abort_if.push(AbortRule::Errors(Percent::whole(1)));
-        assert_eq!(judge(&release, None, Some(&traffic(19, 19))), None);
-        assert!(judge(&release, None, Some(&traffic(100, 2))).is_some());
-        assert_eq!(judge(&release, None, Some(&traffic(100, 1))), None);
-        assert_eq!(judge(&release, Some(&traffic(100, 50)), Some(&traffic(200, 51))), None);
+        assert_eq!(judge(&release, None, Some(&traffic(19, 19)), &[]), None);
+        assert!(judge(&release, None, Some(&traffic(100, 2)), &[]).is_some());
+        assert_eq!(judge(&release, None, Some(&traffic(100, 1)), &[]), None);
+        assert_eq!(judge(&release, Some(&traffic(100, 50)), Some(&traffic(200, 51)), &[]), None);
+    }
+
+    #[test]
+    fn lines_are_judged_without_any_requests() {
+        let mut release = Release::new(Strategy::BlueGreen).unwrap();
+        release.abort_if.push(AbortRule::Errors(Percent::whole(1)));
+        let rule = AbortRule::log("ERROR".parse().unwrap(), 5, std::time::Duration::from_secs(60)).unwrap();
+        release.abort_if.push(rule);
+        assert_eq!(judge(&release, None, None, &[0, 4]), None);
+        let verdict = judge(&release, None, None, &[0, 5]).unwrap();
+        assert_eq!(verdict, "5 lines match `\"error\"` within 1m, 5 are too many");
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Observed {
     pub(crate) routes: BTreeMap<ServiceId, RouteStatus>,
     /// Only of services whose release has rules to judge by.
     pub(crate) traffic: BTreeMap<ServiceId, Vec<SlotTraffic>>,
+    /// Of those with rules about lines, how many lines of the candidate match, rule by rule.
+    pub(crate) lines: BTreeMap<ServiceId, Vec<u64>>,
     /// Whether the scheduler rolls, chooses what stops and drains it by itself.
     pub(crate) native: bool,
 }
@@ -22,7 +24,7 @@ impl Observed {
         let workloads =
             workloads.into_iter().map(|w| ((w.key.service.clone(), w.key.role.clone()), w)).collect();
         let routes = routes.into_iter().map(|route| (route.service.clone(), route)).collect();
-        Self { workloads, routes, traffic: BTreeMap::new(), native }
+        Self { workloads, routes, traffic: BTreeMap::new(), lines: BTreeMap::new(), native }
     }
 
     pub(crate) fn workload(&self, service: &ServiceId, role: Role) -> Option<&WorkloadStatus> {

@@ -8,7 +8,7 @@ use super::rollout::mode;
 use super::stage::{ALL, Hold, stages};
 use super::template::{self, Revisions, same};
 use crate::model::service::Kind;
-use crate::model::{Release, Revision, RevisionNumber, ServiceName, ServiceSpec, Strategy};
+use crate::model::{AbortRule, Release, Revision, RevisionNumber, ServiceName, ServiceSpec, Strategy};
 use crate::port::{RouterCapabilities, SchedulerCapabilities};
 
 /// What would happen to one service.
@@ -70,6 +70,8 @@ impl fmt::Display for Plan {
 pub(crate) struct Capabilities {
     pub(crate) scheduler: SchedulerCapabilities,
     pub(crate) router: RouterCapabilities,
+    /// Whether log lines are kept.
+    pub(crate) log_store: bool,
 }
 
 /// Plans the release of a revision that is not stored yet.
@@ -197,7 +199,12 @@ fn gates(
     add: &mut impl FnMut(bool, &str),
 ) {
     let canary = matches!(release.strategy, Strategy::Canary { .. });
-    let gated = !release.abort_if.is_empty();
+    let gated = release.abort_if.iter().any(AbortRule::is_of_requests);
+    let by_lines = release.abort_if.iter().any(|rule| !rule.is_of_requests());
+    add(
+        by_lines && !can.log_store,
+        "no signal: this platform keeps no log lines, so `log` in `abort_if` never fires",
+    );
     add(gated && !can.router.traffic, "no signal: this router counts no requests, so `abort_if` never fires");
     add(
         gated && spec.port.is_none(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{AppId, AppName, OperationEvent, OperationId, Resource, TenantId};
-use crate::port::{Router, Scheduler, StateStore, Tenancy, VolumeStore};
+use crate::port::{LogStore, Router, Scheduler, StateStore, Tenancy, VolumeStore};
 
 /// The backends that the engine works with.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Ports {
     pub volumes: Arc<dyn VolumeStore>,
     /// Keeps the records.
     pub state: Arc<dyn StateStore>,
+    /// Keeps log lines, for releases that end early by what is in them.
+    pub log_store: Option<Arc<dyn LogStore>>,
     /// Make room for tenants.
     pub tenancies: Vec<Arc<dyn Tenancy>>,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::decide::{Decision, decide};
 use super::defect::{self, Defect};
@@ -16,9 +17,10 @@ use super::rollout::{Course, Situation};
 use super::store::{DomainClaim, Store, Versioned, app_key, app_name_key, domain_key, revision_key};
 use super::template::Revisions;
 use crate::model::{
-    AppId, Clock, Digest, Epoch, Principal, Resource, Revision, Scope, TenantId, Timestamp, Version,
+    AbortRule, AppId, Clock, Digest, Epoch, FieldName, FieldTest, LogFilter, LogQuery, Principal, Resource,
+    Revision, RevisionNumber, Scope, TenantId, Timestamp, Version,
 };
-use crate::port::{Expected, Selector};
+use crate::port::{Expected, LogStore, Selector};
 use crate::{ErrorKind, Result};
 
 /// The epoch of a record that no leader has written: nothing of it runs.
@@ -215,21 +217,49 @@ impl Reconciler {
         let routes = self.ports.router.observe(scope, &selector).await?;
         let mut observed =
             Observed::new(workloads, routes, self.ports.scheduler.capabilities().native_rolling);
-        if !self.ports.router.capabilities().traffic {
-            return Ok(observed);
-        }
         let empty = Observed::default();
         for (name, service) in &app.services {
             let Some(rollout) = &service.rollout else { continue };
             let situation = Situation { app, revisions, observed: &empty, now: Timestamp(0) };
-            let judged = Course::of(situation, name, service, rollout)
-                .is_some_and(|course| !course.release.abort_if.is_empty());
-            if judged {
+            let Some(course) = Course::of(situation, name, service, rollout) else { continue };
+            let rules = &course.release.abort_if;
+            if self.ports.router.capabilities().traffic && rules.iter().any(AbortRule::is_of_requests) {
                 let traffic = self.ports.router.traffic(scope, &app.service_resource(&service.id)).await?;
                 observed.traffic.insert(service.id.clone(), traffic);
             }
+            if let Some(store) = self.ports.log_store.as_ref().filter(|_| !rules.is_empty()) {
+                let resource = app.service_resource(&service.id);
+                let lines = self.lines(&**store, scope, &resource, rules, rollout.build.revision).await?;
+                observed.lines.insert(service.id.clone(), lines);
+            }
         }
         Ok(observed)
+    }
+
+    /// How many of a revision's lines match each rule, up to now; none of a rule that is about requests.
+    async fn lines(
+        &self,
+        store: &dyn LogStore,
+        scope: &Scope,
+        resource: &Resource,
+        rules: &[AbortRule],
+        revision: RevisionNumber,
+    ) -> Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for rule in rules {
+            let AbortRule::Log { filter, within, .. } = rule else {
+                found.push(0);
+                continue;
+            };
+            let own = LogFilter::Field(FieldName::new("revision")?, FieldTest::Exact(revision.to_string()));
+            let mut query = LogQuery::of(resource.clone()).matching(own).matching(filter.clone());
+            query.to = self.clock.now() + Duration::from_millis(1);
+            query.from =
+                Timestamp(query.to.0.saturating_sub(within.as_millis().try_into().unwrap_or(u64::MAX)));
+            let counts = store.histogram(scope, &query, *within).await?;
+            found.push(counts.iter().map(|bucket| bucket.count).sum());
+        }
+        Ok(found)
     }
 
     /// Stores what was decided, before anything is done about it. Operations that had ended before go with this write: they

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::filter::LogFilter;
 use super::limit;
 use super::name::excerpt;
 use super::quantity::Percent;
@@ -56,7 +57,7 @@ pub struct HeaderMatch {
 }
 
 /// A condition that ends a release and brings the old revision back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RuleForm", into = "RuleForm")]
 #[non_exhaustive]
 pub enum AbortRule {
@@ -65,17 +66,45 @@ pub enum AbortRule {
     Errors(Percent),
     /// The median latency of the new revision's requests of the current step is longer than this.
     Latency(Duration),
+    /// So many lines of the new revision's instances match within a length of time.
+    Log {
+        /// Which lines.
+        filter: LogFilter,
+        /// How many.
+        count: u32,
+        /// In which length of time.
+        within: Duration,
+    },
 }
 
 impl AbortRule {
     /// Requests needed before a rule judges, so that one failed request of two does not end a release.
     pub const LEAST_REQUESTS: u64 = 20;
+
+    /// So many lines within a length of time.
+    ///
+    /// # Errors
+    /// `Invalid` where the count is not from 1 to 10,000, or the time not from a second to a day.
+    pub fn log(filter: LogFilter, count: u32, within: Duration) -> Result<Self> {
+        let day = Duration::from_secs(24 * 60 * 60);
+        if !(1..=10_000).contains(&count) || !(Duration::from_secs(1)..=day).contains(&within) {
+            let text = "`count` is from 1 to 10000, and `within` from 1s to 1day";
+            return Err(Error::invalid(text).with("count", count));
+        }
+        Ok(Self::Log { filter, count, within })
+    }
+
+    /// Whether it is about requests.
+    #[must_use]
+    pub fn is_of_requests(&self) -> bool {
+        matches!(self, Self::Errors(_) | Self::Latency(_))
+    }
 }
 
 /// How a service is released.
 ///
 /// In an app file it is the word of a strategy or a map; it is written back as the map.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(into = "ReleaseForm")]
 #[non_exhaustive]
 pub struct Release {
@@ -192,7 +221,7 @@ mod tests {
             r#""rolling""#,
             r#""blue-green""#,
             r#"{"strategy":"recreate"}"#,
-            r#"{"canary":["5%","25%"],"every":"2m","sticky":"cookie","abort_if":[{"errors":"> 1%"},{"latency":"> 300ms"}]}"#,
+            r#"{"canary":["5%","25%"],"every":"2m","sticky":"cookie","abort_if":[{"errors":"> 1%"},{"latency":"> 300ms"},{"log":"ERROR -level:warn","count":5,"within":"1m"}]}"#,
             r#"{"canary":["0%"],"approve":true,"header":{"name":"x-canary","value":"1"},"warm":"0s"}"#,
         ] {
             let release = read(json).unwrap();
@@ -211,6 +240,9 @@ mod tests {
             r#"{"canary":["25%","5%"]}"#,
             r#"{"canary":["5%"],"abort_if":[{"errors":"< 1%"}]}"#,
             r#"{"canary":["5%"],"abort_if":[{}]}"#,
+            r#"{"canary":["5%"],"abort_if":[{"errors":"> 1%","count":5}]}"#,
+            r#"{"canary":["5%"],"abort_if":[{"log":"ERROR","count":0}]}"#,
+            r#"{"canary":["5%"],"abort_if":[{"log":"level:>=loud"}]}"#,
             r#"{"sticky":"a b"}"#,
             r#"{"header":{"name":"a:","value":"1"}}"#,
             r#"{"deadline":"0s"}"#,

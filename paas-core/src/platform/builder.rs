@@ -145,19 +145,20 @@ impl PlatformBuilder {
         let behind = |tenancy| Arc::new(Guarded::new(guard.clone(), tenancy)) as Arc<dyn Tenancy>;
         let tenancies: Vec<_> = self.tenancies.into_iter().map(behind).collect();
         let clock = self.clock.unwrap_or_else(Clock::system);
+        let log_store =
+            self.log_store.map(|store| Arc::new(Guarded::new(guard.clone(), store)) as Arc<dyn LogStore>);
         let ports = Ports {
             scheduler: Arc::clone(&scheduler),
             router: Arc::clone(&router),
             volumes: Arc::clone(&volumes),
             state: Arc::clone(&state),
+            log_store: log_store.clone(),
             tenancies: tenancies.clone(),
         };
         let engine = Arc::new(Engine::new(ports, self.engine, clock.clone()));
         let (stop, stopped) = watch::channel(false);
         let scope = Scope::granted(Principal::Engine, Resource::Platform, &Action::ALL);
         let store = Store { state, scope };
-        let log_store =
-            self.log_store.map(|store| Arc::new(Guarded::new(guard.clone(), store)) as Arc<dyn LogStore>);
         let log_pipeline = self
             .log_pipeline
             .map(|pipeline| Arc::new(Guarded::new(guard.clone(), pipeline)) as Arc<dyn LogPipeline>);

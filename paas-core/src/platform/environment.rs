@@ -120,6 +120,7 @@ impl EnvironmentHandle {
         let can = plan::Capabilities {
             scheduler: inner.scheduler.capabilities(),
             router: inner.router.capabilities(),
+            log_store: inner.logs.as_ref().is_some_and(|logs| logs.store.is_some()),
         };
         plan::plan(record.as_ref(), &revisions, &revision, &observed, &can)
     }

@@ -19,6 +19,7 @@ mod claim;
 mod drift;
 mod exec;
 mod forgetful;
+mod gate;
 mod native;
 mod node;
 mod refusal;
@@ -65,10 +66,19 @@ impl World {
 
     /// A world whose platform reaches the scheduler in a way of its own.
     async fn on(scheduler: &MemoryScheduler, reached: Arc<dyn Scheduler>) -> Self {
+        Self::of(scheduler, reached, |builder| builder).await
+    }
+
+    /// A world whose platform has more backends than others.
+    async fn of(
+        scheduler: &MemoryScheduler,
+        reached: Arc<dyn Scheduler>,
+        more: impl FnOnce(PlatformBuilder) -> PlatformBuilder,
+    ) -> Self {
         let clock = Clock::runtime(Timestamp(1_000_000));
         let router = MemoryRouter::new().with_clock(clock.clone());
         let volumes = MemoryVolumeStore::new();
-        let platform = compose(&clock)
+        let platform = more(compose(&clock))
             .scheduler(reached)
             .router(Arc::new(router.clone()))
             .volumes(Arc::new(volumes.clone()))

@@ -125,6 +125,7 @@ impl World {
             router: reach!(router),
             volumes: reach!(volumes),
             state: reach!(state),
+            log_store: None,
             tenancies: Vec::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! The phases of a release: task, emptying, filling, shifting, holding.
 
+use std::time::Duration;
+
 use super::{Step, Walk};
 use crate::engine::defect::{self, Defect};
 use crate::engine::desire::is_routed;
@@ -15,6 +17,8 @@ use crate::model::{
 
 /// How often a new instance may end before it was ever ready.
 const CRASHES: u32 = 3;
+/// Between two looks at the rules that may end a release.
+const JUDGEMENT: Duration = Duration::from_secs(2);
 
 impl Walk<'_> {
     pub(super) fn forward(self, service: &mut ServiceState, operation: Option<&OperationId>) -> Step {
@@ -216,9 +220,15 @@ impl Walk<'_> {
     }
 
     fn judged(&self, service: &ServiceState) -> Option<Step> {
+        let lines = self.situation.observed.lines.get(&service.id).map_or(&[][..], Vec::as_slice);
         let verdict =
-            gate::judge(&self.course.release, self.rollout.baseline.as_ref(), self.traffic(service))?;
+            gate::judge(&self.course.release, self.rollout.baseline.as_ref(), self.traffic(service), lines)?;
         Some(self.fail(verdict, None))
+    }
+
+    /// When the rules are asked again: nobody tells of requests and lines.
+    fn next_judgement(&self) -> Option<Timestamp> {
+        (!self.course.release.abort_if.is_empty()).then(|| self.situation.now + JUDGEMENT)
     }
 
     fn shifting(&self, service: &mut ServiceState) -> Step {
@@ -250,13 +260,14 @@ impl Walk<'_> {
             return self.enter(service, Phase::Shifting, "an instance is not ready any more");
         }
         if self.paused {
-            return Step::Wait(None);
+            return Step::Wait(self.next_judgement());
         }
         match self.course.stage(service, &self.rollout).hold {
             Hold::For(time) if self.situation.now < self.rollout.since + time => {
-                return Step::Wait(Some(self.rollout.since + time));
+                let end = self.rollout.since + time;
+                return Step::Wait(Some(self.next_judgement().map_or(end, |next| next.min(end))));
             }
-            Hold::Approval if !self.rollout.approved => return Step::Wait(None),
+            Hold::Approval if !self.rollout.approved => return Step::Wait(self.next_judgement()),
             _ => {}
         }
         let next = self.rollout.stage + 1;

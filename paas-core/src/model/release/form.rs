@@ -10,6 +10,7 @@ use serde::de::{Error as _, IntoDeserializer, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{AbortRule, HeaderMatch, Release, Strategy};
+use crate::model::filter::LogFilter;
 use crate::model::quantity::{Percent, TextVisitor, duration};
 use crate::{Error, Result};
 
@@ -86,16 +87,34 @@ pub(super) struct RuleForm {
     /// Median latency, like `> 300ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Above<Duration>>,
+    /// A query for log lines of the new revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogFilter>,
+    /// How many of them end the release; 1 where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    count: Option<u32>,
+    /// In which length of time; a minute where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<Length>,
 }
 
 impl TryFrom<RuleForm> for AbortRule {
     type Error = Error;
     fn try_from(form: RuleForm) -> Result<Self> {
-        match (form.errors, form.latency) {
-            (Some(errors), None) => Ok(Self::Errors(errors.0)),
-            (None, Some(latency)) => Ok(Self::Latency(latency.0)),
+        match form {
+            RuleForm { errors: Some(errors), latency: None, log: None, count: None, within: None } => {
+                Ok(Self::Errors(errors.0))
+            }
+            RuleForm { errors: None, latency: Some(latency), log: None, count: None, within: None } => {
+                Ok(Self::Latency(latency.0))
+            }
+            RuleForm { errors: None, latency: None, log: Some(filter), count, within } => {
+                let within = within.map_or(Duration::from_secs(60), |length| length.0);
+                Self::log(filter, count.unwrap_or(1), within)
+            }
             _ => Err(Error::invalid(
-                "an abort rule has either `errors` or `latency`; write several as several items",
+                "an abort rule has one of `errors`, `latency` and `log` (with `count` and `within`); write several as several items",
             )),
         }
     }
@@ -103,9 +122,13 @@ impl TryFrom<RuleForm> for AbortRule {
 
 impl From<AbortRule> for RuleForm {
     fn from(rule: AbortRule) -> Self {
+        let none = Self { errors: None, latency: None, log: None, count: None, within: None };
         match rule {
-            AbortRule::Errors(share) => Self { errors: Some(Above(share)), latency: None },
-            AbortRule::Latency(limit) => Self { errors: None, latency: Some(Above(limit)) },
+            AbortRule::Errors(share) => Self { errors: Some(Above(share)), ..none },
+            AbortRule::Latency(limit) => Self { latency: Some(Above(limit)), ..none },
+            AbortRule::Log { filter, count, within } => {
+                Self { log: Some(filter), count: Some(count), within: Some(Length(within)), ..none }
+            }
         }
     }
 }
