@@ -10,6 +10,7 @@ mod cluster;
 mod exec;
 mod log_source;
 mod log_store;
+mod notifier;
 mod router;
 mod scheduler;
 mod secret_store;
@@ -23,6 +24,7 @@ pub use cluster::{MemoryCluster, Placement};
 pub use exec::{MemoryExec, Reply};
 pub use log_source::MemoryLogSource;
 pub use log_store::MemoryLogStore;
+pub use notifier::MemoryNotifier;
 pub use router::{MemoryRouter, OpenRequest};
 pub use scheduler::{Behaviour, MemoryScheduler, VolumeConflict};
 pub use secret_store::MemorySecretStore;
@@ -69,6 +71,7 @@ backends!(
     MemoryExec,
     MemoryLogSource,
     MemoryLogStore,
+    MemoryNotifier,
     MemoryRouter,
     MemoryScheduler,
     MemorySecretStore,

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod log;
 pub mod name;
 pub mod node;
+pub mod notification;
 pub mod operation;
 pub mod principal;
 pub mod probe;
@@ -54,6 +55,7 @@ pub use log::{
 };
 pub use name::{AppName, EnvironmentName, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};
+pub use notification::{Alert, AlertKey, AlertLine, Notification};
 pub use operation::{Failure, Operation, OperationEvent, OperationKind, OperationState, Signal};
 pub use principal::Principal;
 pub use probe::{Check, Probe};

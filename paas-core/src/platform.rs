@@ -1,6 +1,7 @@
 //! What a company holds: a platform composed of backends, and the handles its callers use.
 
 mod access;
+mod alert;
 mod app;
 mod builder;
 mod claim;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) exec: Option<Arc<dyn Exec>>,
     pub(crate) logs: Option<LogPorts>,
+    pub(crate) alerts: Arc<alert::Alerts>,
     pub(crate) log_pipeline: Option<Arc<dyn LogPipeline>>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,

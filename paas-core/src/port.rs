@@ -20,6 +20,7 @@ mod exec;
 mod log_pipeline;
 mod log_source;
 mod log_store;
+mod notifier;
 mod router;
 mod scheduler;
 mod secret_store;
@@ -34,6 +35,7 @@ pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecS
 pub use log_pipeline::{LogDirectory, LogPipeline, LogPorts, LogService};
 pub use log_source::LogSource;
 pub use log_store::LogStore;
+pub use notifier::Notifier;
 pub use router::{Router, RouterCapabilities, Tls};
 pub use scheduler::{Scheduler, SchedulerCapabilities};
 pub use secret_store::SecretStore;
@@ -44,9 +46,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_pipeline::MockLogPipeline, log_source::MockLogSource, log_store::MockLogStore, router::MockRouter,
-    scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
-    tenancy::MockTenancy, volume_store::MockVolumeStore,
+    log_pipeline::MockLogPipeline, log_source::MockLogSource, log_store::MockLogStore,
+    notifier::MockNotifier, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
+    state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.
@@ -143,6 +145,7 @@ mod mock {
         MockLogSource,
         MockLogPipeline,
         MockLogStore,
+        MockNotifier,
         MockRouter,
         MockScheduler,
         MockSecretStore,

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod alert;
 mod codec;
 mod counter;
 mod disk;

@@ -1,9 +1,12 @@
 //! Composes a platform.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::alert::Alerts;
 use super::log::Directory;
 use super::{Inner, Platform};
 use crate::engine::store::Store;
@@ -11,8 +14,8 @@ use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogSource, LogStore, Router,
-    Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogSource, LogStore, Notifier,
+    Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -32,6 +35,7 @@ pub struct PlatformBuilder {
     logs: Option<Arc<dyn LogSource>>,
     log_store: Option<Arc<dyn LogStore>>,
     log_pipeline: Option<Arc<dyn LogPipeline>>,
+    notifiers: BTreeMap<String, Arc<dyn Notifier>>,
     guard: Guard,
     engine: EngineConfig,
     clock: Option<Clock>,
@@ -88,6 +92,13 @@ impl PlatformBuilder {
     #[must_use]
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guard = guard;
+        self
+    }
+
+    /// Somebody who can be told of alerts, under the name that app files give in `notify`.
+    #[must_use]
+    pub fn notifier(mut self, name: impl Into<String>, backend: Arc<dyn Notifier>) -> Self {
+        self.notifiers.insert(name.into(), backend);
         self
     }
 
@@ -162,10 +173,20 @@ impl PlatformBuilder {
         let log_pipeline = self
             .log_pipeline
             .map(|pipeline| Arc::new(Guarded::new(guard.clone(), pipeline)) as Arc<dyn LogPipeline>);
+        let behind = |(name, notifier)| {
+            let notifier: Arc<dyn Notifier> = Arc::new(Guarded::new(guard.clone(), notifier));
+            (name, notifier)
+        };
+        let notifiers = self.notifiers.into_iter().map(behind).collect();
+        let alerts = Arc::new(Alerts::new(store.clone(), notifiers, clock.clone()));
         let logs = self.logs.map(|source| LogPorts {
             source: Arc::new(Guarded::new(guard.clone(), source)),
             store: log_store,
-            directory: Arc::new(Directory { store: store.clone(), secrets: Arc::clone(&secrets) }),
+            directory: Arc::new(Directory {
+                store: store.clone(),
+                secrets: Arc::clone(&secrets),
+                alerts: Arc::clone(&alerts),
+            }),
             scope: store.scope.clone(),
             clock: clock.clone(),
         });
@@ -180,6 +201,7 @@ impl PlatformBuilder {
             cluster,
             exec,
             logs,
+            alerts,
             log_pipeline,
             store,
             ids: self.ids.unwrap_or_else(|| IdSource::random(clock.clone())),
@@ -192,8 +214,14 @@ impl PlatformBuilder {
         platform.check().await?;
         let mut tasks = Vec::new();
         if let (Some(pipeline), Some(ports)) = (&platform.0.log_pipeline, &platform.0.logs) {
-            let collect = collect(engine.leads(), stopped.clone(), Arc::clone(pipeline), ports.clone());
-            tasks.push(tokio::spawn(collect));
+            let (pipeline, ports, alerts) = (pipeline.clone(), ports.clone(), platform.0.alerts.clone());
+            let work = move || -> BoxFuture<'static, ()> {
+                let (pipeline, ports, alerts) = (pipeline.clone(), ports.clone(), alerts.clone());
+                Box::pin(async move {
+                    tokio::join!(pipeline.run(ports), alerts.deliver());
+                })
+            };
+            tasks.push(tokio::spawn(while_leading(engine.leads(), stopped.clone(), work)));
         }
         tasks.push(tokio::spawn(async move { engine.run(stopped).await }));
         if let Ok(mut own) = platform.0.tasks.lock() {
@@ -203,26 +231,26 @@ impl PlatformBuilder {
     }
 }
 
-/// Has the lines of all services taken in, as long as this replica leads.
-async fn collect(
+/// Does what only one replica does, as long as this one leads.
+async fn while_leading(
     mut leads: watch::Receiver<bool>,
     mut stopped: watch::Receiver<bool>,
-    pipeline: Arc<dyn LogPipeline>,
-    ports: LogPorts,
+    work: impl Fn() -> BoxFuture<'static, ()>,
 ) {
-    let work = async {
+    let all = async {
         while leads.wait_for(|leads| *leads).await.is_ok() {
+            let ended = async { drop(leads.wait_for(|leads| !leads).await) };
             tokio::select! {
                 biased;
-                _ = leads.wait_for(|leads| !leads) => {}
-                () = pipeline.run(ports.clone()) => {}
+                () = ended => {}
+                () = work() => {}
             }
         }
     };
     tokio::select! {
         biased;
-        _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = work => {}
+        () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {}
+        () = all => {}
     }
 }
 

@@ -51,6 +51,15 @@ impl Inner {
     /// Refuses what no backend can do, before anything is stored.
     fn check_capabilities(&self, spec: &AppSpec) -> Result<()> {
         let (scheduler, router) = (self.scheduler.capabilities(), self.router.capabilities());
+        let rules = std::iter::once(&spec.logs).chain(spec.services.values().map(|service| &service.logs));
+        for alert in rules.flat_map(|rules| &rules.alerts) {
+            if !self.alerts.names().any(|name| name == alert.notify) {
+                let known: Vec<_> = self.alerts.names().collect();
+                let error =
+                    Error::invalid("the platform knows nobody of this name who could be told of alerts");
+                return Err(error.with("notify", &alert.notify).with("known", known.join(", ")));
+            }
+        }
         for (name, service) in &spec.services {
             let refuse = |what: &str| {
                 Err(Error::new(ErrorKind::Unsupported, format!("the backend has no {what}"))

@@ -9,13 +9,14 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::AppHandle;
+use super::alert::Alerts;
 use super::app::known;
 use crate::engine::record::AppRecord;
 use crate::engine::store::{APP, Store};
 use crate::model::{
-    Action, AppId, FieldName, LogBucket, LogCount, LogOrigin, LogPage, LogQuery, LogRuleCount, LogRules,
-    LogSelector, LogTail, LogTrial, RecordChange, Resource, Revision, Scope, Secret, ServiceName, TailItem,
-    Timestamp,
+    Action, Alert, AlertKey, AppId, FieldName, LogBucket, LogCount, LogOrigin, LogPage, LogQuery,
+    LogRuleCount, LogRules, LogSelector, LogTail, LogTrial, RecordChange, Resource, Revision, Scope, Secret,
+    ServiceName, TailItem, Timestamp,
 };
 use crate::port::{LogDirectory, LogPipeline, LogService, LogSource, LogStore, SecretStore};
 use crate::{Error, Result};
@@ -143,6 +144,7 @@ async fn raw(
 pub(super) struct Directory {
     pub(super) store: Store,
     pub(super) secrets: Arc<dyn SecretStore>,
+    pub(super) alerts: Arc<Alerts>,
 }
 
 impl Directory {
@@ -202,6 +204,14 @@ impl LogDirectory for Directory {
         }
         service.secrets = self.values(&app, &name, &revisions).await?;
         Ok(Some(service))
+    }
+
+    async fn last_alert(&self, key: &AlertKey) -> Result<Option<Alert>> {
+        self.alerts.last(key).await
+    }
+
+    async fn raise(&self, key: &AlertKey, alert: Alert) -> Result<()> {
+        self.alerts.raise(key, alert).await
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, AppId>> {

@@ -14,6 +14,7 @@ use crate::model::{
     AppSpec, Confirmation, OperationState, RevisionNumber, ServiceName, ServiceSpec, Signal, Slot, Timestamp,
 };
 
+mod alert;
 mod change;
 mod claim;
 mod drift;

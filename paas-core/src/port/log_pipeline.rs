@@ -10,8 +10,8 @@ use super::{Backend, LogSource, LogStore};
 use crate::Result;
 use crate::guard::{Guarded, call};
 use crate::model::{
-    AppId, AppName, Clock, LogOrigin, LogRuleCount, LogRules, LogTail, LogTrial, Resource, Scope, Secret,
-    ServiceId, ServiceName, TailItem,
+    Alert, AlertKey, AppId, AppName, Clock, LogOrigin, LogRuleCount, LogRules, LogTail, LogTrial, Resource,
+    Scope, Secret, ServiceId, ServiceName, TailItem,
 };
 
 /// What stands between where lines are born, and who stores, watches and counts them: everything that is done to a line is
@@ -92,6 +92,18 @@ pub trait LogDirectory: Debug + Send + Sync {
     /// # Errors
     /// Those of the backends.
     async fn service(&self, origin: &LogOrigin) -> Result<Option<LogService>>;
+
+    /// The last alert that a rule has raised.
+    ///
+    /// # Errors
+    /// Those of the backends.
+    async fn last_alert(&self, key: &AlertKey) -> Result<Option<Alert>>;
+
+    /// Somebody is to be told. `Ok` means that it survives a crash, and is told in the end. Idempotent by the alert's id.
+    ///
+    /// # Errors
+    /// Those of the backends.
+    async fn raise(&self, key: &AlertKey, alert: Alert) -> Result<()>;
 
     /// Whose services may have changed. The stream ends where changes may be missed: then everything may have.
     ///

@@ -10,8 +10,9 @@ use paas_core::port::{LogPorts, LogStore};
 use paas_core::{Error, Result};
 
 use super::services::Services;
-use super::stage::Stage;
+use super::stage::{Done, Stage};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, TICK};
+use crate::alert::AlertCounts;
 
 /// While so many bytes wait for the store, nothing more is read: the source keeps it, or tells what it could not keep.
 const WAITING: usize = 8 * 1024 * 1024;
@@ -21,6 +22,7 @@ pub(super) struct Collector<'a> {
     ports: &'a LogPorts,
     store: &'a dyn LogStore,
     stage: Stage,
+    alerts: AlertCounts,
     waiting: Vec<LogBatch>,
     bytes: usize,
 }
@@ -28,7 +30,7 @@ pub(super) struct Collector<'a> {
 impl<'a> Collector<'a> {
     pub(super) fn new(services: &Arc<Services>, ports: &'a LogPorts, store: &'a dyn LogStore) -> Self {
         let stage = Stage::new(Arc::clone(services), ports.clone(), true);
-        Self { ports, store, stage, waiting: Vec::new(), bytes: 0 }
+        Self { ports, store, stage, alerts: AlertCounts::default(), waiting: Vec::new(), bytes: 0 }
     }
 
     /// Goes on where the store ends, for as long as it can be read.
@@ -52,7 +54,7 @@ impl<'a> Collector<'a> {
                 }
                 _ = tick.tick() => {
                     let done = self.stage.overdue();
-                    self.put(done);
+                    self.put(done).await?;
                 }
             }
         }
@@ -79,13 +81,17 @@ impl<'a> Collector<'a> {
             // A kind that a later version knows.
             _ => Vec::new(),
         };
-        self.put(done);
-        Ok(())
+        self.put(done).await
     }
 
-    fn put(&mut self, batches: Vec<LogBatch>) {
-        self.bytes += batches.iter().map(|batch| batch.buffer.len()).sum::<usize>();
-        self.waiting.extend(batches);
+    /// Lines are counted before they are stored: what is not stored is counted again after a crash.
+    async fn put(&mut self, done: Vec<Done>) -> Result<()> {
+        for (service, batch) in done {
+            self.alerts.take(self.ports, service.alerts(), &batch).await?;
+            self.bytes += batch.buffer.len();
+            self.waiting.push(batch);
+        }
+        Ok(())
     }
 }
 

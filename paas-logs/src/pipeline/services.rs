@@ -8,6 +8,7 @@ use paas_core::Result;
 use paas_core::model::{AppId, LogOrigin, LogRuleCount, LogRules, Resource, ServiceId};
 use paas_core::port::LogPorts;
 
+use crate::alert::AlertRules;
 use crate::counter::Counters;
 use crate::process::{Joiner, ProcessConfig, Processor};
 
@@ -42,12 +43,17 @@ pub(crate) struct Service {
     resource: Resource,
     rules: Vec<LogRules>,
     processor: Processor,
+    alerts: AlertRules,
     counters: Counters,
 }
 
 impl Service {
     pub(crate) fn processor(&self) -> &Processor {
         &self.processor
+    }
+
+    pub(crate) fn alerts(&self) -> &AlertRules {
+        &self.alerts
     }
 
     /// What joins the lines of one of its outputs.
@@ -106,7 +112,8 @@ impl Services {
         let (rules, secrets) = found.map(|found| (found.rules, found.secrets)).unwrap_or_default();
         let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
-        let service = Arc::new(Service { resource: origin.resource(), rules, processor, counters });
+        let alerts = AlertRules::new(&rules)?;
+        let service = Arc::new(Service { resource: origin.resource(), rules, processor, alerts, counters });
         let mut known = self.known();
         if known.services.len() >= MOST {
             known.services.retain(|_, kept| !kept.is_stale);

@@ -10,6 +10,9 @@ use paas_core::port::LogPorts;
 use super::services::{Service, Services};
 use crate::process::Joiner;
 
+/// Lines that are done, and whose they are.
+pub(super) type Done = (Arc<Service>, LogBatch);
+
 /// Joins and processes.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -27,7 +30,7 @@ impl Stage {
     }
 
     /// What comes of a batch. Where it fails nothing has become of it.
-    pub(super) async fn take(&mut self, batch: LogBatch) -> Result<Vec<LogBatch>> {
+    pub(super) async fn take(&mut self, batch: LogBatch) -> Result<Vec<Done>> {
         let service = self.services.of(&self.ports, &batch.origin).await?;
         let (mut done, counts) = (Vec::new(), self.counts);
         let known = self.waiting.remove(&batch.origin);
@@ -35,13 +38,19 @@ impl Stage {
             Some((joiner, own)) if Arc::ptr_eq(&own, &service) => joiner,
             // Other rules from now on.
             Some((mut joiner, own)) => {
-                done.extend(joiner.finish().map(|event| own.processor().process(event, counts)));
+                done.extend(
+                    joiner
+                        .finish()
+                        .map(|event| own.processor().process(event, counts))
+                        .map(|batch| (own, batch)),
+                );
                 service.joiner(&batch.origin)?
             }
             None => service.joiner(&batch.origin)?,
         };
         let origin = batch.origin.clone();
-        done.extend(joiner.push(batch).map(|events| service.processor().process(events, counts)));
+        let events = joiner.push(batch).map(|events| service.processor().process(events, counts));
+        done.extend(events.map(|batch| (Arc::clone(&service), batch)));
         if joiner.is_waiting() {
             self.waiting.insert(origin, (joiner, service));
         }
@@ -49,23 +58,25 @@ impl Stage {
     }
 
     /// Events for which no more lines come, as it seems.
-    pub(super) fn overdue(&mut self) -> Vec<LogBatch> {
+    pub(super) fn overdue(&mut self) -> Vec<Done> {
         let (mut done, counts) = (Vec::new(), self.counts);
         self.waiting.retain(|_, (joiner, service)| {
-            done.extend(joiner.overdue().map(|event| service.processor().process(event, counts)));
+            let event = joiner.overdue().map(|event| service.processor().process(event, counts));
+            done.extend(event.map(|batch| (Arc::clone(service), batch)));
             joiner.is_waiting()
         });
         done
     }
 
     /// Events of an instance that has ended, or of all.
-    pub(super) fn finish(&mut self, instance: Option<&InstanceId>) -> Vec<LogBatch> {
+    pub(super) fn finish(&mut self, instance: Option<&InstanceId>) -> Vec<Done> {
         let (mut done, counts) = (Vec::new(), self.counts);
         self.waiting.retain(|origin, (joiner, service)| {
             if instance.is_some_and(|instance| *instance != origin.instance) {
                 return true;
             }
-            done.extend(joiner.finish().map(|event| service.processor().process(event, counts)));
+            let event = joiner.finish().map(|event| service.processor().process(event, counts));
+            done.extend(event.map(|batch| (Arc::clone(service), batch)));
             false
         });
         done

@@ -13,7 +13,7 @@ use paas_core::port::{LogPorts, LogStore};
 use tokio::sync::mpsc;
 
 use super::services::Services;
-use super::stage::Stage;
+use super::stage::{Done, Stage};
 
 /// So many items may wait for a watcher; who is slower than that reads later, or hears of a gap.
 const WAITING: usize = 16;
@@ -123,7 +123,7 @@ impl Tail {
                 biased;
                 items = items.next() => items,
                 _ = tick.tick() => {
-                    let done = self.stage.overdue().into_iter().map(LogItem::Batch).collect();
+                    let done = batches(self.stage.overdue()).collect();
                     if !self.show_together(done).await? {
                         return Ok(());
                     }
@@ -134,9 +134,7 @@ impl Tail {
             let mut done = Vec::new();
             for item in items {
                 match item? {
-                    LogItem::Batch(batch) => {
-                        done.extend(self.stage.take(batch).await?.into_iter().map(LogItem::Batch))
-                    }
+                    LogItem::Batch(batch) => done.extend(batches(self.stage.take(batch).await?)),
                     item => done.push(item),
                 }
             }
@@ -144,7 +142,7 @@ impl Tail {
                 return Ok(());
             }
         }
-        let rest = self.stage.finish(None).into_iter().map(LogItem::Batch).collect();
+        let rest = batches(self.stage.finish(None)).collect();
         self.show_together(rest).await.map(drop)
     }
 
@@ -171,4 +169,8 @@ impl Tail {
     async fn show(&self, item: TailItem) -> bool {
         self.shown.send(Ok(item)).await.is_ok()
     }
+}
+
+fn batches(done: Vec<Done>) -> impl Iterator<Item = LogItem> {
+    done.into_iter().map(|(_, batch)| LogItem::Batch(batch))
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures_util::StreamExt;
 use paas_core::memory::{MemoryLogSource, MemoryLogStore};
 use paas_core::model::{
-    AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogOrder, LogOrigin, LogPage, LogPosition,
-    LogQuery, LogRules, Resource, Secret, TenantId, Timestamp,
+    Alert, AlertKey, AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogOrder, LogOrigin, LogPage,
+    LogPosition, LogQuery, LogRules, Resource, Secret, TenantId, Timestamp,
 };
 use paas_core::port::{LogDirectory, LogService, LogStore};
 use paas_core::{Error, ErrorKind};
@@ -24,10 +24,24 @@ struct Services {
     changes: broadcast::Sender<AppId>,
     failures: AtomicU32,
     asked: AtomicU32,
+    raised: Mutex<Vec<(AlertKey, Alert)>>,
 }
 
 #[async_trait]
 impl LogDirectory for Services {
+    async fn last_alert(&self, key: &AlertKey) -> Result<Option<Alert>> {
+        let raised = self.raised.lock().unwrap();
+        Ok(raised.iter().rev().find(|(own, _)| own == key).map(|(_, alert)| alert.clone()))
+    }
+
+    async fn raise(&self, key: &AlertKey, alert: Alert) -> Result<()> {
+        let mut raised = self.raised.lock().unwrap();
+        if raised.iter().all(|(_, known)| known.id != alert.id) {
+            raised.push((key.clone(), alert));
+        }
+        Ok(())
+    }
+
     async fn service(&self, _: &LogOrigin) -> Result<Option<LogService>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.failures.load(Ordering::Relaxed) > 0 {
@@ -114,6 +128,7 @@ fn bed(json: &str) -> Bed {
         changes: broadcast::channel(16).0,
         failures: AtomicU32::new(0),
         asked: AtomicU32::new(0),
+        raised: Mutex::default(),
     });
     let scope = Scope::testing(Resource::Platform);
     let ports = LogPorts::new(Arc::new(source.clone()), Some(store.clone()), services.clone(), scope, clock);
@@ -361,4 +376,65 @@ async fn lines_that_the_store_refuses_for_good_hold_up_no_others() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     bed.push(1..3);
     assert_eq!(bed.wait_for(2).await, numbered(1..3));
+}
+
+const ALERT: &str =
+    r#"{"alerts":[{"match":"ERROR","count":3,"within":"1m","cool_down":"10m","notify":"oncall"}]}"#;
+
+#[tokio::test(start_paused = true)]
+async fn enough_lines_raise_an_alert_that_shows_them_as_the_rules_leave_them() {
+    let bed = bed(ALERT);
+    let _collecting = bed.collect();
+    for line in
+        ["start", "ERROR 1", "ERROR 2", "key hunter2!", "ERROR 3 hunter2!", "ERROR 4", "ERROR 5", "ERROR 6"]
+    {
+        bed.source.push(&origin(), line);
+    }
+    bed.wait_for(8).await;
+    let raised = bed.services.raised.lock().unwrap().clone();
+    let [(key, alert)] = raised.as_slice() else { panic!("{raised:?}") };
+    assert_eq!((key.resource(), &alert.notify[..], alert.count), (service(), "oncall", 3));
+    let lines: Vec<&str> = alert.lines.iter().map(|line| line.line.as_str()).collect();
+    assert_eq!(lines, ["ERROR 1", "ERROR 2", "ERROR 3 [redacted:secret]"]);
+    assert_eq!(alert.lines[2].before, ["ERROR 1", "ERROR 2", "key [redacted:secret]"]);
+    // Again once the time is over; what came meanwhile is told.
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    (0..3).for_each(|number| bed.source.push(&origin(), format!("ERROR late {number}")));
+    bed.wait_for(11).await;
+    assert_eq!(bed.services.raised.lock().unwrap()[1].1.held_back, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counting_is_exact_over_crashes() {
+    // Wherever a crash falls among the lines, the third one raises the alert, and raises it once.
+    for crashes in 0..60 {
+        let bed = bed(ALERT);
+        for line in ["a", "ERROR 1", "b", "ERROR 2", "c", "ERROR 3", "d", "ERROR 4"] {
+            let collecting = bed.collect();
+            bed.source.push(&origin(), line);
+            for _ in 0..crashes {
+                tokio::task::yield_now().await;
+            }
+            drop(collecting);
+        }
+        let _collecting = bed.collect();
+        bed.wait_for(8).await;
+        let raised = bed.services.raised.lock().unwrap().clone();
+        let lines: Vec<_> =
+            raised.iter().map(|(_, alert)| alert.lines.last().unwrap().line.clone()).collect();
+        assert_eq!(lines, ["ERROR 3"], "{crashes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_each_instance_may_be_counted_for_themselves() {
+    let bed = bed(r#"{"alerts":[{"match":"ERROR","count":2,"per":"instance","notify":"oncall"}]}"#);
+    let _collecting = bed.collect();
+    for instance in ["i-1", "i-2", "i-3", "i-2"] {
+        bed.source.push(&origin_of(instance), "ERROR");
+    }
+    bed.wait_for(4).await;
+    let raised = bed.services.raised.lock().unwrap().clone();
+    let instances: Vec<_> = raised.iter().map(|(key, _)| key.instance.as_ref().unwrap().as_str()).collect();
+    assert_eq!(instances, ["i-2"]);
 }

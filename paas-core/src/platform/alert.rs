@@ -1,0 +1,215 @@
+//! Alerts on their way to people: stored before anything else is done, told until somebody takes them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::engine::record::AppRecord;
+use crate::engine::store::{RACES, Store, Versioned, contended};
+use crate::model::{Alert, AlertKey, Clock, Digest, Key, Notification, RecordKind, ServiceId, ServiceName};
+use crate::port::{Expected, Notifier};
+use crate::{ErrorKind, Result};
+
+pub(crate) const ALERT: RecordKind = RecordKind::new("alert");
+/// So many alerts of one rule wait to be told; of more, the count of the latest tells.
+const WAITING: usize = 20;
+/// How many are told at once.
+const AT_ONCE: usize = 8;
+/// Pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Who has not taken an alert by then is not told any more.
+const TOO_LATE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is stored of a rule that has raised an alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Raised {
+    key: AlertKey,
+    /// The last one.
+    last: Alert,
+    /// Those that nobody has taken yet, the oldest first.
+    waiting: Vec<Alert>,
+}
+
+/// Alerts of all apps.
+#[derive(Debug)]
+pub(crate) struct Alerts {
+    pub(super) store: Store,
+    pub(super) notifiers: BTreeMap<String, Arc<dyn Notifier>>,
+    pub(super) clock: Clock,
+    news: Notify,
+}
+
+fn key(alert: &AlertKey) -> Result<Key> {
+    Key::new(ALERT, Some(alert.tenant.clone()), format!("{}/{}", alert.app, Digest::of(alert)))
+}
+
+impl Alerts {
+    pub(super) fn new(store: Store, notifiers: BTreeMap<String, Arc<dyn Notifier>>, clock: Clock) -> Self {
+        Self { store, notifiers, clock, news: Notify::new() }
+    }
+
+    /// The names of those who can be told.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.notifiers.keys().map(String::as_str)
+    }
+
+    /// The last alert of a rule.
+    pub(super) async fn last(&self, of: &AlertKey) -> Result<Option<Alert>> {
+        Ok(self.store.get::<Raised>(&key(of)?).await?.map(|raised| raised.value.last))
+    }
+
+    /// Stores an alert: it is told from then on, whatever happens. Idempotent by its id.
+    pub(super) async fn raise(&self, of: &AlertKey, alert: Alert) -> Result<()> {
+        let key = key(of)?;
+        for _ in 0..RACES {
+            let known = self.store.get::<Raised>(&key).await?;
+            let (mut raised, expected) = match known {
+                Some(Versioned { value, version }) => (value, Expected::Version(version)),
+                None => {
+                    let first = Raised { key: of.clone(), last: alert.clone(), waiting: Vec::new() };
+                    (first, Expected::Absent)
+                }
+            };
+            let is_known = expected != Expected::Absent && raised.last.id == alert.id;
+            if is_known || raised.waiting.iter().any(|known| known.id == alert.id) {
+                return Ok(());
+            }
+            raised.last = alert.clone();
+            if raised.waiting.len() < WAITING {
+                raised.waiting.push(alert.clone());
+            } else if let Some(last) = raised.waiting.last_mut() {
+                last.held_back += u64::from(alert.count) + alert.held_back;
+            }
+            match self.store.put(&key, &raised, expected).await {
+                Ok(_) => {
+                    self.news.notify_one();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended(&key))
+    }
+
+    /// Tells what is stored and not taken yet, until this is dropped. Of several replicas the leader's does.
+    pub(super) async fn deliver(&self) {
+        let mut pauses: HashMap<String, (Instant, Duration)> = HashMap::new();
+        loop {
+            let next = match self.deliver_once(&mut pauses).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(?error, "alerts cannot be read");
+                    Some(Instant::now() + LONGEST_PAUSE)
+                }
+            };
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.news.notified() => {}
+                () = due => {}
+            }
+        }
+    }
+
+    /// Tells all that is due, and when the next is.
+    async fn deliver_once(
+        &self,
+        pauses: &mut HashMap<String, (Instant, Duration)>,
+    ) -> Result<Option<Instant>> {
+        let all: Vec<Raised> = self.store.list(ALERT, None).await?;
+        let waiting: Vec<(AlertKey, Alert)> = all
+            .into_iter()
+            .flat_map(|raised| raised.waiting.into_iter().map(move |alert| (raised.key.clone(), alert)))
+            .collect();
+        pauses.retain(|id, _| waiting.iter().any(|(_, alert)| alert.id == *id));
+        let now = Instant::now();
+        let is_due = |alert: &Alert| pauses.get(&alert.id).is_none_or(|(at, _)| *at <= now);
+        let due: Vec<(AlertKey, Alert)> = waiting.into_iter().filter(|(_, alert)| is_due(alert)).collect();
+        let told = stream::iter(due).map(async |(key, alert)| (self.tell(&key, &alert).await, alert.id));
+        let told: Vec<(bool, String)> = told.buffer_unordered(AT_ONCE).collect().await;
+        for (taken, id) in told {
+            if taken {
+                pauses.remove(&id);
+            } else {
+                let pause = pauses.get(&id).map_or(FIRST_PAUSE, |(_, pause)| (*pause * 2).min(LONGEST_PAUSE));
+                pauses.insert(id, (Instant::now() + pause, pause));
+            }
+        }
+        Ok(pauses.values().map(|(at, _)| *at).min())
+    }
+
+    /// Tells of an alert. `true` where that is over, in one way or the other.
+    async fn tell(&self, key: &AlertKey, alert: &Alert) -> bool {
+        match self.try_to_tell(key, alert).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(?error, app = %key.app, notify = alert.notify, "an alert was not taken");
+                false
+            }
+        }
+    }
+
+    async fn try_to_tell(&self, of: &AlertKey, alert: &Alert) -> Result<()> {
+        let is_late = self.clock.now().since(alert.at) > TOO_LATE;
+        match (self.notification(of, alert).await?, self.notifiers.get(&alert.notify)) {
+            (Some(notification), Some(notifier)) if !is_late => {
+                match notifier.notify(&self.store.scope, &notification).await {
+                    Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
+                    Err(error) => {
+                        tracing::error!(?error, notify = alert.notify, "an alert is refused for good")
+                    }
+                    Ok(()) => {}
+                }
+            }
+            (None, _) => tracing::info!(app = %of.app, "an alert of an app that is gone is told to nobody"),
+            _ => {
+                tracing::error!(app = %of.app, notify = alert.notify, "an alert could not be told to anybody")
+            }
+        }
+        self.settle(of, &alert.id).await
+    }
+
+    /// What an alert is about; nothing where the app is gone.
+    async fn notification(&self, of: &AlertKey, alert: &Alert) -> Result<Option<Notification>> {
+        let Some(app) = self.store.app(&of.tenant, &of.app).await? else { return Ok(None) };
+        let app: AppRecord = app.value;
+        let named = |service: &ServiceId| app.services.iter().find(|(_, own)| own.id == *service);
+        let service: Option<ServiceName> = of.service.as_ref().and_then(named).map(|(name, _)| name.clone());
+        Ok(Some(Notification {
+            tenant: app.tenant_name.clone(),
+            environment: app.environment_name.clone(),
+            app: app.name.clone(),
+            service,
+            instance: of.instance.clone(),
+            alert: alert.clone(),
+        }))
+    }
+
+    /// An alert waits no more.
+    async fn settle(&self, of: &AlertKey, id: &str) -> Result<()> {
+        let key = key(of)?;
+        for _ in 0..RACES {
+            let Some(known) = self.store.get::<Raised>(&key).await? else { return Ok(()) };
+            let mut raised = known.value;
+            raised.waiting.retain(|alert| alert.id != id);
+            match self.store.put(&key, &raised, Expected::Version(known.version)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended(&key))
+    }
+}
