@@ -145,7 +145,7 @@ fn shop_in(folder: &Path) -> Result<AppSpec> {
     let own: PathBuf = std::env::current_exe().map_err(broken)?;
     symlink(own, folder.join("shop")).map_err(broken)?;
     std::fs::write(folder.join("paas.yaml"), include_str!("shop/paas.yaml")).map_err(broken)?;
-    AppFile::read(&folder.join("paas.yaml"))
+    AppFile::read(folder.join("paas.yaml"))
 }
 
 /// Waits until so many lines that match are stored.

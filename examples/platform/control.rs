@@ -74,6 +74,18 @@ pub(crate) enum Ask {
     Status,
     /// Process ids.
     Pids,
+    /// The first lines that match, as they are born.
+    Tail {
+        query: String,
+        seconds: u64,
+    },
+    /// Stored lines that match; as another tenant sees them, which has none.
+    Search {
+        query: String,
+        stranger: bool,
+    },
+    /// What was told to whoever is on call.
+    Alerts,
     /// The route changes so far: which service, when, how long the router took.
     RouteChanges,
 }

@@ -13,6 +13,7 @@ mod control;
 mod http;
 mod kubectl;
 mod load;
+mod oncall;
 mod options;
 mod report;
 mod routes;

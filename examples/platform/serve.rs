@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use paas::engine::EngineEvent;
 use paas::guard::Guard;
 use paas::model::{
-    App, AppName, AppSpec, EnvironmentName, LogTail, Principal, RevisionNumber, ServiceName, TailItem,
-    TenantName, Timestamp,
+    App, AppName, AppSpec, EnvironmentName, LogEntry, LogTail, Principal, RevisionNumber, ServiceName,
+    TailItem, TenantName, Timestamp,
 };
 use paas::platform::{AppHandle, EnvironmentHandle, OperationHandle};
 use paas::{Error, ErrorKind, Platform, Result};
@@ -22,6 +22,7 @@ use crate::backends::Backends;
 use crate::bundle::Bundle;
 use crate::console::Console;
 use crate::control::{self, Ask, Change};
+use crate::oncall::OnCall;
 use crate::options::Options;
 use crate::routes::RouteChanges;
 
@@ -36,6 +37,7 @@ pub(crate) struct Served {
     environment: EnvironmentHandle,
     bundle: Bundle,
     routes: RouteChanges,
+    oncall: OnCall,
     console: Console,
 }
 
@@ -94,13 +96,22 @@ async fn start(options: &Options, console: &Console, tasks: &mut JoinSet<()>) ->
     let bundle = Bundle::open(options)?;
     console.say(&backends.describe().await?);
     let routes = RouteChanges::default();
-    let platform = backends.builder().guard(Guard::default().interceptor(routes.clone())).build().await?;
+    let oncall = OnCall::new(console);
+    let builder = backends.builder().notifier("oncall", Arc::new(oncall.clone()));
+    let platform = builder.guard(Guard::default().interceptor(routes.clone())).build().await?;
     let operator = Principal::operator("console");
     let tenant = TenantName::new("local")?;
     platform.ensure_tenant(&operator, tenant.clone()).await?;
     let environment = platform.environment(&operator, &tenant, &EnvironmentName::production()).await?;
-    let served =
-        Arc::new(Served { backends, platform, environment, bundle, routes, console: console.clone() });
+    let served = Arc::new(Served {
+        backends,
+        platform,
+        environment,
+        bundle,
+        routes,
+        oncall,
+        console: console.clone(),
+    });
     tasks.spawn(control::answer(control::listen(&options.data)?, Arc::clone(&served)));
     tasks.spawn(events(served.platform.clone(), console.clone()));
     for (service, domain) in served.domains() {
@@ -302,8 +313,39 @@ impl Served {
             Ask::Operation { operation } => encoded(&self.app().await?.operation(operation).state().await?),
             Ask::Status => self.status().await,
             Ask::Pids => self.backends.pids().await,
+            Ask::Tail { query, seconds } => {
+                let born = self.born(&query);
+                let late = |_| Error::unavailable("no line came in time");
+                tokio::time::timeout(Duration::from_secs(seconds), born).await.map_err(late)?
+            }
+            Ask::Search { query, stranger } => {
+                let environment = if stranger { self.stranger().await? } else { self.environment.clone() };
+                let found = environment.search(&environment.log_query().matching(query.parse()?)).await?;
+                Ok(texts(&found.entries))
+            }
+            Ask::Alerts => encoded(&self.oncall.told()),
             Ask::RouteChanges => Ok(self.routes.to_json()),
         }
+    }
+
+    /// The first lines that match.
+    async fn born(&self, query: &str) -> Result<Value> {
+        let app = self.app().await?;
+        let mut items = app.tail(app.log_tail(None).await?.matching(query.parse()?)).await?;
+        while let Some(item) = items.next().await {
+            match item? {
+                TailItem::Lines(lines) if !lines.entries.is_empty() => return Ok(texts(&lines.entries)),
+                _ => {}
+            }
+        }
+        Err(Error::unavailable("the tail has ended"))
+    }
+
+    /// The environment of another tenant.
+    async fn stranger(&self) -> Result<EnvironmentHandle> {
+        let (operator, tenant) = (Principal::operator("console"), TenantName::new("stranger")?);
+        let owner = self.platform.ensure_tenant(&operator, tenant).await?;
+        self.platform.production(&Principal::user("stranger", owner.id)).await
     }
 
     async fn deploy(&self, app: &dyn App) -> Result<Value> {
@@ -349,4 +391,8 @@ impl Served {
 fn encoded(value: &impl serde::Serialize) -> Result<Value> {
     serde_json::to_value(value)
         .map_err(|error| Error::internal("cannot be written as JSON").with_source(error))
+}
+
+fn texts(entries: &[LogEntry]) -> Value {
+    entries.iter().map(|entry| Value::from(String::from_utf8_lossy(&entry.line))).collect()
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod crash;
 mod ground;
+mod lines;
 mod machine;
 mod release;
 
@@ -151,6 +152,7 @@ struct Tour<'a> {
     bounds: Bounds,
     report: &'a mut Report,
     client: Client,
+    target: Target,
     load: Rc<Load>,
     /// How the app differs from its file by now.
     changes: BTreeMap<String, Change>,
@@ -175,13 +177,14 @@ impl<'a> Tour<'a> {
         answers(&target, began + STEP_TIME).await?;
         at_rest(report, &client.ask(&Ask::Pids).await?);
         let first = || ["1.0.0".to_owned()].into();
-        let load = Load::start(target, Rules { api: first(), web: first(), ..Rules::default() });
+        let load = Load::start(target.clone(), Rules { api: first(), web: first(), ..Rules::default() });
         let mut tour = Self {
             platform,
             ground,
             bounds,
             report,
             client,
+            target,
             load,
             changes: BTreeMap::new(),
             before_canary: 0,
@@ -196,6 +199,7 @@ impl<'a> Tour<'a> {
         self.rolling().await?;
         self.blue_green().await?;
         self.canary_aborted().await?;
+        self.lines().await?;
         self.canary_promoted().await?;
         self.instant_rollback().await?;
         self.upgrade_of_data().await?;

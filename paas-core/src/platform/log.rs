@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::AppHandle;
 use super::alert::Alerts;
 use super::app::known;
+use super::{AppHandle, EnvironmentHandle, Inner};
 use crate::engine::record::AppRecord;
 use crate::engine::store::{APP, Store};
 use crate::model::{
@@ -68,18 +68,13 @@ impl AppHandle {
         }
     }
 
-    fn log_store(&self) -> Result<&Arc<dyn LogStore>> {
-        let store = self.inner().logs.as_ref().and_then(|logs| logs.store.as_ref());
-        store.ok_or_else(|| Error::unsupported("search"))
-    }
-
     /// Stored lines, a page at a time.
     ///
     /// # Errors
     /// `Invalid` where the query is of another app; `Unsupported` without a log store; `Denied`.
     pub async fn search(&self, query: &LogQuery) -> Result<LogPage> {
         let scope = self.log_scope(&query.resource).await?;
-        self.log_store()?.search(&scope, query).await
+        self.inner().log_store()?.search(&scope, query).await
     }
 
     /// What its rules have done to its lines since the leading replica began to take them in: zero on others.
@@ -111,7 +106,7 @@ impl AppHandle {
     /// As for [`AppHandle::search`], and where there would be too many spans.
     pub async fn histogram(&self, query: &LogQuery, step: Duration) -> Result<Vec<LogBucket>> {
         let scope = self.log_scope(&query.resource).await?;
-        self.log_store()?.histogram(&scope, query, step).await
+        self.inner().log_store()?.histogram(&scope, query, step).await
     }
 
     /// The most frequent values of a field of stored lines.
@@ -120,7 +115,36 @@ impl AppHandle {
     /// As for [`AppHandle::search`].
     pub async fn top(&self, query: &LogQuery, field: &FieldName, most: usize) -> Result<Vec<LogCount>> {
         let scope = self.log_scope(&query.resource).await?;
-        self.log_store()?.top(&scope, query, field, most).await
+        self.inner().log_store()?.top(&scope, query, field, most).await
+    }
+}
+
+impl EnvironmentHandle {
+    /// A query for lines of all its apps; to be narrowed before it is asked.
+    #[must_use]
+    pub fn log_query(&self) -> LogQuery {
+        LogQuery::of(self.resource())
+    }
+
+    /// Stored lines of its apps, a page at a time.
+    ///
+    /// # Errors
+    /// `Invalid` where the query is of another environment; `Unsupported` without a log store; `Denied`.
+    pub async fn search(&self, query: &LogQuery) -> Result<LogPage> {
+        if !self.resource().contains(&query.resource) {
+            let error = Error::invalid("this is about another environment");
+            return Err(error.with("resource", &query.resource));
+        }
+        let inner = self.inner();
+        let scope = inner.allow(&self.principal, Action::ReadLogs, query.resource.clone()).await?;
+        inner.log_store()?.search(&scope, query).await
+    }
+}
+
+impl Inner {
+    fn log_store(&self) -> Result<&Arc<dyn LogStore>> {
+        let store = self.logs.as_ref().and_then(|logs| logs.store.as_ref());
+        store.ok_or_else(|| Error::unsupported("search"))
     }
 }
 
