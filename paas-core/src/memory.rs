@@ -8,6 +8,7 @@ mod audit_log;
 mod authorizer;
 mod cluster;
 mod exec;
+mod log_queue;
 mod log_source;
 mod log_store;
 mod router;
@@ -21,6 +22,7 @@ pub use audit_log::MemoryAuditLog;
 pub use authorizer::MemoryAuthorizer;
 pub use cluster::{MemoryCluster, Placement};
 pub use exec::{MemoryExec, Reply};
+pub use log_queue::MemoryLogQueue;
 pub use log_source::MemoryLogSource;
 pub use log_store::MemoryLogStore;
 pub use router::{MemoryRouter, OpenRequest};
@@ -67,6 +69,7 @@ backends!(
     MemoryAuthorizer,
     MemoryCluster,
     MemoryExec,
+    MemoryLogQueue,
     MemoryLogSource,
     MemoryLogStore,
     MemoryRouter,

@@ -47,8 +47,8 @@ pub use filter::{
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
 };
-pub use log::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream};
-pub use name::{AppName, EnvironmentName, SecretName, ServiceName, TenantName, VolumeName};
+pub use log::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogSelector, LogStream, WhenFull};
+pub use name::{AppName, EnvironmentName, LogGroup, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};
 pub use operation::{Failure, Operation, OperationEvent, OperationKind, OperationState, Signal};
 pub use principal::Principal;

@@ -11,12 +11,13 @@ use futures_util::stream::BoxStream;
 
 use crate::Result;
 use crate::guard::Guarded;
-use crate::model::{AppId, EnvironmentId, Resource, TenantId};
+use crate::model::{AppId, EnvironmentId, LogBatch, Resource, TenantId};
 
 mod audit_log;
 mod authorizer;
 mod cluster;
 mod exec;
+mod log_queue;
 mod log_source;
 mod log_store;
 mod router;
@@ -30,6 +31,7 @@ pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
+pub use log_queue::{LogConsumer, LogQueue};
 pub use log_source::LogSource;
 pub use log_store::LogStore;
 pub use router::{Router, RouterCapabilities, Tls};
@@ -42,7 +44,7 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_source::MockLogSource, log_store::MockLogStore, router::MockRouter, scheduler::MockScheduler,
+    log_queue::MockLogConsumer, log_queue::MockLogQueue, log_source::MockLogSource, log_store::MockLogStore, router::MockRouter, scheduler::MockScheduler,
     secret_store::MockSecretStore, state_store::MockStateStore, tenancy::MockTenancy,
     volume_store::MockVolumeStore,
 };
@@ -104,6 +106,15 @@ impl Selector {
     }
 }
 
+/// What all of these batches are of.
+fn owner(batches: &[LogBatch]) -> Resource {
+    let mut tenants = batches.iter().map(|batch| &batch.origin.tenant);
+    match tenants.next() {
+        Some(first) if tenants.all(|tenant| tenant == first) => Resource::Tenant(first.clone()),
+        _ => Resource::Platform,
+    }
+}
+
 #[async_trait]
 impl<B: Backend + ?Sized> Backend for Guarded<B> {
     fn name(&self) -> &'static str {
@@ -138,6 +149,7 @@ mod mock {
         MockAuthorizer,
         MockCluster,
         MockExec,
+        MockLogQueue,
         MockLogSource,
         MockLogStore,
         MockRouter,
