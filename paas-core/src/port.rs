@@ -44,9 +44,9 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_queue::MockLogConsumer, log_queue::MockLogQueue, log_source::MockLogSource, log_store::MockLogStore, router::MockRouter, scheduler::MockScheduler,
-    secret_store::MockSecretStore, state_store::MockStateStore, tenancy::MockTenancy,
-    volume_store::MockVolumeStore,
+    log_queue::MockLogConsumer, log_queue::MockLogQueue, log_source::MockLogSource, log_store::MockLogStore,
+    router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
+    tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.

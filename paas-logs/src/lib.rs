@@ -5,6 +5,9 @@
 mod codec;
 mod disk;
 mod error;
+mod folder;
+mod journal;
 mod store;
+mod whole;
 
 pub use store::{EmbeddedLogStore, LogStoreConfig};
