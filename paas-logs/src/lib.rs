@@ -7,7 +7,9 @@ mod disk;
 mod error;
 mod folder;
 mod journal;
+mod queue;
 mod store;
 mod whole;
 
+pub use queue::{WalConfig, WalLogQueue};
 pub use store::{EmbeddedLogStore, LogStoreConfig};
