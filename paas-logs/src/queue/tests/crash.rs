@@ -34,6 +34,10 @@ fn history(seed: u64, length: usize) -> Vec<Step> {
         9 => Step::Leave(dice.roll(GROUPS)),
         10 if dice.roll(3) == 0 => Step::Remove(dice.roll(GROUPS)),
         11 => Step::Reopen,
+        12 if dice.roll(2) == 0 => {
+            number += 1;
+            Step::Publish(vec![batch(dice.roll(ORIGINS), number, 1_000 + dice.roll(700) as usize)])
+        }
         _ => {
             let count = 1 + dice.roll(3);
             let batch = |_| {
@@ -188,9 +192,10 @@ impl World {
         }
     }
 
-    /// The machine crashes, while this step was being done. Whatever it did then shows.
+    /// The process or the machine crashes, while this step was being done. Whatever it did then shows.
     fn crash(&mut self, dice: &mut Dice, doubt: Option<&Step>) {
-        self.disk = self.disk.after_crash(dice);
+        let is_kill = dice.roll(3) == 0;
+        self.disk = if is_kill { self.disk.after_kill() } else { self.disk.after_crash(dice) };
         self.queue = None;
         let queue = open(&self.disk, self.full).unwrap_or_else(|error| panic!("{}: {error:?}", self.what));
         if let Some(Step::Publish(batches)) = doubt {
@@ -289,6 +294,9 @@ fn run(seed: u64, full: WhenFull, steps: &[Step], mut next: impl FnMut(&mut Dice
     } else {
         world.disk.die_after(u64::MAX / 2);
     }
+    world.check();
+    // The machine, once more, with nothing in doubt.
+    world.crash(&mut dice, None);
     world.check();
     world.finish();
     crashes

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::super::segment::{self, HEAD, HEADER, Header, Segments};
 use super::{FOLDER, batch, batches, group, new_disk, oldest, open, rest};
-use crate::disk::forgetful::Forgetful;
 use crate::disk::Disk;
+use crate::disk::forgetful::Forgetful;
 use crate::journal::{self, Format, Place};
 
 fn path(number: u64) -> PathBuf {
@@ -170,6 +170,39 @@ fn what_was_committed_and_is_missing_is_told() {
         let queue = open(&disk, WhenFull::Refuse).unwrap();
         assert_eq!(rest(&queue, queue.committed(&group(0)).unwrap()).unwrap().len(), number);
         queue.publish(&[batch(0, 7, 7)]).unwrap();
+    }
+}
+
+#[test]
+fn what_is_before_a_file_that_was_taken_away_is_given() {
+    let (disk, all) = some_files();
+    let queue = open(&disk, WhenFull::Refuse).unwrap();
+    queue.subscribe(&group(1)).unwrap();
+    queue.publish(&[batch(0, 99, 5)]).unwrap();
+    let last = rest(&queue, oldest(&queue)).unwrap().last().unwrap().1;
+    queue.commit(&group(0), last).unwrap();
+    let number = queue.journal.number();
+    drop(queue);
+    disk.remove(&path(number)).unwrap();
+    for _ in 0..2 {
+        let queue = open(&disk, WhenFull::Refuse).unwrap();
+        assert!(rest(&queue, queue.committed(&group(0)).unwrap()).unwrap().is_empty());
+        let mut items = rest(&queue, queue.committed(&group(1)).unwrap()).unwrap();
+        let (gap, _) = items.pop().unwrap();
+        let missing = batch(0, 99, 5).buffer.len() as u64;
+        assert!(matches!(gap, LogItem::Gap { bytes, .. } if bytes == missing), "{gap:?}");
+        assert_eq!(batches(items), all);
+    }
+}
+
+#[test]
+fn a_commit_that_comes_late_gives_nothing_back() {
+    let (disk, _) = some_files();
+    let queue = open(&disk, WhenFull::Refuse).unwrap();
+    let all = rest(&queue, queue.committed(&group(0)).unwrap()).unwrap();
+    for at in [5, 2] {
+        queue.commit(&group(0), all[at].1).unwrap();
+        assert_eq!(queue.committed(&group(0)).unwrap(), all[5].1);
     }
 }
 
