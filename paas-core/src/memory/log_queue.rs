@@ -130,8 +130,8 @@ impl Batches {
 impl LogQueue for MemoryLogQueue {
     async fn publish(&self, _: &Scope, batches: &[LogBatch]) -> Result<()> {
         let mut own = lock(&self.inner.batches);
-        let lines = batches.iter().filter(|batch| !batch.starts.is_empty());
-        let outcome = lines.map(|batch| own.publish(batch, self.inner.capacity, self.inner.full)).collect();
+        let mut lines = batches.iter().filter(|batch| !batch.starts.is_empty());
+        let outcome = lines.try_for_each(|batch| own.publish(batch, self.inner.capacity, self.inner.full));
         drop(own);
         self.inner.changed.send_replace(());
         outcome
