@@ -8,6 +8,7 @@ mod audit_log;
 mod authorizer;
 mod cluster;
 mod exec;
+mod log_queue;
 mod log_source;
 mod log_store;
 mod notifier;
@@ -22,6 +23,7 @@ pub use audit_log::MemoryAuditLog;
 pub use authorizer::MemoryAuthorizer;
 pub use cluster::{MemoryCluster, Placement};
 pub use exec::{MemoryExec, Reply};
+pub use log_queue::MemoryLogQueue;
 pub use log_source::MemoryLogSource;
 pub use log_store::MemoryLogStore;
 pub use notifier::MemoryNotifier;
@@ -69,6 +71,7 @@ backends!(
     MemoryAuthorizer,
     MemoryCluster,
     MemoryExec,
+    MemoryLogQueue,
     MemoryLogSource,
     MemoryLogStore,
     MemoryNotifier,

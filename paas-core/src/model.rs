@@ -51,9 +51,9 @@ pub use id::{
 pub use log::{
     AlertScope, LogAlert, LogBatch, LogItem, LogJoin, LogLine, LogOrigin, LogPlaces, LogPosition,
     LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogStream, LogTail, LogTrial, Redaction,
-    TailItem, TailLines,
+    TailItem, TailLines, WhenFull,
 };
-pub use name::{AppName, EnvironmentName, SecretName, ServiceName, TenantName, VolumeName};
+pub use name::{AppName, EnvironmentName, LogGroup, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};
 pub use notification::{Alert, AlertKey, AlertLine, Notification};
 pub use operation::{Failure, Operation, OperationEvent, OperationKind, OperationState, Signal};

@@ -11,13 +11,14 @@ use futures_util::stream::BoxStream;
 
 use crate::Result;
 use crate::guard::Guarded;
-use crate::model::{AppId, EnvironmentId, Resource, TenantId};
+use crate::model::{AppId, EnvironmentId, LogBatch, Resource, TenantId};
 
 mod audit_log;
 mod authorizer;
 mod cluster;
 mod exec;
 mod log_pipeline;
+mod log_queue;
 mod log_source;
 mod log_store;
 mod notifier;
@@ -33,6 +34,7 @@ pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
 pub use log_pipeline::{LogDirectory, LogPipeline, LogPorts, LogService};
+pub use log_queue::{LogConsumer, LogQueue};
 pub use log_source::LogSource;
 pub use log_store::LogStore;
 pub use notifier::Notifier;
@@ -46,7 +48,7 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_pipeline::MockLogPipeline, log_source::MockLogSource, log_store::MockLogStore,
+    log_pipeline::MockLogPipeline, log_queue::MockLogConsumer, log_queue::MockLogQueue, log_source::MockLogSource, log_store::MockLogStore,
     notifier::MockNotifier, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
     state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
@@ -108,6 +110,15 @@ impl Selector {
     }
 }
 
+/// What all of these batches are of.
+fn owner(batches: &[LogBatch]) -> Resource {
+    let mut tenants = batches.iter().map(|batch| &batch.origin.tenant);
+    match tenants.next() {
+        Some(first) if tenants.all(|tenant| tenant == first) => Resource::Tenant(first.clone()),
+        _ => Resource::Platform,
+    }
+}
+
 #[async_trait]
 impl<B: Backend + ?Sized> Backend for Guarded<B> {
     fn name(&self) -> &'static str {
@@ -142,6 +153,7 @@ mod mock {
         MockAuthorizer,
         MockCluster,
         MockExec,
+        MockLogQueue,
         MockLogSource,
         MockLogPipeline,
         MockLogStore,

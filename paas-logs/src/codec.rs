@@ -1,5 +1,6 @@
 //! Numbers and bytes as they stand in files.
 
+pub(crate) mod batch;
 pub(crate) mod line;
 
 /// Bytes that are not what they should be, and why.

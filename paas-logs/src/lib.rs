@@ -7,15 +7,20 @@ mod codec;
 mod counter;
 mod disk;
 mod error;
+mod folder;
+mod journal;
 mod keyword;
 mod level;
 mod pipeline;
 mod process;
+mod queue;
 mod redact;
 mod store;
 #[cfg(test)]
 mod testing;
+mod whole;
 
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use process::ProcessConfig;
+pub use queue::{WalConfig, WalLogQueue};
 pub use store::{EmbeddedLogStore, LogStoreConfig};

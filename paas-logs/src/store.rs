@@ -22,6 +22,7 @@ use paas_core::{Error, Result};
 
 use crate::disk::{Disk, Native};
 use crate::error::failed;
+use crate::folder::{self, blocking};
 use files::Files;
 use journal::{Frame, Journal};
 use lines::Encoder;
@@ -112,8 +113,7 @@ impl EmbeddedLogStore {
     pub async fn open(config: LogStoreConfig) -> Result<Self> {
         let open = move || {
             let folder = &config.folder;
-            std::fs::create_dir_all(folder).map_err(|cause| failed("make the folder", folder, cause))?;
-            let lock = lock(folder)?;
+            let lock = folder::take(folder)?;
             let inner = Inner::open(Arc::new(Native), folder, Sizes::STANDARD, Some(lock))?;
             Ok((Arc::new(inner), config))
         };
@@ -149,29 +149,6 @@ async fn retain(store: Weak<Inner>, config: LogStoreConfig) {
         if let Err(error) = blocking(move || inner.retain(age, bytes)).await {
             tracing::warn!(?error, "old lines stay in the log store");
         }
-    }
-}
-
-/// Makes sure that no other process has the folder.
-fn lock(folder: &Path) -> Result<std::fs::File> {
-    let path = folder.join("lock");
-    let broken = |cause| failed("lock the folder", &path, cause);
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).open(&path).map_err(broken)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::unavailable("another process has this log store open")
-                .with("folder", folder.display()))
-        }
-        Err(std::fs::TryLockError::Error(cause)) => Err(broken(cause)),
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(cause) => Err(Error::internal("a task of the log store ended early").with_source(cause)),
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use paas_core::Result;
-use paas_core::port::LogStore;
-use paas_logs::{EmbeddedLogStore, LogStoreConfig};
+use paas_core::model::WhenFull;
+use paas_core::port::{LogQueue, LogStore};
+use paas_logs::{EmbeddedLogStore, LogStoreConfig, WalConfig, WalLogQueue};
+use paas_testkit::suite::log_queue::{LogQueueFixture, LogQueueTraits};
 use paas_testkit::suite::{self, Durability};
 use paas_testkit::{Conformance, Fixture, Pace};
 use tempfile::TempDir;
@@ -42,8 +44,54 @@ impl Fixture for LogStores {
     }
 }
 
+/// A queue in a folder of its own.
+#[derive(Debug)]
+struct LogQueues(TempDir, WhenFull);
+
+const ROOM: u64 = 16 << 20;
+
+impl LogQueues {
+    fn new(full: WhenFull) -> Self {
+        Self(tempfile::tempdir().unwrap(), full)
+    }
+
+    async fn queue(&self) -> Result<Arc<dyn LogQueue>> {
+        let mut config = WalConfig::new(self.0.path().join("queue"));
+        (config.bytes, config.full) = (ROOM, self.1);
+        Ok(Arc::new(WalLogQueue::open(config).await?))
+    }
+}
+
+impl Fixture for LogQueues {
+    type Port = dyn LogQueue;
+    type Capabilities = LogQueueTraits;
+
+    fn capabilities(&self) -> LogQueueTraits {
+        let drops = self.1 == WhenFull::DropOldest;
+        LogQueueTraits { durable: true, refuses: !drops, drops }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn LogQueue>>> {
+        Box::pin(self.queue())
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Real
+    }
+}
+
+impl LogQueueFixture for LogQueues {
+    fn too_much(&self) -> usize {
+        3 * ROOM as usize / 2
+    }
+}
+
 fn main() -> ExitCode {
+    let (refusing, dropping) = (|| LogQueues::new(WhenFull::Refuse), || LogQueues::new(WhenFull::DropOldest));
     let suites = [
+        suite::log_queue::suite("local", refusing),
+        suite::log_queue::guarded("local", refusing),
+        suite::log_queue::suite("local+drop", dropping),
         suite::log_store::suite("local", LogStores::default),
         suite::log_store::guarded("local", LogStores::default),
     ];

@@ -9,7 +9,7 @@ mod stores;
 
 pub use cluster::Clusters;
 pub use exec::Execs;
-pub use logs::LogSources;
+pub use logs::{LogQueues, LogSources};
 pub use router::Routers;
 pub use scheduler::Schedulers;
 pub use stores::{AuditLogs, Authorizers, LogStores, SecretStores, StateStores, Tenancies, VolumeStores};
@@ -24,6 +24,7 @@ pub fn suites() -> Vec<Suite> {
         suite::authorizer::suite("memory", Authorizers::default),
         suite::cluster::suite("memory", Clusters::default),
         suite::exec::suite("memory", Execs::default),
+        suite::log_queue::suite("memory", LogQueues::default),
         suite::log_source::suite("memory", LogSources::default),
         suite::log_store::suite("memory", LogStores::default),
         suite::router::suite("memory", Routers::default),

@@ -4,6 +4,7 @@ pub mod audit_log;
 pub mod authorizer;
 pub mod cluster;
 pub mod exec;
+pub mod log_queue;
 pub mod log_source;
 pub mod log_store;
 pub mod router;

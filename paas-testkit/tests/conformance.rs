@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use paas_testkit::memory::{
-    AuditLogs, Authorizers, Clusters, Execs, LogSources, LogStores, Routers, Schedulers, SecretStores,
-    StateStores, Tenancies, VolumeStores,
+    AuditLogs, Authorizers, Clusters, Execs, LogQueues, LogSources, LogStores, Routers, Schedulers,
+    SecretStores, StateStores, Tenancies, VolumeStores,
 };
 use paas_testkit::{Conformance, Faults, Faulty, Suite, memory, suite};
 
@@ -23,11 +23,12 @@ macro_rules! around {
 }
 
 fn main() -> ExitCode {
-    let around: [Suite; 24] = around![
+    let around: [Suite; 26] = around![
         audit_log AuditLogs::default,
         authorizer Authorizers::default,
         cluster Clusters::default,
         exec Execs::default,
+        log_queue LogQueues::default,
         log_source LogSources::default,
         log_store LogStores::default,
         router Routers::default,
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         volume_store VolumeStores::default,
     ];
     let plain = [
+        suite::log_queue::suite("memory+drop", LogQueues::drop_oldest),
         suite::router::suite("memory+plain", Routers::plain),
         suite::scheduler::suite("memory+plain", Schedulers::plain),
         suite::scheduler::suite("memory+native", Schedulers::native),

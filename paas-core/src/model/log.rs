@@ -145,6 +145,18 @@ impl LogSelector {
     }
 }
 
+/// What a bounded queue does with what comes while it has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Refuses it, so that whoever has it waits: nothing is lost here.
+    #[default]
+    Refuse,
+    /// Drops the oldest, and tells who had not read it how much is missing.
+    DropOldest,
+}
+
 /// What a reader of lines is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -153,8 +165,8 @@ pub enum LogItem {
     Batch(LogBatch),
     /// Output that is lost.
     Gap {
-        /// Where it would have been. `None` where nobody knows whose it was; an output that goes on after such a gap
-        /// then tells its own part of it with its origin.
+        /// Where it would have been. `None` where it is of many, as in a queue, or nobody knows whose it was; an output that
+        /// a source goes on with after such a gap then tells its own part of it with its origin.
         origin: Option<LogOrigin>,
         /// How many bytes are missing; 0 where nobody knows.
         bytes: u64,

@@ -140,6 +140,8 @@ names! {
     ServiceName = "service" by label "^[a-z]([a-z0-9-]*[a-z0-9])?$";
     /// What people call a volume of a service.
     VolumeName = "volume" by label "^[a-z]([a-z0-9-]*[a-z0-9])?$";
+    /// Those who share the work on a log queue's lines, like all that store them.
+    LogGroup = "log group" by label "^[a-z]([a-z0-9-]*[a-z0-9])?$";
     /// The name of a secret, which is also the environment variable that carries it.
     SecretName = "secret" by variable "^[A-Za-z_][A-Za-z0-9_]*$";
 }

@@ -67,20 +67,11 @@ pub trait LogStore: Backend {
     async fn purge(&self, scope: &Scope, tenant: &TenantId, before: Option<Timestamp>) -> Result<()>;
 }
 
-/// What all of these batches are of.
-fn owner(batches: &[LogBatch]) -> Resource {
-    let mut tenants = batches.iter().map(|batch| &batch.origin.tenant);
-    match tenants.next() {
-        Some(first) if tenants.all(|tenant| tenant == first) => Resource::Tenant(first.clone()),
-        _ => Resource::Platform,
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<L: LogStore + ?Sized> LogStore for Guarded<L> {
     async fn append(&self, scope: &Scope, batches: &[LogBatch]) -> Result<()> {
-        let call = call!(self, scope, "log_store", "append", Administer, owner(batches), idempotent);
+        let call = call!(self, scope, "log_store", "append", Administer, super::owner(batches), idempotent);
         self.guard.run(call, || self.inner.append(scope, batches)).await
     }
 

@@ -85,6 +85,18 @@ impl Forgetful {
         state.dies_at.is_some_and(|at| state.operations >= at)
     }
 
+    /// The disk after the process died, and not the machine: all that was written is there, and may still be forgotten.
+    pub(crate) fn after_kill(&self) -> Self {
+        let state = self.state();
+        Self(Arc::new(Mutex::new(State {
+            names: state.names.clone(),
+            kept: state.kept.clone(),
+            changes: state.changes.clone(),
+            files: state.files.clone(),
+            ..State::default()
+        })))
+    }
+
     /// The disk after a crash.
     pub(crate) fn after_crash(&self, dice: &mut Dice) -> Self {
         let state = self.state();
@@ -274,11 +286,17 @@ impl DiskFile for Handle {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.0.state();
-        state.begin(true)?;
+        let begun = state.begin(true);
+        // A disk that gets full takes some of what is written.
+        let taken = match &begun {
+            Ok(()) => bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::StorageFull => &bytes[..bytes.len() / 2],
+            Err(_) => &[],
+        };
         let file = &mut state.files[self.1];
-        put(&mut file.now, offset, bytes);
-        file.writes.push(Write::At(offset, bytes.to_vec()));
-        Ok(())
+        put(&mut file.now, offset, taken);
+        file.writes.push(Write::At(offset, taken.to_vec()));
+        begun
     }
 
     fn length(&self) -> io::Result<u64> {

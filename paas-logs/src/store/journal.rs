@@ -1,26 +1,19 @@
-//! What was acknowledged and is not yet in a segment: files of frames, each written whole and synced before anybody is told.
-//!
-//! Frames of callers that come together are written and synced as one. After a crash a frame is there whole, or all after it
-//! are gone with it: none of them was acknowledged.
+//! What was acknowledged and is not yet in a segment: a journal of frames, each told to be there once it is synced.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use paas_core::model::{LogBatch, LogPlaces, TenantId, Timestamp};
-use paas_core::{Error, Result};
+use paas_core::Result;
+use paas_core::model::{LogBatch, TenantId};
 
-use crate::codec::line;
-use crate::codec::{Damage, Decoded, Reader, put_bytes, put_number, put_signed};
-use crate::disk::{Disk, DiskFile};
+use crate::codec::{Damage, Decoded, Reader, batch, put_bytes, put_number};
+use crate::disk::Disk;
 use crate::error::failed;
+use crate::journal::{self, Format, Part, Place};
 
 /// Before each frame: its length and its check sum, both four bytes, the lowest first.
 const HEAD: usize = 8;
-const NAME: &str = "journal-";
-/// Who comes while so many bytes wait to be written waits, too.
-const WAITING: usize = 64 * 1024 * 1024;
 
 /// What a frame says.
 #[derive(Debug, PartialEq)]
@@ -34,29 +27,31 @@ pub(super) enum Frame {
 /// The journal.
 #[derive(Debug)]
 pub(super) struct Journal {
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
-    state: Mutex<State>,
-    written: Condvar,
+    files: journal::Journal<Frames>,
+    lives: AtomicU64,
 }
 
+/// Its files are frames and nothing else.
 #[derive(Debug)]
-struct State {
-    /// Frames that wait to be written, one after the other, and what will come of it.
-    waiting: Vec<u8>,
-    outcome: Arc<OnceLock<Option<Arc<io::Error>>>>,
-    is_writing: bool,
-    lives: u64,
-    file: File,
-}
+struct Frames;
 
-#[derive(Debug)]
-struct File {
-    number: u64,
-    file: Arc<dyn DiskFile>,
-    length: u64,
-    /// Its end is not known: it is mended before the next frame.
-    is_broken: bool,
+impl Format for Frames {
+    const NAME: &'static str = "journal-";
+    const WAITING: usize = 64 * 1024 * 1024;
+
+    fn head(&self, _: Place) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn add(&self, waiting: &mut Vec<u8>, payload: &[u8]) {
+        waiting.extend((payload.len() as u32).to_le_bytes());
+        waiting.extend(crc32fast::hash(payload).to_le_bytes());
+        waiting.extend(payload);
+    }
+
+    fn frame(&self, _: Place, _: u64, waiting: Vec<u8>) -> Vec<u8> {
+        waiting
+    }
 }
 
 impl Journal {
@@ -66,143 +61,45 @@ impl Journal {
         folder: PathBuf,
         mut each: impl FnMut(Frame) -> Result<()>,
     ) -> Result<Self> {
-        let numbers = numbers(&*disk, &folder)?;
+        let numbers = journal::numbers(&*disk, &folder, Frames::NAME)?;
         for number in &numbers {
-            replay(&*disk, &path(&folder, *number), &mut each)?;
+            replay(&*disk, &journal::path(&folder, Frames::NAME, *number), &mut each)?;
         }
-        let number = numbers.last().map_or(1, |last| last + 1);
-        let file = File::create(&*disk, &folder, number);
-        let file = file.map_err(|cause| failed("begin a journal", &folder, cause))?;
-        let state = State { waiting: Vec::new(), outcome: Arc::default(), is_writing: false, lives: 0, file };
-        Ok(Self { disk, folder, state: Mutex::new(state), written: Condvar::new() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let next = numbers.last().map_or(1, |last| last + 1);
+        let old = numbers.into_iter().map(|number| Part { number, ..Part::default() });
+        let files = journal::Journal::begin(disk, folder, Frames, old, next, Place::default())?;
+        Ok(Self { files, lives: AtomicU64::new(0) })
     }
 
     /// A number for a life of a tenant, which none had before.
     pub(super) fn life(&self) -> u64 {
-        let mut state = self.state();
-        state.lives += 1;
-        state.file.number << 20 | state.lives
+        self.number() << 20 | (self.lives.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Writes a frame. It is there after a crash once this returns; where it fails, it may be there all the same.
     pub(super) fn write(&self, payload: &[u8]) -> Result<()> {
-        let mut state = self.state();
-        while state.waiting.len() >= WAITING {
-            state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.waiting.extend((payload.len() as u32).to_le_bytes());
-        state.waiting.extend(crc32fast::hash(payload).to_le_bytes());
-        state.waiting.extend(payload);
-        let outcome = Arc::clone(&state.outcome);
-        loop {
-            if let Some(failure) = outcome.get() {
-                let told = |cause| Error::unavailable("cannot write the journal").with_source(cause);
-                let told = |cause| told(cause).with("folder", self.folder.display());
-                return failure.clone().map_or(Ok(()), |cause| Err(told(cause)));
-            }
-            state = if state.is_writing {
-                self.written.wait(state).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.write_waiting(state)
-            };
-        }
-    }
-
-    /// Writes and syncs all that waits, while others hand in more.
-    fn write_waiting<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let (frames, told) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.outcome));
-        let ready = if state.file.is_broken { self.mend(&mut state) } else { Ok(()) };
-        state.is_writing = true;
-        let (file, at) = (Arc::clone(&state.file.file), state.file.length);
-        drop(state);
-        let outcome = ready.and_then(|()| file.write_at(&frames, at)).and_then(|()| file.sync());
-        let mut state = self.state();
-        state.is_writing = false;
-        match &outcome {
-            Ok(()) => state.file.length += frames.len() as u64,
-            // Nobody knows what is on the disk: what comes next must not stand after it.
-            Err(_) => state.file.is_broken = true,
-        }
-        drop(told.set(outcome.err().map(Arc::new)));
-        self.written.notify_all();
-        state
-    }
-
-    /// Makes sure that nothing stands after what is known to be on the disk: in the same file, or else in a new one.
-    fn mend(&self, state: &mut State) -> io::Result<()> {
-        let file = &mut state.file;
-        if file.file.truncate(file.length).and_then(|()| file.file.sync()).is_err() {
-            return self.replace(state);
-        }
-        file.is_broken = false;
-        Ok(())
-    }
-
-    /// Goes on in a new file.
-    fn replace(&self, state: &mut State) -> io::Result<()> {
-        state.file = File::create(&*self.disk, &self.folder, state.file.number + 1)?;
-        Ok(())
+        self.files.write(payload, 0)
     }
 
     /// The number of the file that frames are written to.
     pub(super) fn number(&self) -> u64 {
-        self.state().file.number
+        self.files.number()
     }
 
     /// How long the file is that frames are written to.
     pub(super) fn length(&self) -> u64 {
-        self.state().file.length
+        self.files.length()
     }
 
     /// Goes on in a new file, and gives its number: what the files before it say may be removed once it stands elsewhere.
     pub(super) fn rotate(&self) -> Result<u64> {
-        let mut state = self.state();
-        while state.is_writing {
-            state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let begun = self.replace(&mut state);
-        begun.map_err(|cause| failed("begin a journal", &self.folder, cause))?;
-        Ok(state.file.number)
+        self.files.rotate(None)
     }
 
-    /// Removes the files before this one.
+    /// Removes the files before this one. A frame that says that a life is over does not outlive those after it.
     pub(super) fn remove_before(&self, number: u64) -> Result<()> {
-        for old in numbers(&*self.disk, &self.folder)?.into_iter().take_while(|old| *old < number) {
-            let path = path(&self.folder, old);
-            // A frame that says that a life is over must not outlive those after it.
-            let removed = self.disk.remove(&path).and_then(|()| self.disk.sync_folder(&self.folder));
-            removed.map_err(|cause| failed("remove a journal", &path, cause))?;
-        }
-        Ok(())
+        self.files.remove_before(number)
     }
-}
-
-impl File {
-    fn create(disk: &dyn Disk, folder: &Path, number: u64) -> io::Result<Self> {
-        let path = path(folder, number);
-        // One that could not be synced, of which nobody was told.
-        disk.remove(&path)?;
-        let file = disk.create(&path)?;
-        disk.sync_folder(folder)?;
-        Ok(Self { number, file: file.into(), length: 0, is_broken: false })
-    }
-}
-
-fn path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{NAME}{number:016x}"))
-}
-
-/// The numbers of the files that are there, in order.
-fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
-    let names = disk.names(folder).map_err(|cause| failed("list the journals", folder, cause))?;
-    let number = |name: &String| u64::from_str_radix(name.strip_prefix(NAME)?, 16).ok();
-    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// Gives the frames of a file, up to the first that is not whole.
@@ -239,7 +136,7 @@ impl Frame {
         let mut out = Vec::with_capacity(size);
         put_life(&mut out, 1, tenant, life);
         put_number(&mut out, batches.len() as u64);
-        batches.iter().for_each(|batch| put_batch(&mut out, batch));
+        batches.iter().for_each(|batch| batch::put_batch(&mut out, batch));
         out
     }
 
@@ -258,7 +155,7 @@ impl Frame {
         let frame = match kind {
             1 => {
                 let count = reader.count()?;
-                let batches = (0..count).map(|_| batch(&mut reader)).collect::<Decoded<_>>()?;
+                let batches = (0..count).map(|_| batch::batch(&mut reader)).collect::<Decoded<_>>()?;
                 Self::Lines(tenant, life, batches)
             }
             2 => Self::Forgotten(tenant, life),
@@ -273,73 +170,4 @@ fn put_life(out: &mut Vec<u8>, kind: u8, tenant: &TenantId, life: u64) {
     out.push(kind);
     put_bytes(out, tenant.as_str().as_bytes());
     put_number(out, life);
-}
-
-fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
-    line::put_origin(out, &batch.origin);
-    line::put_position(out, batch.position);
-    put_number(out, batch.starts.len() as u64);
-    let (mut start, mut time, mut stamp) = (0, 0, 0);
-    for own in &batch.starts {
-        put_number(out, u64::from(own - start));
-        start = *own;
-    }
-    for own in &batch.times {
-        put_signed(out, own.0.wrapping_sub(time) as i64);
-        time = own.0;
-    }
-    put_bytes(out, &batch.levels.iter().map(|level| line::code(*level)).collect::<Vec<_>>());
-    put_number(out, batch.stamps.len() as u64);
-    for own in &batch.stamps {
-        put_signed(out, own.wrapping_sub(stamp) as i64);
-        stamp = *own;
-    }
-    match &batch.places {
-        None => out.push(0),
-        Some(places) => {
-            out.push(1);
-            line::put_position(out, places.end);
-            places.lines.iter().for_each(|place| line::put_position(out, *place));
-        }
-    }
-    put_bytes(out, &batch.buffer);
-}
-
-fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
-    let (origin, position) = (line::origin(reader)?, line::position(reader)?);
-    let count = reader.count()?;
-    let (mut start, mut time, mut stamp) = (0_u32, 0_u64, 0_u64);
-    let mut starts = Vec::with_capacity(count);
-    for _ in 0..count {
-        start = start.checked_add(reader.small()?).ok_or(Damage("a line begins too late"))?;
-        starts.push(start);
-    }
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        time = time.wrapping_add(reader.signed()? as u64);
-        times.push(Timestamp(time));
-    }
-    let levels = reader.bytes()?.iter().map(|code| line::level(*code)).collect::<Decoded<_>>()?;
-    let stamped = reader.count()?;
-    let mut stamps = Vec::with_capacity(stamped);
-    for _ in 0..stamped {
-        stamp = stamp.wrapping_add(reader.signed()? as u64);
-        stamps.push(stamp);
-    }
-    let places = match reader.fixed()? {
-        [0] => None,
-        [1] => {
-            let end = line::position(reader)?;
-            let lines = (0..count).map(|_| line::position(reader)).collect::<Decoded<_>>()?;
-            Some(LogPlaces { lines, end })
-        }
-        _ => return Err(Damage("it is not known whether lines have places")),
-    };
-    let buffer = Bytes::copy_from_slice(reader.bytes()?);
-    if starts.last().is_some_and(|last| *last as usize > buffer.len()) {
-        return Err(Damage("a line begins after the end"));
-    }
-    let mut batch = LogBatch::stamped(origin, buffer, starts, stamps, position);
-    (batch.times, batch.levels, batch.places) = (times, levels, places);
-    Ok(batch)
 }

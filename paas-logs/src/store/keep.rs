@@ -1,7 +1,6 @@
 //! What a tenant's folder keeps beside its segments: where origins end whose lines are forgotten, and which segments count.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use paas_core::Result;
@@ -9,12 +8,11 @@ use paas_core::model::Timestamp;
 
 use super::segment::Ends;
 use crate::codec::line;
-use crate::codec::{Damage, Reader, put_bytes, put_number};
+use crate::codec::{Decoded, Reader, put_bytes, put_number};
 use crate::disk::Disk;
-use crate::error::{damaged, failed};
+use crate::whole;
 
 const NAME: &str = "kept";
-const DRAFT: &str = "kept.new";
 
 /// What is kept.
 #[derive(Debug, Default)]
@@ -28,26 +26,10 @@ pub(super) struct Kept {
 
 /// Reads it; it is empty where there is none.
 pub(super) fn read(disk: &dyn Disk, folder: &Path) -> Result<Kept> {
-    let path = folder.join(NAME);
-    let file = match disk.open(&path) {
-        Ok(file) => file,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
-        Err(cause) => return Err(failed("read a file", &path, cause)),
-    };
-    let mut content = Vec::new();
-    let read = file.length().and_then(|length| {
-        content.resize(length as usize, 0);
-        file.read_at(&mut content, 0)
-    });
-    read.map_err(|cause| failed("read a file", &path, cause))?;
-    of_bytes(&content).map_err(|damage| damaged(&path, damage))
+    whole::read(disk, folder, NAME, of_bytes)
 }
 
-fn of_bytes(bytes: &[u8]) -> std::result::Result<Kept, Damage> {
-    let (content, sum) = bytes.split_last_chunk::<4>().ok_or(Damage("it is cut off"))?;
-    if crc32fast::hash(content).to_le_bytes() != *sum {
-        return Err(Damage("its check sum is wrong"));
-    }
+fn of_bytes(content: &[u8]) -> Decoded<Kept> {
     let mut reader = Reader(content);
     let mut own = Reader(reader.bytes()?);
     let ends = line::ends(&mut own)?.into_iter().collect();
@@ -73,15 +55,5 @@ pub(super) fn write(disk: &dyn Disk, folder: &Path, kept: &Kept) -> Result<()> {
         put_number(&mut content, *number);
         put_number(&mut content, floor.0);
     }
-    let sum = crc32fast::hash(&content);
-    content.extend(sum.to_le_bytes());
-    let (draft, path) = (folder.join(DRAFT), folder.join(NAME));
-    let written = disk.remove(&draft).and_then(|()| {
-        let file = disk.create(&draft)?;
-        file.write_at(&content, 0)?;
-        file.sync()?;
-        disk.rename(&draft, &path)?;
-        disk.sync_folder(folder)
-    });
-    written.map_err(|cause| failed("write a file", &path, cause))
+    whole::write(disk, folder, NAME, content)
 }

@@ -8,15 +8,15 @@ use futures_util::stream::BoxStream;
 use paas_core::Result;
 use paas_core::model::{
     Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
-    Environment, ExecRequest, FieldName, InstanceId, Key, LogBatch, LogBucket, LogCount, LogItem, LogOrigin,
-    LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Principal, Record, RecordChange, RecordKind,
-    Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant, TenantId,
-    Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
+    Environment, ExecRequest, FieldName, InstanceId, Key, LogBatch, LogBucket, LogCount, LogGroup, LogItem,
+    LogOrigin, LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Principal, Record, RecordChange,
+    RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant,
+    TenantId, Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
 };
 use paas_core::port::{
     AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
-    LogSource, LogStore, Router, RouterCapabilities, Scheduler, SchedulerCapabilities, SecretStore, Selector,
-    StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
+    LogConsumer, LogQueue, LogSource, LogStore, Router, RouterCapabilities, Scheduler, SchedulerCapabilities,
+    SecretStore, Selector, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
 use super::Faulty;
@@ -204,6 +204,22 @@ impl<A: AuditLog + ?Sized> AuditLog for Faulty<A> {
 
     async fn search(&self, scope: &Scope, query: &AuditQuery) -> Result<Vec<AuditRecord>> {
         self.run("audit_log", "search", self.inner.search(scope, query)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<L: LogQueue + ?Sized> LogQueue for Faulty<L> {
+    async fn publish(&self, scope: &Scope, batches: &[LogBatch]) -> Result<()> {
+        self.run("log_queue", "publish", self.inner.publish(scope, batches)).await
+    }
+
+    async fn subscribe(&self, scope: &Scope, group: &LogGroup) -> Result<Box<dyn LogConsumer>> {
+        self.run("log_queue", "subscribe", self.inner.subscribe(scope, group)).await
+    }
+
+    async fn remove(&self, scope: &Scope, group: &LogGroup) -> Result<()> {
+        self.run("log_queue", "remove", self.inner.remove(scope, group)).await
     }
 }
 

@@ -1,13 +1,14 @@
-//! The log source.
+//! The log source and the log queue.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use paas_core::memory::MemoryLogSource;
-use paas_core::model::{Clock, LogOrigin, LogStream, RevisionNumber};
-use paas_core::port::LogSource;
+use paas_core::memory::{MemoryLogQueue, MemoryLogSource};
+use paas_core::model::{Clock, LogOrigin, LogStream, RevisionNumber, WhenFull};
+use paas_core::port::{LogQueue, LogSource};
 use paas_core::{Error, Result};
 
+use crate::suite::log_queue::{LogQueueFixture, LogQueueTraits};
 use crate::suite::log_source::{LogSourceFixture, LogSourceTraits};
 use crate::{Fixture, World};
 
@@ -53,5 +54,53 @@ impl LogSourceFixture for LogSources {
         let line = [b'.'; 1_000];
         (0..2_000).for_each(|_| self.backend.push(origin, line));
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// [`MemoryLogQueue`] with room for 2 MiB.
+#[derive(Debug)]
+pub struct LogQueues {
+    backend: MemoryLogQueue,
+    full: WhenFull,
+}
+
+const ROOM: usize = 2 << 20;
+
+impl Default for LogQueues {
+    fn default() -> Self {
+        Self::with(WhenFull::Refuse)
+    }
+}
+
+impl LogQueues {
+    fn with(full: WhenFull) -> Self {
+        Self { backend: MemoryLogQueue::with_capacity(ROOM, full), full }
+    }
+
+    /// The one that drops its oldest lines.
+    #[must_use]
+    pub fn drop_oldest() -> Self {
+        Self::with(WhenFull::DropOldest)
+    }
+}
+
+impl Fixture for LogQueues {
+    type Port = dyn LogQueue;
+    type Capabilities = LogQueueTraits;
+
+    fn capabilities(&self) -> LogQueueTraits {
+        let drops = self.full == WhenFull::DropOldest;
+        LogQueueTraits { durable: false, refuses: !drops, drops }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn LogQueue>>> {
+        let backend: Arc<dyn LogQueue> = Arc::new(self.backend.clone());
+        Box::pin(async move { Ok(backend) })
+    }
+}
+
+impl LogQueueFixture for LogQueues {
+    fn too_much(&self) -> usize {
+        2 * ROOM
     }
 }
