@@ -6,7 +6,8 @@ use std::sync::Arc;
 use paas_core::Result;
 use paas_core::model::{InstanceId, LogOrigin, LogStream, Resource, RevisionNumber, TenantId};
 
-use super::{Inner, Sizes};
+use super::Sizes;
+use super::inner::Inner;
 use crate::disk::Disk;
 use crate::disk::forgetful::Forgetful;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use paas_core::Result;
 use paas_core::model::{LogBatch, LogOrder, LogPosition, LogQuery, Resource, Timestamp};
 
-use super::super::Inner;
+use super::super::inner::Inner;
 use super::{new_disk, open, origin, tenant};
 use crate::disk::forgetful::Dice;
 
