@@ -38,6 +38,8 @@ pub(super) struct Writer {
     /// The number of the last segment.
     last: u64,
     has_folder: bool,
+    /// Names in its folder may not outlive a crash.
+    has_new_names: bool,
 }
 
 /// What searches see.
@@ -204,10 +206,20 @@ impl Tenant {
             let path = self.path(writer.last + 1, "open");
             let segment = OpenSegment::create(self.files.disk(), path)?;
             writer.last += 1;
-            writer.open = Some(segment);
-            self.files.disk().sync_folder(&self.folder).map_err(broken)?;
+            (writer.open, writer.has_new_names) = (Some(segment), true);
         }
+        self.sync_names(writer)?;
         writer.open.as_mut().ok_or_else(|| Error::internal("a tenant has no open segment"))
+    }
+
+    /// The names in its folder outlive a crash.
+    fn sync_names(&self, writer: &mut Writer) -> Result<()> {
+        if writer.has_new_names {
+            let synced = self.files.disk().sync_folder(&self.folder);
+            synced.map_err(|cause| failed("sync a folder", &self.folder, cause))?;
+            writer.has_new_names = false;
+        }
+        Ok(())
     }
 
     fn path(&self, number: u64, kind: &str) -> PathBuf {
@@ -219,15 +231,15 @@ impl Tenant {
         let Some(open) = &writer.open else { return Ok(()) };
         let (draft, path) = (self.path(writer.last, "new"), self.path(writer.last, "sealed"));
         encoders.with(|encoder| open.seal(self.files.disk(), &draft, floor, &self.sizes, encoder))?;
-        let named = self
-            .files
-            .disk()
-            .rename(&draft, &path)
-            .and_then(|()| self.files.disk().sync_folder(&self.folder));
-        named.map_err(|cause| failed("name a segment", &path, cause))?;
-        let (sealed, _) = Segment::open(self.files.disk(), &path)?;
+        let (mut sealed, _) = Segment::open(self.files.disk(), &draft)?;
+        sealed.path = path.as_path().into();
+        self.files.disk().rename(&draft, &path).map_err(|cause| failed("name a segment", &path, cause))?;
+        // From here on it is what a crash leaves, so nothing more goes to the open one, even where that is all that fails.
         self.write().segments.insert(writer.last, sealed);
-        if let Some(open) = writer.open.take()
+        let open = writer.open.take();
+        writer.has_new_names = true;
+        self.sync_names(writer)?;
+        if let Some(open) = open
             && let Err(error) = self.files.remove(&open.path)
         {
             tracing::info!(?error, "a segment that was sealed stays until the next start");
@@ -242,6 +254,7 @@ impl Tenant {
             return Ok(());
         }
         self.flush(&mut writer, encoders)?;
+        self.sync_names(&mut writer)?;
         let synced = writer.open.as_mut().map_or(Ok(()), OpenSegment::sync);
         // What the disk did not take once it may never have: it is written again.
         synced.or_else(|_| self.seal(&mut writer, Timestamp(0), encoders))

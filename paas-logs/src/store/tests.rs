@@ -43,3 +43,8 @@ fn new_disk() -> Forgetful {
 fn open(disk: &Forgetful) -> Result<Inner> {
     Inner::open(Arc::new(disk.clone()), Path::new(FOLDER), SMALL, None)
 }
+
+/// How many histories to look at: the rest where there is time for it.
+fn seeds() -> u64 {
+    std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500)
+}
