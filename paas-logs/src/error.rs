@@ -1,16 +1,11 @@
 //! What is wrong with a file, told to people.
 
-use std::io;
 use std::path::Path;
 
 use paas_core::Error;
+pub(crate) use paas_core::backend::file_error as failed;
 
 use crate::codec::Damage;
-
-/// It cannot be read or written.
-pub(crate) fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
-    Error::unavailable(format!("cannot {what}")).with("path", path.display().to_string()).with_source(cause)
-}
 
 /// Its content is not what was written.
 pub(crate) fn damaged(path: &Path, damage: Damage) -> Error {

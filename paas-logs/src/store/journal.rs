@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use paas_core::Result;
 use paas_core::model::{LogBatch, TenantId, Timestamp};
-use paas_core::{Error, Result};
 
 use crate::codec::line;
 use crate::codec::{Damage, Decoded, Reader, put_bytes, put_number, put_signed};
@@ -64,13 +64,9 @@ impl Journal {
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         folder: PathBuf,
-        mut each: impl FnMut(Frame) -> Result<()>,
+        each: impl FnMut(Frame) -> Result<()>,
     ) -> Result<Self> {
-        let numbers = numbers(&*disk, &folder)?;
-        for number in &numbers {
-            replay(&*disk, &path(&folder, *number), &mut each)?;
-        }
-        let number = numbers.last().map_or(1, |last| last + 1);
+        let number = read(&*disk, &folder, each)?.map_or(1, |last| last + 1);
         let file = File::create(&*disk, &folder, number);
         let file = file.map_err(|cause| failed("begin a journal", &folder, cause))?;
         let state = State { waiting: Vec::new(), outcome: Arc::default(), is_writing: false, lives: 0, file };
@@ -100,9 +96,8 @@ impl Journal {
         let outcome = Arc::clone(&state.outcome);
         loop {
             if let Some(failure) = outcome.get() {
-                let told = |cause| Error::unavailable("cannot write the journal").with_source(cause);
-                let told = |cause| told(cause).with("folder", self.folder.display());
-                return failure.clone().map_or(Ok(()), |cause| Err(told(cause)));
+                let told = |cause| failed("write the journal", &self.folder, again(cause));
+                return failure.as_ref().map_or(Ok(()), |cause| Err(told(cause)));
             }
             state = if state.is_writing {
                 self.written.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -192,6 +187,12 @@ impl File {
     }
 }
 
+/// A failure for one more of those it came to.
+fn again(failure: &Arc<io::Error>) -> io::Error {
+    let of_kind = || io::Error::new(failure.kind(), Arc::clone(failure));
+    failure.raw_os_error().map_or_else(of_kind, io::Error::from_raw_os_error)
+}
+
 fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{NAME}{number:016x}"))
 }
@@ -205,10 +206,28 @@ fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Gives what all files say, in order, and the number of the last.
+pub(super) fn read(
+    disk: &dyn Disk,
+    folder: &Path,
+    mut each: impl FnMut(Frame) -> Result<()>,
+) -> Result<Option<u64>> {
+    let numbers = numbers(disk, folder)?;
+    for number in &numbers {
+        replay(disk, &path(folder, *number), &mut each)?;
+    }
+    Ok(numbers.last().copied())
+}
+
 /// Gives the frames of a file, up to the first that is not whole.
 fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<()>) -> Result<()> {
     let broken = |cause| failed("read a journal", path, cause);
-    let file = disk.open(path).map_err(broken)?;
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        // Whoever has the store open has brought to segments what it said.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(broken(cause)),
+    };
     let mut content = vec![0; file.length().map_err(broken)? as usize];
     file.read_at(&mut content, 0).map_err(broken)?;
     let mut rest = &content[..];
