@@ -7,4 +7,4 @@ mod disk;
 mod error;
 mod store;
 
-pub use store::{EmbeddedLogStore, LogStoreConfig};
+pub use store::{EmbeddedLogStore, LogStoreConfig, LogStoreReader};

@@ -20,16 +20,22 @@ use paas_core::{Error, Result};
 
 use crate::disk::Native;
 use crate::error::failed;
+use ask::Ask;
 use inner::Inner;
 
+pub use reader::LogStoreReader;
+
+mod ask;
 mod block;
 mod cache;
 mod files;
+mod folder;
 mod inner;
 mod journal;
 mod keep;
 mod lines;
 mod pool;
+mod reader;
 mod sealing;
 mod search;
 mod segment;
@@ -99,22 +105,37 @@ impl EmbeddedLogStore {
         Ok(Self(inner))
     }
 
-    /// Works on the store in a thread that may wait. Where nobody waits for the answer any more, searches end early.
+    /// Looks at the lines of a folder, and changes nothing in it: also where another process has the store open.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no store; `Denied` where its files may not be read.
+    pub async fn open_read_only(folder: impl Into<PathBuf>) -> Result<LogStoreReader> {
+        LogStoreReader::open(Arc::new(Native), folder.into()).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner, &AtomicBool) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        /// Tells when it goes.
-        struct Waiting(Arc<AtomicBool>);
-        impl Drop for Waiting {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let waiting = Waiting(Arc::default());
-        let (inner, given_up) = (Arc::clone(&self.0), Arc::clone(&waiting.0));
-        blocking(move || work(&inner, &given_up)).await
+        run(&self.0, work).await
     }
+}
+
+/// Works on a store in a thread that may wait. Where nobody waits for the answer any more, searches end early.
+async fn run<S: Send + Sync + 'static, T: Send + 'static>(
+    store: &Arc<S>,
+    work: impl FnOnce(&S, &AtomicBool) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    /// Tells when it goes.
+    struct Waiting(Arc<AtomicBool>);
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let waiting = Waiting(Arc::default());
+    let (store, given_up) = (Arc::clone(store), Arc::clone(&waiting.0));
+    blocking(move || work(&store, &given_up)).await
 }
 
 /// Forgets what is too old or too much, for as long as somebody has the store.

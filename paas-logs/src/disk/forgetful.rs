@@ -89,6 +89,16 @@ impl Forgetful {
         self.state().fails = Some((so_many, Dice(seed)));
     }
 
+    /// All files and what they have.
+    pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        let content = |(path, entry): (&PathBuf, &Entry)| match entry {
+            Entry::Folder => None,
+            Entry::File(file) => Some((path.clone(), state.files[*file].now.clone())),
+        };
+        state.names.iter().filter_map(content).collect()
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.state().is_dead()
     }
@@ -237,6 +247,10 @@ impl Disk for Forgetful {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(Handle(self.clone(), self.state().file(path)?)))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -2,23 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use paas_core::backend::{SpanCounts, ValueCounts};
-use paas_core::model::{
-    FieldName, LogBatch, LogBucket, LogCount, LogEvent, LogOrigin, LogPage, LogPosition, LogQuery, Resource,
-    TenantId, Timestamp,
-};
+use paas_core::model::{LogBatch, LogOrigin, LogPosition, Resource, TenantId, Timestamp};
 use paas_core::{Error, Result};
 
 use super::Sizes;
+use super::ask::Ask;
 use super::files::Files;
 use super::journal::{Frame, Journal};
 use super::lines::Encoder;
 use super::pool::Pool;
-use super::search::Search;
 use super::tenant::Tenant;
 use crate::disk::Disk;
 use crate::error::failed;
@@ -172,58 +167,10 @@ impl Inner {
     }
 
     pub(super) fn ends(&self, resource: &Resource) -> Vec<(LogOrigin, LogPosition)> {
-        let ends = |tenant: Arc<Tenant>| {
-            let view = tenant.read();
-            let own = view.ends.iter().filter(|(origin, _)| resource.contains(&origin.resource()));
-            own.map(|(origin, end)| (LogOrigin::clone(origin), *end)).collect::<Vec<_>>()
-        };
         match resource.tenant() {
-            Some(id) => self.tenant(id).map(ends).unwrap_or_default(),
-            None => self.all().into_iter().flat_map(ends).collect(),
+            Some(id) => self.tenant(id).map(|tenant| tenant.ends(resource)).unwrap_or_default(),
+            None => self.all().iter().flat_map(|tenant| tenant.ends(resource)).collect(),
         }
-    }
-
-    /// The tenant that a query is about, if it has any lines.
-    fn asked(&self, query: &LogQuery) -> Result<Option<Arc<Tenant>>> {
-        Ok(self.tenant(query.tenant()?))
-    }
-
-    pub(super) fn search(&self, query: &LogQuery, given_up: &AtomicBool) -> Result<LogPage> {
-        let search = Search::new(query, given_up)?;
-        self.asked(query)?.map_or_else(|| Ok(LogPage::default()), |tenant| search.page(&tenant, &self.files))
-    }
-
-    pub(super) fn histogram(
-        &self,
-        query: &LogQuery,
-        step: Duration,
-        given_up: &AtomicBool,
-    ) -> Result<Vec<LogBucket>> {
-        let mut spans = SpanCounts::new(step)?;
-        let query = of_all(query);
-        let search = Search::new(&query, given_up)?;
-        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        search.visit(&tenant, &self.files, |_, row| spans.add(row.time))?;
-        spans.finish()
-    }
-
-    pub(super) fn top(
-        &self,
-        query: &LogQuery,
-        field: &FieldName,
-        most: usize,
-        given_up: &AtomicBool,
-    ) -> Result<Vec<LogCount>> {
-        let query = of_all(query);
-        let search = Search::new(&query, given_up)?;
-        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        let mut values = ValueCounts::default();
-        search.visit(&tenant, &self.files, |lines, row| {
-            if let Some(value) = lines.stored(row).field(field.as_str()) {
-                values.add(&value);
-            }
-        })?;
-        Ok(values.finish(most))
     }
 
     pub(super) fn purge(&self, id: &TenantId, before: Option<Timestamp>) -> Result<()> {
@@ -249,15 +196,18 @@ impl Inner {
     }
 }
 
-/// A query, wherever a page of it would begin.
-fn of_all(query: &LogQuery) -> LogQuery {
-    let mut query = query.clone();
-    query.after = None;
-    query
+impl Ask for Inner {
+    fn asked(&self, tenant: &TenantId) -> Result<Option<Arc<Tenant>>> {
+        Ok(self.tenant(tenant))
+    }
+
+    fn files(&self) -> &Files {
+        &self.files
+    }
 }
 
 /// The tenant and its life that a folder is named for.
-fn life_of(name: &str) -> Option<(TenantId, u64)> {
+pub(super) fn life_of(name: &str) -> Option<(TenantId, u64)> {
     let (id, life) = name.rsplit_once('-')?;
     Some((TenantId::new(id).ok()?, u64::from_str_radix(life, 16).ok()?))
 }

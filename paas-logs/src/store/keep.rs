@@ -26,6 +26,13 @@ pub(super) struct Kept {
     pub(super) last: u64,
 }
 
+impl Kept {
+    /// Whether a segment is one of those that are gone.
+    pub(super) fn has_forgotten(&self, number: u64) -> bool {
+        number <= self.last && !self.floors.contains_key(&number)
+    }
+}
+
 /// Reads it; it is empty where there is none.
 pub(super) fn read(disk: &dyn Disk, folder: &Path) -> Result<Kept> {
     let path = folder.join(NAME);

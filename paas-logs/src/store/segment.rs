@@ -48,6 +48,8 @@ pub(super) struct Segment {
     pub(super) floor: Timestamp,
     /// How many bytes its file has.
     pub(super) bytes: u64,
+    /// Its file, where another process may take away its name.
+    pub(super) file: Option<Arc<dyn DiskFile>>,
 }
 
 /// The segment at whose end blocks are written.
@@ -70,26 +72,14 @@ impl OpenSegment {
     /// Opens one that is there, as far as it is whole: what comes after stands in the journal. Gives where its origins end.
     pub(super) fn recover(disk: &dyn Disk, path: PathBuf) -> Result<(Self, Ends)> {
         let broken = |cause| failed("read a segment", &path, cause);
-        let file = disk.open(&path).map_err(broken)?;
+        let file = disk.open_to_write(&path).map_err(broken)?;
         let all = file.length().map_err(broken)?;
-        let (mut blocks, mut ends) = (Vec::new(), Ends::new());
-        let (mut at, mut length, mut count) = (0, 0, 0);
-        while let Some((block, lines)) =
-            next_block(&*file, at, all, blocks.last()).map_err(|cause| unread(&path, cause))?
-        {
-            at = block.end();
-            blocks.push(block);
-            if !block.goes_on {
-                (length, count) = (at, blocks.len());
-                extend(&mut ends, lines.origins().iter().cloned());
-            }
+        let whole = read_open(&*file, all).map_err(|cause| unread(&path, cause))?;
+        if whole.length < all {
+            tracing::info!(path = %path.display(), bytes = all - whole.length, "the end of a segment was not written whole");
+            file.truncate(whole.length).map_err(broken)?;
         }
-        blocks.truncate(count);
-        if length < all {
-            tracing::info!(path = %path.display(), bytes = all - length, "the end of a segment was not written whole");
-            file.truncate(length).map_err(broken)?;
-        }
-        Ok((Self::new(path, file, blocks, length), ends))
+        Ok((Self::new(path, file, whole.blocks, whole.length), whole.ends))
     }
 
     fn new(path: PathBuf, file: Box<dyn DiskFile>, blocks: Vec<Block>, length: u64) -> Self {
@@ -145,7 +135,7 @@ impl OpenSegment {
 
     pub(super) fn view(&self) -> Segment {
         let (path, blocks) = (self.path.as_path().into(), self.blocks.as_slice().into());
-        Segment { path, blocks, slices: None, floor: Timestamp(0), bytes: self.length }
+        Segment { path, blocks, slices: None, floor: Timestamp(0), bytes: self.length, file: None }
     }
 
     /// Writes what it has from this time on as a sealed segment, whole and synced, but for its name.
@@ -176,6 +166,29 @@ impl OpenSegment {
         }
         sealing.finish()
     }
+}
+
+/// As much of an open segment as is whole.
+pub(super) struct Whole {
+    pub(super) blocks: Vec<Block>,
+    pub(super) length: u64,
+    pub(super) ends: Ends,
+}
+
+/// Reads an open segment of so many bytes.
+pub(super) fn read_open(file: &dyn DiskFile, all: u64) -> std::result::Result<Whole, Unread> {
+    let (mut blocks, mut ends) = (Vec::new(), Ends::new());
+    let (mut at, mut length, mut count) = (0, 0, 0);
+    while let Some((block, lines)) = next_block(file, at, all, blocks.last())? {
+        at = block.end();
+        blocks.push(block);
+        if !block.goes_on {
+            (length, count) = (at, blocks.len());
+            extend(&mut ends, lines.origins().iter().cloned());
+        }
+    }
+    blocks.truncate(count);
+    Ok(Whole { blocks, length, ends })
 }
 
 /// The block that stands there, and what is known of its lines; `None` where none stands whole.
@@ -212,6 +225,16 @@ impl Segment {
         let end = file.length().map_err(broken)?;
         let sealed = read_sealed(path, &*file, end);
         sealed.map_err(|cause| unread(path, cause))
+    }
+
+    /// Looks at an open segment that another process writes, as far as it is whole. Gives where its origins end.
+    pub(super) fn look(disk: &dyn Disk, path: &Path) -> Result<(Self, Ends)> {
+        let broken = |cause| failed("read a segment", path, cause);
+        let file = disk.open(path).map_err(broken)?;
+        let all = file.length().map_err(broken)?;
+        let Whole { blocks, length, ends } = read_open(&*file, all).map_err(|cause| unread(path, cause))?;
+        let (path, blocks, file) = (path.into(), blocks.into(), Some(file.into()));
+        Ok((Self { path, blocks, slices: None, floor: Timestamp(0), bytes: length, file }, ends))
     }
 
     /// The latest line of it.
@@ -301,7 +324,7 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
     reader.end()?;
     let slices = Some((slices, power));
     let (path, blocks) = (path.into(), blocks.into());
-    Ok((Segment { path, blocks, slices, floor: Timestamp(0), bytes: end }, ends))
+    Ok((Segment { path, blocks, slices, floor: Timestamp(0), bytes: end, file: None }, ends))
 }
 
 pub(super) fn unread(path: &Path, cause: Unread) -> paas_core::Error {

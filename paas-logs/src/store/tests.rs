@@ -13,6 +13,7 @@ use crate::disk::forgetful::Forgetful;
 
 mod crash;
 mod oracle;
+mod reader;
 
 /// So small that a few lines make a block, and a few blocks a segment.
 const SMALL: Sizes = Sizes { block: 120, segment: 400, journal: 1_500 };

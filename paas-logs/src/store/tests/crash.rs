@@ -7,6 +7,7 @@ use bytes::Bytes;
 use paas_core::Result;
 use paas_core::model::{LogBatch, LogOrder, LogPosition, LogQuery, Resource, Timestamp};
 
+use super::super::ask::Ask;
 use super::super::inner::Inner;
 use super::{new_disk, open, origin, seeds, tenant};
 use crate::disk::forgetful::{Dice, Forgetful};
@@ -298,6 +299,25 @@ fn a_full_disk_refuses_and_loses_nothing() {
         let crashed = disk.after_crash(&mut dice);
         assert_has(&open(&crashed).unwrap(), &model, &format!("seed {seed}, after a crash"));
     }
+}
+
+#[test]
+fn a_full_disk_says_so_and_reads_and_later_writes_go_on() {
+    let disk = new_disk();
+    let store = open(&disk).unwrap();
+    let [first, second] = [0, 7].map(|at| {
+        LogBatch::new(origin(0, 0), Bytes::from("a line\n"), Timestamp(at), LogPosition::offset(0, at))
+    });
+    store.append(&[first]).unwrap();
+    disk.fill_after(Some(0));
+    let error = store.append(std::slice::from_ref(&second)).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("disk full: free some space"), "{error:?}");
+    assert_eq!(found(&store, 0, LogOrder::Newest).len(), 1);
+    disk.fill_after(None);
+    store.append(&[second]).unwrap();
+    assert_eq!(found(&store, 0, LogOrder::Newest).len(), 2);
+    drop(store);
+    assert_eq!(found(&open(&disk).unwrap(), 0, LogOrder::Newest).len(), 2);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use paas_core::model::{
 };
 use paas_core::port::LogStore;
 
+use super::super::ask::Ask;
 use super::super::inner::Inner;
 use super::{new_disk, open, origin, tenant};
 use crate::disk::forgetful::Dice;
