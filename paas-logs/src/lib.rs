@@ -7,4 +7,7 @@ mod disk;
 mod error;
 mod store;
 
-pub use store::{EmbeddedLogStore, LogStoreConfig, LogStoreReader};
+pub use store::{
+    EmbeddedLogStore, LogLoss, LogStoreConfig, LogStoreFinding, LogStoreReader, LogStoreRepair,
+    LogStoreRepaired, LogStoreReport, LogStoreSeverity,
+};

@@ -19,15 +19,20 @@ use paas_core::port::{Backend, LogStore};
 use paas_core::{Error, Result};
 
 use crate::disk::Native;
+use crate::disk::read_only::ReadOnly;
 use crate::error::failed;
 use ask::Ask;
 use inner::Inner;
 
 pub use reader::LogStoreReader;
+pub use report::{
+    LogLoss, LogStoreFinding, LogStoreRepair, LogStoreRepaired, LogStoreReport, LogStoreSeverity,
+};
 
 mod ask;
 mod block;
 mod cache;
+mod check;
 mod files;
 mod folder;
 mod inner;
@@ -36,6 +41,9 @@ mod keep;
 mod lines;
 mod pool;
 mod reader;
+mod repair;
+mod report;
+mod salvage;
 mod sealing;
 mod search;
 mod segment;
@@ -113,6 +121,36 @@ impl EmbeddedLogStore {
         LogStoreReader::open(Arc::new(Native), folder.into()).await
     }
 
+    /// Reads every byte of a store that nobody has open, and tells what is not as it should be. Changes nothing.
+    ///
+    /// It takes as much memory as a file of the journal or a segment, and what is known of the origins of one tenant.
+    ///
+    /// # Errors
+    /// `Unavailable` where a process has the store open, or its files cannot be read; `NotFound` where there is none.
+    pub async fn verify(folder: impl Into<PathBuf>) -> Result<LogStoreReport> {
+        let folder = folder.into();
+        blocking(move || {
+            let _lock = lock_shared(&folder)?;
+            check::store(&ReadOnly(Arc::new(Native)), &folder)
+        })
+        .await
+    }
+
+    /// Makes a damaged store one that opens again, and loses as little as can be: what is whole in damaged files is written
+    /// anew. The files themselves are put into the folder `damaged` of the store; nothing is deleted. Where nothing is damaged
+    /// nothing is done. What a crash interrupts is done by the next repair.
+    ///
+    /// # Errors
+    /// `Unavailable` where a process has the store open, or the disk cannot be read or written; `NotFound` where there is none.
+    pub async fn repair(folder: impl Into<PathBuf>) -> Result<LogStoreRepair> {
+        let folder = folder.into();
+        blocking(move || {
+            let _lock = lock(&folder)?;
+            repair::store(&Native, &folder, Sizes::STANDARD)
+        })
+        .await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner, &AtomicBool) -> Result<T> + Send + 'static,
@@ -156,14 +194,28 @@ fn lock(folder: &Path) -> Result<std::fs::File> {
     let broken = |cause| failed("lock the folder", &path, cause);
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).open(&path).map_err(broken)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::unavailable("another process has this log store open")
-                .with("folder", folder.display()))
-        }
-        Err(std::fs::TryLockError::Error(cause)) => Err(broken(cause)),
+    locked(folder, file.try_lock())?;
+    Ok(file)
+}
+
+/// Makes sure that no process has the folder to write, and changes nothing.
+fn lock_shared(folder: &Path) -> Result<Option<std::fs::File>> {
+    let path = folder.join("lock");
+    match std::fs::File::open(&path) {
+        Ok(file) => locked(folder, file.try_lock_shared()).map(|()| Some(file)),
+        // Of a copy somebody may have left it out.
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed("lock the folder", &path, cause)),
     }
+}
+
+fn locked(folder: &Path, outcome: std::result::Result<(), std::fs::TryLockError>) -> Result<()> {
+    outcome.map_err(|cause| match cause {
+        std::fs::TryLockError::WouldBlock => {
+            Error::unavailable("another process has this log store open").with("folder", folder.display())
+        }
+        std::fs::TryLockError::Error(cause) => failed("lock the folder", &folder.join("lock"), cause),
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

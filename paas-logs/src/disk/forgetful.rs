@@ -89,6 +89,25 @@ impl Forgetful {
         self.state().fails = Some((so_many, Dice(seed)));
     }
 
+    /// Another disk with the same files, all of it synced.
+    pub(crate) fn copy(&self) -> Self {
+        let state = self.state();
+        let names = state.names.clone();
+        let synced =
+            |file: &Content| Content { kept: file.now.clone(), now: file.now.clone(), writes: Vec::new() };
+        let files = state.files.iter().map(synced).collect();
+        Self(Arc::new(Mutex::new(State { kept: names.clone(), names, files, ..State::default() })))
+    }
+
+    /// Gives a file another content, as a disk does that goes bad.
+    pub(crate) fn damage(&self, path: &Path, damage: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let file = state.file(path).unwrap();
+        let file = &mut state.files[file];
+        damage(&mut file.now);
+        file.kept.clone_from(&file.now);
+    }
+
     /// All files and what they have.
     pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();

@@ -8,7 +8,7 @@ use crate::disk::DiskFile;
 
 /// How many bytes stand before a block in an open segment, and for each in the index of a sealed one.
 pub(super) const HEADER: usize = 80;
-const MAGIC: u32 = u32::from_le_bytes(*b"blk1");
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"blk1");
 
 /// A part of a file, and its check sum (CRC-32, as in zlib).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

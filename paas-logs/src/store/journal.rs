@@ -17,7 +17,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::failed;
 
 /// Before each frame: its length and its check sum, both four bytes, the lowest first.
-const HEAD: usize = 8;
+pub(super) const HEAD: usize = 8;
 const NAME: &str = "journal-";
 /// Who comes while so many bytes wait to be written waits, too.
 const WAITING: usize = 64 * 1024 * 1024;
@@ -90,9 +90,7 @@ impl Journal {
         while state.waiting.len() >= WAITING {
             state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.waiting.extend((payload.len() as u32).to_le_bytes());
-        state.waiting.extend(crc32fast::hash(payload).to_le_bytes());
-        state.waiting.extend(payload);
+        put_frame(&mut state.waiting, payload);
         let outcome = Arc::clone(&state.outcome);
         loop {
             if let Some(failure) = outcome.get() {
@@ -193,12 +191,12 @@ fn again(failure: &Arc<io::Error>) -> io::Error {
     failure.raw_os_error().map_or_else(of_kind, io::Error::from_raw_os_error)
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{NAME}{number:016x}"))
 }
 
 /// The numbers of the files that are there, in order.
-fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
+pub(super) fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
     let names = disk.names(folder).map_err(|cause| failed("list the journals", folder, cause))?;
     let number = |name: &String| u64::from_str_radix(name.strip_prefix(NAME)?, 16).ok();
     let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
@@ -221,15 +219,8 @@ pub(super) fn read(
 
 /// Gives the frames of a file, up to the first that is not whole.
 fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<()>) -> Result<()> {
-    let broken = |cause| failed("read a journal", path, cause);
-    let file = match disk.open(path) {
-        Ok(file) => file,
-        // Whoever has the store open has brought to segments what it said.
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(cause) => return Err(broken(cause)),
-    };
-    let mut content = vec![0; file.length().map_err(broken)? as usize];
-    file.read_at(&mut content, 0).map_err(broken)?;
+    // Where it is gone, whoever has the store open has brought to segments what it said.
+    let content = content(disk, path)?.unwrap_or_default();
     let mut rest = &content[..];
     while let Some((frame, after)) = frame(rest) {
         // It was written so: what cannot be read is of a later version.
@@ -242,13 +233,34 @@ fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<(
     Ok(())
 }
 
-fn frame(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+/// All that a file has; `None` where it is gone.
+pub(super) fn content(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>> {
+    let broken = |cause| failed("read a journal", path, cause);
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(broken(cause)),
+    };
+    let mut content = vec![0; file.length().map_err(broken)? as usize];
+    file.read_at(&mut content, 0).map_err(broken)?;
+    Ok(Some(content))
+}
+
+/// The payload of the frame that begins here, if one does, and what comes after it.
+pub(super) fn frame(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = rest.split_at_checked(HEAD)?;
     let mut head = Reader(head);
     let (length, sum) = (head.u32().ok()?, head.u32().ok()?);
     let (payload, rest) = rest.split_at_checked(length as usize)?;
     // A frame is never empty: what was never written is zeros.
     (length > 0 && crc32fast::hash(payload) == sum).then_some((payload, rest))
+}
+
+/// A frame around a payload.
+pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(crc32fast::hash(payload).to_le_bytes());
+    out.extend(payload);
 }
 
 impl Frame {
@@ -269,7 +281,7 @@ impl Frame {
         out
     }
 
-    fn of_bytes(bytes: &[u8]) -> Decoded<Self> {
+    pub(super) fn of_bytes(bytes: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(bytes);
         let [kind] = reader.fixed()?;
         let tenant = std::str::from_utf8(reader.bytes()?).ok().and_then(|id| TenantId::new(id).ok());

@@ -13,7 +13,7 @@ use crate::codec::{Damage, Reader, put_bytes, put_number};
 use crate::disk::Disk;
 use crate::error::{damaged, failed};
 
-const NAME: &str = "kept";
+pub(super) const NAME: &str = "kept";
 const DRAFT: &str = "kept.new";
 
 /// What is kept.

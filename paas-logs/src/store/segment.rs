@@ -15,7 +15,7 @@ use super::block::{Block, HEADER, Span, Unread};
 use super::lines::{Encoder, Lines};
 use super::pool::Pool;
 use super::sealing::Sealing;
-use super::words::{hash, probes};
+use super::words::{Filter, hash, probes};
 use crate::codec::{Damage, Reader, line};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{damaged, failed};
@@ -43,7 +43,7 @@ pub(super) struct Segment {
     pub(super) blocks: Arc<[Block]>,
     /// Where the filters of all blocks stand bit by bit, and of how many bits each is as a power of two; `None` where
     /// each block has its own.
-    slices: Option<(Span, u32)>,
+    pub(super) slices: Option<(Span, u32)>,
     /// Its lines from before this time are forgotten.
     pub(super) floor: Timestamp,
     /// How many bytes its file has.
@@ -61,6 +61,8 @@ pub(super) struct OpenSegment {
     length: u64,
     is_synced: bool,
     is_suspect: bool,
+    /// A write that failed may have left something after the last block.
+    has_rest: bool,
 }
 
 impl OpenSegment {
@@ -83,7 +85,7 @@ impl OpenSegment {
     }
 
     fn new(path: PathBuf, file: Box<dyn DiskFile>, blocks: Vec<Block>, length: u64) -> Self {
-        Self { path, file, blocks, length, is_synced: false, is_suspect: false }
+        Self { path, file, blocks, length, is_synced: false, is_suspect: false, has_rest: false }
     }
 
     /// Writes blocks of lines, or none. They are there after a crash once it is synced.
@@ -93,7 +95,7 @@ impl OpenSegment {
         let appended = encoders.with(|encoder| (0..parts.len()).try_for_each(|at| write(at, encoder)));
         if appended.is_err() {
             self.blocks.truncate(count);
-            self.length = length;
+            (self.length, self.has_rest, self.is_synced) = (length, true, false);
         }
         appended
     }
@@ -118,8 +120,11 @@ impl OpenSegment {
         }
         if !self.is_synced {
             self.is_suspect = true;
-            self.file.sync().map_err(|cause| failed("sync a segment", &self.path, cause))?;
-            (self.is_synced, self.is_suspect) = (true, false);
+            // What comes after it from now on is what the journal has, too.
+            let cut = if self.has_rest { self.file.truncate(self.length) } else { Ok(()) };
+            cut.and_then(|()| self.file.sync())
+                .map_err(|cause| failed("sync a segment", &self.path, cause))?;
+            (self.is_synced, self.is_suspect, self.has_rest) = (true, false, false);
         }
         Ok(())
     }
@@ -209,7 +214,9 @@ fn next_block(
     if block.rows.offset != at + HEADER as u64 || block.end() > end || !follows {
         return Ok(None);
     }
-    let whole = block.filter.read(file).and_then(|_| block.read(file));
+    let filter =
+        block.filter.read(file).and_then(|bytes| Ok(Filter::of(bytes).ok_or(Damage("a filter is none"))?));
+    let whole = filter.and_then(|_| block.read(file));
     match whole {
         Ok(lines) => Ok(Some((block, lines))),
         Err(Unread::Damaged(_)) => Ok(None),
@@ -296,7 +303,11 @@ fn may_have(file: &dyn DiskFile, filter: Span, hash: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Result<(Segment, Ends), Unread> {
+pub(super) fn read_sealed(
+    path: &Path,
+    file: &dyn DiskFile,
+    end: u64,
+) -> std::result::Result<(Segment, Ends), Unread> {
     let mut trailer = [0; TRAILER as usize];
     let at = end.checked_sub(TRAILER).ok_or(Damage("it is cut off"))?;
     file.read_at(&mut trailer, at).map_err(Unread::Io)?;
@@ -311,9 +322,15 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
     let index = Span::of_bytes(&mut reader, slices.end())?;
     let ends = Span::of_bytes(&mut reader, index.end())?;
     let power = reader.u32()?;
+    if ends.end() > at {
+        return Err(Damage("its parts do not end where it does").into());
+    }
     let index = index.read(file)?;
     let blocks: Vec<Block> =
         index.chunks(HEADER).map(Block::of_header).collect::<std::result::Result<_, _>>()?;
+    if blocks.iter().any(|block| block.end() > slices.offset) {
+        return Err(Damage("a block ends after all blocks").into());
+    }
     let width = blocks.len().div_ceil(8);
     if power >= 32 || (width as u64) << power != u64::from(slices.length) {
         return Err(Damage("its filter is not as long as its blocks need").into());

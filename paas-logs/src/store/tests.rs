@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::disk::forgetful::Forgetful;
 
 mod crash;
+mod damage;
 mod oracle;
 mod reader;
 

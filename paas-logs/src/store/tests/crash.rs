@@ -1,6 +1,7 @@
 //! Crashes, on a disk that forgets what was not synced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
@@ -8,17 +9,18 @@ use paas_core::Result;
 use paas_core::model::{LogBatch, LogOrder, LogPosition, LogQuery, Resource, Timestamp};
 
 use super::super::ask::Ask;
+use super::super::check;
 use super::super::inner::Inner;
-use super::{new_disk, open, origin, seeds, tenant};
+use super::{FOLDER, new_disk, open, origin, seeds, tenant};
 use crate::disk::forgetful::{Dice, Forgetful};
 
-const TENANTS: u64 = 2;
+pub(super) const TENANTS: u64 = 2;
 const ORIGINS: u64 = 2;
 
 /// Something that is done with a store.
 #[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Append(LogBatch),
     ForgetBefore(u64, Timestamp),
     Forget(u64),
@@ -26,7 +28,7 @@ enum Step {
 }
 
 /// What is done, from a seed; each origin's lines come in order, some of them again.
-fn history(seed: u64, length: usize) -> Vec<Step> {
+pub(super) fn history(seed: u64, length: usize) -> Vec<Step> {
     let mut dice = Dice(seed);
     let mut next: BTreeMap<(u64, u64), u64> = BTreeMap::new();
     let mut number = 0;
@@ -53,7 +55,7 @@ fn history(seed: u64, length: usize) -> Vec<Step> {
     (0..length).map(step).collect()
 }
 
-fn run(store: &Inner, step: &Step) -> Result<()> {
+pub(super) fn run(store: &Inner, step: &Step) -> Result<()> {
     match step {
         Step::Append(batch) => store.append(std::slice::from_ref(batch)),
         Step::ForgetBefore(of, time) => store.purge(&tenant(*of), Some(*time)),
@@ -64,12 +66,12 @@ fn run(store: &Inner, step: &Step) -> Result<()> {
 
 /// What a store is to have: the lines of each tenant, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Model {
+pub(super) struct Model {
     lines: BTreeMap<u64, BTreeSet<(u64, String)>>,
 }
 
 impl Model {
-    fn apply(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
         match step {
             Step::Append(batch) => {
                 let of = (0..TENANTS).find(|of| tenant(*of) == batch.origin.tenant).unwrap();
@@ -84,7 +86,7 @@ impl Model {
         }
     }
 
-    fn of(&self, of: u64) -> BTreeSet<(u64, String)> {
+    pub(super) fn of(&self, of: u64) -> BTreeSet<(u64, String)> {
         self.lines.get(&of).cloned().unwrap_or_default()
     }
 }
@@ -94,7 +96,7 @@ fn text(line: &[u8]) -> String {
 }
 
 /// All that a tenant has, by searching for it; none comes twice.
-fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
+pub(super) fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
     let mut query = LogQuery::of(Resource::Tenant(tenant(of)));
     (query.order, query.limit) = (order, 7);
     let mut all = Vec::new();
@@ -114,7 +116,7 @@ fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
     set
 }
 
-fn assert_has(store: &Inner, model: &Model, what: &str) {
+pub(super) fn assert_has(store: &Inner, model: &Model, what: &str) {
     for of in 0..TENANTS {
         for order in [LogOrder::Newest, LogOrder::Oldest] {
             assert_eq!(found(store, of, order), model.of(of), "tenant {of}, {what}");
@@ -170,6 +172,8 @@ fn crash_after_failures(seed: u64, steps: &[Step], at: u64, one_of: u64) -> bool
 fn recover(seed: u64, steps: &[Step], at: u64, disk: &Forgetful, mut model: Model, doubt: Option<&Step>) {
     let mut dice = Dice(seed ^ at << 32);
     let disk = disk.after_crash(&mut dice);
+    let report = check::store(&disk, Path::new(FOLDER)).unwrap();
+    assert!(report.is_sound(), "seed {seed}, crash at {at}: {report}");
     let store = open(&disk).unwrap_or_else(|error| panic!("seed {seed}, crash at {at}: {error:?}"));
     let what = format!("seed {seed}, crash at {at}, in doubt: {doubt:?}");
     for of in 0..TENANTS {
