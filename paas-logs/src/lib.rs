@@ -5,8 +5,10 @@
 mod codec;
 mod disk;
 mod error;
+mod export;
 mod store;
 
+pub use export::{LogExport, LogExportProgress};
 pub use store::{
     EmbeddedLogStore, LogLoss, LogStoreConfig, LogStoreFinding, LogStoreReader, LogStoreRepair,
     LogStoreRepaired, LogStoreReport, LogStoreSeverity,
