@@ -115,7 +115,8 @@ impl LogExport {
     /// was written in part.
     pub async fn write_to(&mut self, out: &mut (impl Write + Send)) -> Result<LogExportProgress> {
         while let Some(lines) = self.next().await? {
-            out.write_all(&lines).map_err(|cause| file_error("write an export", "(output)".as_ref(), cause))?;
+            out.write_all(&lines)
+                .map_err(|cause| file_error("write an export", "(output)".as_ref(), cause))?;
         }
         out.flush().map_err(|cause| file_error("write an export", "(output)".as_ref(), cause))?;
         Ok(self.progress.clone())

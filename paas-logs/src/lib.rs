@@ -8,6 +8,10 @@ mod error;
 mod export;
 mod store;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use store::fuzzing;
+
 pub use export::{LogExport, LogExportProgress};
 pub use store::{
     EmbeddedLogStore, LogLoss, LogStoreConfig, LogStoreFinding, LogStoreReader, LogStoreRepair,

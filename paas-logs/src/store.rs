@@ -35,6 +35,8 @@ mod cache;
 mod check;
 mod files;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod inner;
 mod journal;
 mod keep;

@@ -50,7 +50,7 @@ pub(super) fn read(disk: &dyn Disk, folder: &Path) -> Result<Kept> {
     of_bytes(&content).map_err(|damage| damaged(&path, damage))
 }
 
-fn of_bytes(bytes: &[u8]) -> std::result::Result<Kept, Damage> {
+pub(super) fn of_bytes(bytes: &[u8]) -> std::result::Result<Kept, Damage> {
     let (content, sum) = bytes.split_last_chunk::<4>().ok_or(Damage("it is cut off"))?;
     if crc32fast::hash(content).to_le_bytes() != *sum {
         return Err(Damage("its check sum is wrong"));

@@ -241,7 +241,8 @@ impl Lines {
     pub(super) fn of_columns(columns: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(columns);
         let origins = line::ends(&mut reader)?;
-        let count = reader.count()?;
+        // A line has a byte in each of seven columns.
+        let count = reader.count_of(7)?;
         let mut rows = Vec::with_capacity(count);
         let mut time: u64 = 0;
         for _ in 0..count {
