@@ -9,7 +9,7 @@ use crate::codec::Damage;
 
 /// Its content is not what was written.
 pub(crate) fn damaged(path: &Path, damage: Damage) -> Error {
-    Error::internal("a file of the log store is damaged")
+    Error::internal("a file of the log store is damaged: stop the store, then verify and repair it")
         .with("path", path.display().to_string())
         .with("damage", damage.0)
 }

@@ -240,7 +240,8 @@ mod tests {
     async fn more_lines_than_a_page_come_in_the_order_of_time_each_once() {
         let batch = |number: u64| {
             // Now and then one is long, so that pages are of many sizes.
-            let text = format!("{number:06}{}\n", "x".repeat(if number % 900 == 0 { 300_000 } else { 0 }));
+            let text =
+                format!("{number:06}{}\n", "x".repeat(if number.is_multiple_of(900) { 300_000 } else { 0 }));
             let position = LogPosition { incarnation: number, sequence: 0, index: 0 };
             LogBatch::new(origin(), Bytes::from(text), Timestamp(1_000 + number / 7), position)
         };

@@ -117,6 +117,23 @@ impl EmbeddedLogStore {
 
     /// Looks at the lines of a folder, and changes nothing in it: also where another process has the store open.
     ///
+    /// ```
+    /// # use paas_core::model::{LogQuery, Resource, Scope, TenantId};
+    /// # use paas_core::port::LogStore;
+    /// # use paas_logs::{EmbeddedLogStore, LogStoreConfig};
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # let (folder, scope) = (tempfile::tempdir()?, Scope::testing(Resource::Platform));
+    /// # let folder = folder.path();
+    /// let writes = EmbeddedLogStore::open(LogStoreConfig::new(folder)).await?;
+    /// let reads = EmbeddedLogStore::open_read_only(folder).await?;
+    /// let query = LogQuery::of(Resource::Tenant(TenantId::new("t-1")?));
+    /// assert!(reads.search(&scope, &query).await?.entries.is_empty());
+    /// # drop(writes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotFound` where there is no store; `Denied` where its files may not be read.
     pub async fn open_read_only(folder: impl Into<PathBuf>) -> Result<LogStoreReader> {
@@ -126,6 +143,22 @@ impl EmbeddedLogStore {
     /// Reads every byte of a store that nobody has open, and tells what is not as it should be. Changes nothing.
     ///
     /// It takes as much memory as a file of the journal or a segment, and what is known of the origins of one tenant.
+    ///
+    /// ```
+    /// # use paas_logs::{EmbeddedLogStore, LogStoreConfig};
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path();
+    /// # drop(EmbeddedLogStore::open(LogStoreConfig::new(folder)).await?);
+    /// let report = EmbeddedLogStore::verify(folder).await?;
+    /// println!("{report}");
+    /// if !report.is_sound() {
+    ///     println!("{}", EmbeddedLogStore::repair(folder).await?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `Unavailable` where a process has the store open, or its files cannot be read; `NotFound` where there is none.

@@ -18,6 +18,9 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
+/// What is given bytes of a file.
+type Target = fn(&[u8]);
+
 /// SplitMix64.
 struct Dice(u64);
 
@@ -106,7 +109,7 @@ fn change(bytes: &mut Vec<u8>, dice: &mut Dice) {
 fn no_file_makes_a_parser_panic_or_take_much_memory() {
     let files = files();
     let header = files["open"][..80].to_vec();
-    let targets: [(&str, fn(&[u8]), &[u8]); 7] = [
+    let targets: [(&str, Target, &[u8]); 7] = [
         ("journal", fuzzing::journal, &files["journal"]),
         ("sealed", fuzzing::sealed, &files["sealed"]),
         ("open", fuzzing::open, &files["open"]),
@@ -120,6 +123,11 @@ fn no_file_makes_a_parser_panic_or_take_much_memory() {
     let mut failures = Vec::new();
     for (name, target, valid) in targets {
         assert!(!valid.is_empty(), "{name}");
+        if let Ok(folder) = std::env::var("PAAS_CORPUS") {
+            let folder = Path::new(&folder).join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("valid"), valid).unwrap();
+        }
         for seed in 0..=seeds {
             let mut bytes = valid.to_vec();
             if seed > 0 {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use paas_core::model::LogOrder;
+use paas_core::ErrorKind;
+use paas_core::model::{LogOrder, Resource, Scope};
+use paas_core::port::LogStore;
 
-use super::super::report::{LogStoreRepair, LogStoreReport};
-use super::super::{check, repair};
+use super::super::report::{LogStoreRepair, LogStoreReport, LogStoreSeverity};
+use super::super::{EmbeddedLogStore, LogStoreConfig, check, repair};
 use super::crash::{Model, Step, TENANTS, found, history, run};
 use super::{FOLDER, SMALL, new_disk, open, seeds};
 use crate::disk::forgetful::{Dice, Forgetful};
@@ -152,4 +154,35 @@ fn findings_are_told_to_people() {
         done.contains("it is now /store/damaged/tenants.t-") && done.ends_with("1 files were damaged"),
         "{done}"
     );
+}
+
+#[tokio::test]
+async fn tools_work_on_a_folder_and_leave_an_open_store_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let missing = EmbeddedLogStore::verify(path.join("elsewhere")).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let store = EmbeddedLogStore::open(LogStoreConfig::new(path)).await.unwrap();
+    let scope = Scope::testing(Resource::Platform);
+    for step in history(1, 30) {
+        let Step::Append(batch) = step else { continue };
+        store.append(&scope, &[batch]).await.unwrap();
+    }
+    for refused in [EmbeddedLogStore::verify(path).await.err(), EmbeddedLogStore::repair(path).await.err()] {
+        assert!(refused.unwrap().to_string().contains("another process has this log store open"));
+    }
+    drop(store);
+    drop(EmbeddedLogStore::open(LogStoreConfig::new(path)).await.unwrap());
+    assert_eq!(EmbeddedLogStore::verify(path).await.unwrap().worst(), None);
+    // One byte of a segment goes bad.
+    let tenants = std::fs::read_dir(path.join("tenants")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = tenants.map(|life| life.join("0000000001.open")).find(|path| path.exists()).unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    assert_eq!(EmbeddedLogStore::verify(path).await.unwrap().worst(), Some(LogStoreSeverity::Wrong));
+    let done = EmbeddedLogStore::repair(path).await.unwrap();
+    assert_eq!(std::fs::read(&done.files[0].moved_to).unwrap(), bytes);
+    assert!(EmbeddedLogStore::verify(path).await.unwrap().is_sound());
+    EmbeddedLogStore::open(LogStoreConfig::new(path)).await.unwrap();
 }
