@@ -3,11 +3,13 @@
 mod drift;
 mod feed;
 mod fence;
+mod file;
 mod steps;
 mod tally;
 
 pub use drift::Drift;
 pub use feed::{Feed, HintFeed};
 pub use fence::Fence;
+pub use file::file_error;
 pub use steps::Steps;
 pub use tally::{SpanCounts, ValueCounts};

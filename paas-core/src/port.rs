@@ -48,9 +48,10 @@ pub use volume_store::{VolumeStore, VolumeStoreCapabilities};
 #[cfg(feature = "mock")]
 pub use {
     audit_log::MockAuditLog, authorizer::MockAuthorizer, cluster::MockCluster, exec::MockExec,
-    log_pipeline::MockLogPipeline, log_queue::MockLogConsumer, log_queue::MockLogQueue, log_source::MockLogSource, log_store::MockLogStore,
-    notifier::MockNotifier, router::MockRouter, scheduler::MockScheduler, secret_store::MockSecretStore,
-    state_store::MockStateStore, tenancy::MockTenancy, volume_store::MockVolumeStore,
+    log_pipeline::MockLogPipeline, log_queue::MockLogConsumer, log_queue::MockLogQueue,
+    log_source::MockLogSource, log_store::MockLogStore, notifier::MockNotifier, router::MockRouter,
+    scheduler::MockScheduler, secret_store::MockSecretStore, state_store::MockStateStore,
+    tenancy::MockTenancy, volume_store::MockVolumeStore,
 };
 
 /// What every backend can say of itself.

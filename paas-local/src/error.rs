@@ -3,31 +3,8 @@
 use std::io;
 use std::path::Path;
 
+pub(crate) use paas_core::backend::file_error as file;
 use paas_core::{Error, ErrorKind};
-use rustix::io::Errno;
-
-/// What a failed file operation means: what was tried, where, and what to do about it.
-pub(crate) fn file(doing: &'static str, path: &Path, cause: io::Error) -> Error {
-    let errno = cause.raw_os_error().map(Errno::from_raw_os_error);
-    let (kind, message) = match errno {
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-            (ErrorKind::Unavailable, "disk full: free some space, nothing stored before is lost")
-        }
-        Some(Errno::ROFS) => {
-            (ErrorKind::Unavailable, "the file system is read-only: remount it writable or use another path")
-        }
-        Some(Errno::ACCESS | Errno::PERM) => {
-            (ErrorKind::Denied, "no permission: let the user of this program read and write the path")
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            (ErrorKind::Unavailable, "too many open files: raise the limit of open files")
-        }
-        Some(Errno::NOTDIR) => (ErrorKind::Invalid, "a part of the path is a file, not a directory"),
-        Some(Errno::NOENT) => (ErrorKind::NotFound, "the file is missing"),
-        _ => (ErrorKind::Unavailable, "the file system failed"),
-    };
-    Error::new(kind, message).with("doing", doing).with("path", path.display()).with_source(cause)
-}
 
 /// What a failure of redb means.
 pub(crate) fn database(path: &Path, cause: redb::Error) -> Error {
@@ -63,6 +40,8 @@ pub(crate) fn damaged(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]

@@ -60,8 +60,13 @@ impl<'a> Reader<'a> {
 
     /// How many of something follow, of which each takes a byte at least.
     pub(crate) fn count(&mut self) -> Decoded<usize> {
+        self.count_of(1)
+    }
+
+    /// How many of something follow, of which each takes so many bytes at least: room can be made for all of them.
+    pub(crate) fn count_of(&mut self, least: usize) -> Decoded<usize> {
         let count: usize = self.small()?;
-        if count > self.0.len() { Err(Damage("there is less than is said")) } else { Ok(count) }
+        if count > self.0.len() / least { Err(Damage("there is less than is said")) } else { Ok(count) }
     }
 
     pub(crate) fn bytes(&mut self) -> Decoded<&'a [u8]> {

@@ -10,14 +10,18 @@ use std::path::Path;
 
 #[cfg(test)]
 pub(crate) mod forgetful;
+pub(crate) mod read_only;
 
 /// A file system.
 pub(crate) trait Disk: Debug + Send + Sync {
     /// Makes a file that must not be there, for this user only.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file that is there.
+    /// Opens a file that is there, to be read.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file that is there, to be read and written.
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// The names in a folder, in no order.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
@@ -67,6 +71,10 @@ impl Disk for Native {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(std::fs::File::open(path)?))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
 

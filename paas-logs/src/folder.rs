@@ -14,14 +14,29 @@ pub(crate) fn take(folder: &Path) -> Result<File> {
     let broken = |cause| failed("lock the folder", &path, cause);
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).open(&path).map_err(broken)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let error = Error::unavailable("another process has this folder open, or this one has it twice");
-            Err(error.with("folder", folder.display()))
-        }
-        Err(TryLockError::Error(cause)) => Err(broken(cause)),
+    locked(folder, file.try_lock())?;
+    Ok(file)
+}
+
+/// Makes sure that no process has the folder to write, and changes nothing.
+pub(crate) fn take_shared(folder: &Path) -> Result<Option<File>> {
+    let path = folder.join("lock");
+    match File::open(&path) {
+        Ok(file) => locked(folder, file.try_lock_shared()).map(|()| Some(file)),
+        // Of a copy somebody may have left it out.
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed("lock the folder", &path, cause)),
     }
+}
+
+fn locked(folder: &Path, outcome: std::result::Result<(), TryLockError>) -> Result<()> {
+    outcome.map_err(|cause| match cause {
+        TryLockError::WouldBlock => {
+            let error = Error::unavailable("another process has this folder open, or this one has it twice");
+            error.with("folder", folder.display())
+        }
+        TryLockError::Error(cause) => failed("lock the folder", &folder.join("lock"), cause),
+    })
 }
 
 /// Works in a thread that may wait.

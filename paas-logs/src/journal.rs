@@ -125,10 +125,8 @@ impl<F: Format> Journal<F> {
         let outcome = Arc::clone(&state.outcome);
         loop {
             if let Some(failure) = outcome.get() {
-                let told = |cause: Arc<io::Error>| {
-                    failed("write the journal", &self.folder, io::Error::new(cause.kind(), cause))
-                };
-                return failure.clone().map_or(Ok(()), |cause| Err(told(cause)));
+                let told = |cause| failed("write the journal", &self.folder, again(cause));
+                return failure.as_ref().map_or(Ok(()), |cause| Err(told(cause)));
             }
             state = if state.is_writing {
                 self.written.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -282,6 +280,12 @@ impl File {
     fn end(&self) -> Place {
         Place { at: self.start.at + self.length, ..self.start }
     }
+}
+
+/// A failure for one more of those it came to.
+fn again(failure: &Arc<io::Error>) -> io::Error {
+    let of_kind = || io::Error::new(failure.kind(), Arc::clone(failure));
+    failure.raw_os_error().map_or_else(of_kind, io::Error::from_raw_os_error)
 }
 
 /// Where a file is.

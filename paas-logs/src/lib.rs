@@ -7,6 +7,7 @@ mod codec;
 mod counter;
 mod disk;
 mod error;
+mod export;
 mod folder;
 mod journal;
 mod keyword;
@@ -23,4 +24,12 @@ mod whole;
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use process::ProcessConfig;
 pub use queue::{WalConfig, WalLogQueue};
-pub use store::{EmbeddedLogStore, LogStoreConfig};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use store::fuzzing;
+
+pub use export::{LogExport, LogExportProgress};
+pub use store::{
+    EmbeddedLogStore, LogLoss, LogStoreConfig, LogStoreFinding, LogStoreReader, LogStoreRepair,
+    LogStoreRepaired, LogStoreReport, LogStoreSeverity,
+};

@@ -5,38 +5,49 @@
 //! and never change again. What is in segments is synced before the journal forgets it. `docs/log-store-format.md` tells
 //! what stands in the files.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use paas_core::backend::{SpanCounts, ValueCounts};
+use paas_core::Result;
 use paas_core::model::{
-    FieldName, LogBatch, LogBucket, LogCount, LogEvent, LogOrigin, LogPage, LogPosition, LogQuery, Resource,
-    Scope, TenantId, Timestamp,
+    FieldName, LogBatch, LogBucket, LogCount, LogOrigin, LogPage, LogPosition, LogQuery, Resource, Scope,
+    TenantId, Timestamp,
 };
 use paas_core::port::{Backend, LogStore};
-use paas_core::{Error, Result};
 
-use crate::disk::{Disk, Native};
+use crate::disk::Native;
+use crate::disk::read_only::ReadOnly;
 use crate::error::failed;
-use crate::folder::{self, blocking};
-use files::Files;
-use journal::{Frame, Journal};
-use lines::Encoder;
-use pool::Pool;
-use search::Search;
-use tenant::Tenant;
+use crate::folder::{blocking, take, take_shared};
+use ask::Ask;
+use inner::Inner;
 
+pub use reader::LogStoreReader;
+pub use report::{
+    LogLoss, LogStoreFinding, LogStoreRepair, LogStoreRepaired, LogStoreReport, LogStoreSeverity,
+};
+
+mod ask;
 mod block;
 mod cache;
+mod check;
 mod files;
+mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod inner;
 mod journal;
 mod keep;
 mod lines;
 mod pool;
+mod reader;
+mod repair;
+mod report;
+mod salvage;
+mod sealing;
 mod search;
 mod segment;
 mod tenant;
@@ -60,8 +71,6 @@ impl Sizes {
     const STANDARD: Self = Self { block: 256 << 10, segment: 16 << 20, journal: 32 << 20 };
 }
 
-/// The largest batch that is taken.
-const LARGEST: usize = 16 * 1024 * 1024;
 /// Between two looks for what is too old.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -89,22 +98,6 @@ impl LogStoreConfig {
 #[derive(Clone, Debug)]
 pub struct EmbeddedLogStore(Arc<Inner>);
 
-/// The store itself, which waits for the disk where it has to.
-#[derive(Debug)]
-struct Inner {
-    files: Arc<Files>,
-    sizes: Sizes,
-    root: PathBuf,
-    journal: Journal,
-    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
-    encoders: Pool<Encoder>,
-    /// Folders that could not be removed, of lives that are over.
-    graves: Mutex<Vec<PathBuf>>,
-    upkeep: Mutex<()>,
-    /// Held by this process.
-    _lock: Option<std::fs::File>,
-}
-
 impl EmbeddedLogStore {
     /// Opens the store of a folder, or makes one.
     ///
@@ -113,7 +106,7 @@ impl EmbeddedLogStore {
     pub async fn open(config: LogStoreConfig) -> Result<Self> {
         let open = move || {
             let folder = &config.folder;
-            let lock = folder::take(folder)?;
+            let lock = take(folder)?;
             let inner = Inner::open(Arc::new(Native), folder, Sizes::STANDARD, Some(lock))?;
             Ok((Arc::new(inner), config))
         };
@@ -122,22 +115,100 @@ impl EmbeddedLogStore {
         Ok(Self(inner))
     }
 
-    /// Works on the store in a thread that may wait. Where nobody waits for the answer any more, searches end early.
+    /// Looks at the lines of a folder, and changes nothing in it: also where another process has the store open.
+    ///
+    /// ```
+    /// # use paas_core::model::{LogQuery, Resource, Scope, TenantId};
+    /// # use paas_core::port::LogStore;
+    /// # use paas_logs::{EmbeddedLogStore, LogStoreConfig};
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # let (folder, scope) = (tempfile::tempdir()?, Scope::testing(Resource::Platform));
+    /// # let folder = folder.path();
+    /// let writes = EmbeddedLogStore::open(LogStoreConfig::new(folder)).await?;
+    /// let reads = EmbeddedLogStore::open_read_only(folder).await?;
+    /// let query = LogQuery::of(Resource::Tenant(TenantId::new("t-1")?));
+    /// assert!(reads.search(&scope, &query).await?.entries.is_empty());
+    /// # drop(writes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` where there is no store; `Denied` where its files may not be read.
+    pub async fn open_read_only(folder: impl Into<PathBuf>) -> Result<LogStoreReader> {
+        LogStoreReader::open(Arc::new(Native), folder.into()).await
+    }
+
+    /// Reads every byte of a store that nobody has open, and tells what is not as it should be. Changes nothing.
+    ///
+    /// It takes as much memory as a file of the journal or a segment, and what is known of the origins of one tenant.
+    ///
+    /// ```
+    /// # use paas_logs::{EmbeddedLogStore, LogStoreConfig};
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path();
+    /// # drop(EmbeddedLogStore::open(LogStoreConfig::new(folder)).await?);
+    /// let report = EmbeddedLogStore::verify(folder).await?;
+    /// println!("{report}");
+    /// if !report.is_sound() {
+    ///     println!("{}", EmbeddedLogStore::repair(folder).await?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable` where a process has the store open, or its files cannot be read; `NotFound` where there is none.
+    pub async fn verify(folder: impl Into<PathBuf>) -> Result<LogStoreReport> {
+        let folder = folder.into();
+        blocking(move || {
+            let _lock = take_shared(&folder)?;
+            check::store(&ReadOnly(Arc::new(Native)), &folder)
+        })
+        .await
+    }
+
+    /// Makes a damaged store one that opens again, and loses as little as can be: what is whole in damaged files is written
+    /// anew. The files themselves are put into the folder `damaged` of the store; nothing is deleted. Where nothing is damaged
+    /// nothing is done. What a crash interrupts is done by the next repair.
+    ///
+    /// # Errors
+    /// `Unavailable` where a process has the store open, or the disk cannot be read or written; `NotFound` where there is none.
+    pub async fn repair(folder: impl Into<PathBuf>) -> Result<LogStoreRepair> {
+        let folder = folder.into();
+        blocking(move || {
+            let _lock = take(&folder)?;
+            repair::store(&Native, &folder, Sizes::STANDARD)
+        })
+        .await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner, &AtomicBool) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        /// Tells when it goes.
-        struct Waiting(Arc<AtomicBool>);
-        impl Drop for Waiting {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let waiting = Waiting(Arc::default());
-        let (inner, given_up) = (Arc::clone(&self.0), Arc::clone(&waiting.0));
-        blocking(move || work(&inner, &given_up)).await
+        run(&self.0, work).await
     }
+}
+
+/// Works on a store in a thread that may wait. Where nobody waits for the answer any more, searches end early.
+async fn run<S: Send + Sync + 'static, T: Send + 'static>(
+    store: &Arc<S>,
+    work: impl FnOnce(&S, &AtomicBool) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    /// Tells when it goes.
+    struct Waiting(Arc<AtomicBool>);
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let waiting = Waiting(Arc::default());
+    let (store, given_up) = (Arc::clone(store), Arc::clone(&waiting.0));
+    blocking(move || work(&store, &given_up)).await
 }
 
 /// Forgets what is too old or too much, for as long as somebody has the store.
@@ -150,216 +221,6 @@ async fn retain(store: Weak<Inner>, config: LogStoreConfig) {
             tracing::warn!(?error, "old lines stay in the log store");
         }
     }
-}
-
-impl Inner {
-    fn open(disk: Arc<dyn Disk>, folder: &Path, sizes: Sizes, lock: Option<std::fs::File>) -> Result<Self> {
-        let root = folder.join("tenants");
-        let made = disk.ensure_folder(&root).and_then(|()| disk.sync_folder(folder));
-        made.map_err(|cause| failed("make a folder", &root, cause))?;
-        let files = Arc::new(Files::new(Arc::clone(&disk)));
-        let encoders = Pool::new(Encoder::new);
-        let mut lives: BTreeMap<(TenantId, u64), Arc<Tenant>> = BTreeMap::new();
-        for name in disk.names(&root).map_err(|cause| failed("list tenants", &root, cause))? {
-            let Some((id, life)) = life_of(&name) else { continue };
-            let tenant = Tenant::recover(Arc::clone(&files), sizes, &root, id.clone(), life)?;
-            lives.insert((id, life), Arc::new(tenant));
-        }
-        let journal = Journal::open(disk, folder.to_owned(), |frame| match frame {
-            Frame::Lines(id, life, batches) => {
-                let make = || Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id.clone(), life));
-                let tenant = lives.entry((id.clone(), life)).or_insert_with(make);
-                tenant.append(&batches, &encoders, |_| Ok(())).map(drop)
-            }
-            Frame::Forgotten(id, life) => {
-                let over = lives.remove(&(id.clone(), life));
-                let over =
-                    over.unwrap_or_else(|| Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id, life)));
-                files.remove_folder(&over.end(|| Ok(()))?)
-            }
-        })?;
-        // Of two lives the later one goes on: the one before it is over, or its lines were never acknowledged.
-        let tenants = lives.into_iter().map(|((id, _), tenant)| (id, tenant)).collect();
-        let inner = Self {
-            files,
-            sizes,
-            root,
-            journal,
-            tenants: RwLock::new(tenants),
-            encoders,
-            graves: Mutex::default(),
-            upkeep: Mutex::default(),
-            _lock: lock,
-        };
-        inner.settle(inner.journal.number())?;
-        Ok(inner)
-    }
-
-    fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Tenant>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    /// The life of a tenant that takes lines.
-    fn living(&self, id: &TenantId) -> Arc<Tenant> {
-        self.tenant(id).unwrap_or_else(|| {
-            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-            let make = || {
-                Tenant::new(Arc::clone(&self.files), self.sizes, &self.root, id.clone(), self.journal.life())
-            };
-            Arc::clone(tenants.entry(id.clone()).or_insert_with(|| Arc::new(make())))
-        })
-    }
-
-    fn append(&self, batches: &[LogBatch]) -> Result<()> {
-        if let Some(batch) = batches.iter().find(|batch| batch.buffer.len() > LARGEST) {
-            return Err(Error::invalid("a batch has too many bytes")
-                .with("bytes", batch.buffer.len())
-                .with("most", LARGEST));
-        }
-        let mut rest = batches;
-        while let Some(first) = rest.first() {
-            let id = &first.origin.tenant;
-            let own = rest.iter().take_while(|batch| batch.origin.tenant == *id).count();
-            // A life that ends meanwhile takes nothing: the next does.
-            while !self.append_to(&self.living(id), &rest[..own])? {}
-            rest = &rest[own..];
-        }
-        if self.journal.length() >= self.sizes.journal {
-            self.keep_up_unless_busy();
-        }
-        Ok(())
-    }
-
-    fn append_to(&self, tenant: &Tenant, batches: &[LogBatch]) -> Result<bool> {
-        tenant.append(batches, &self.encoders, |new| {
-            self.journal.write(&Frame::lines(&tenant.id, tenant.life, new))
-        })
-    }
-
-    fn keep_up_unless_busy(&self) {
-        let Ok(_own) = self.upkeep.try_lock() else { return };
-        if self.journal.length() < self.sizes.journal {
-            return;
-        }
-        if let Err(error) = self.shorten_journal() {
-            tracing::warn!(?error, "the journal of the log store stays as long as it is");
-        }
-    }
-
-    /// Begins a new journal, and settles what the old one has.
-    fn shorten_journal(&self) -> Result<()> {
-        self.settle(self.journal.rotate()?)
-    }
-
-    /// Brings to segments what the journals before this one have, and removes them.
-    fn settle(&self, number: u64) -> Result<()> {
-        for tenant in self.all() {
-            tenant.checkpoint(&self.encoders)?;
-        }
-        let mut graves = self.graves.lock().unwrap_or_else(PoisonError::into_inner);
-        graves.iter().try_for_each(|grave| self.files.remove_folder(grave))?;
-        graves.clear();
-        self.files
-            .disk()
-            .sync_folder(&self.root)
-            .map_err(|cause| failed("sync a folder", &self.root, cause))?;
-        self.journal.remove_before(number)
-    }
-
-    fn retain(&self, age: Duration, bytes: u64) -> Result<()> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let oldest = Timestamp(u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(0));
-        self.all().iter().try_for_each(|tenant| tenant.retain(oldest, bytes, &self.encoders))
-    }
-
-    fn ends(&self, resource: &Resource) -> Vec<(LogOrigin, LogPosition)> {
-        let ends = |tenant: Arc<Tenant>| {
-            let view = tenant.read();
-            let own = view.ends.iter().filter(|(origin, _)| resource.contains(&origin.resource()));
-            own.map(|(origin, end)| (LogOrigin::clone(origin), *end)).collect::<Vec<_>>()
-        };
-        match resource.tenant() {
-            Some(id) => self.tenant(id).map(ends).unwrap_or_default(),
-            None => self.all().into_iter().flat_map(ends).collect(),
-        }
-    }
-
-    /// The tenant that a query is about, if it has any lines.
-    fn asked(&self, query: &LogQuery) -> Result<Option<Arc<Tenant>>> {
-        Ok(self.tenant(query.tenant()?))
-    }
-
-    fn search(&self, query: &LogQuery, given_up: &AtomicBool) -> Result<LogPage> {
-        let search = Search::new(query, given_up)?;
-        self.asked(query)?.map_or_else(|| Ok(LogPage::default()), |tenant| search.page(&tenant, &self.files))
-    }
-
-    fn histogram(&self, query: &LogQuery, step: Duration, given_up: &AtomicBool) -> Result<Vec<LogBucket>> {
-        let mut spans = SpanCounts::new(step)?;
-        let query = of_all(query);
-        let search = Search::new(&query, given_up)?;
-        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        search.visit(&tenant, &self.files, |_, row| spans.add(row.time))?;
-        spans.finish()
-    }
-
-    fn top(
-        &self,
-        query: &LogQuery,
-        field: &FieldName,
-        most: usize,
-        given_up: &AtomicBool,
-    ) -> Result<Vec<LogCount>> {
-        let query = of_all(query);
-        let search = Search::new(&query, given_up)?;
-        let Some(tenant) = self.asked(&query)? else { return Ok(Vec::new()) };
-        let mut values = ValueCounts::default();
-        search.visit(&tenant, &self.files, |lines, row| {
-            if let Some(value) = lines.stored(row).field(field.as_str()) {
-                values.add(&value);
-            }
-        })?;
-        Ok(values.finish(most))
-    }
-
-    fn purge(&self, id: &TenantId, before: Option<Timestamp>) -> Result<()> {
-        let Some(tenant) = self.tenant(id) else { return Ok(()) };
-        match before {
-            Some(time) => tenant.forget_before(time, &self.encoders),
-            None => self.forget(&tenant),
-        }
-    }
-
-    fn forget(&self, tenant: &Arc<Tenant>) -> Result<()> {
-        let folder = tenant.end(|| self.journal.write(&Frame::forgotten(&tenant.id, tenant.life)))?;
-        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        if tenants.get(&tenant.id).is_some_and(|own| Arc::ptr_eq(own, tenant)) {
-            tenants.remove(&tenant.id);
-        }
-        drop(tenants);
-        if let Err(error) = self.files.remove_folder(&folder) {
-            tracing::warn!(?error, "a folder of a tenant that was forgotten stays for a while");
-            self.graves.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
-        }
-        Ok(())
-    }
-}
-
-/// A query, wherever a page of it would begin.
-fn of_all(query: &LogQuery) -> LogQuery {
-    let mut query = query.clone();
-    query.after = None;
-    query
-}
-
-/// The tenant and its life that a folder is named for.
-fn life_of(name: &str) -> Option<(TenantId, u64)> {
-    let (id, life) = name.rsplit_once('-')?;
-    Some((TenantId::new(id).ok()?, u64::from_str_radix(life, 16).ok()?))
 }
 
 #[async_trait]

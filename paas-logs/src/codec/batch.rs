@@ -38,7 +38,8 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
 
 pub(crate) fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
     let (origin, position) = (line::origin(reader)?, line::position(reader)?);
-    let count = reader.count()?;
+    // A line has a byte for where it begins, and one for its time.
+    let count = reader.count_of(2)?;
     let (mut start, mut time, mut stamp) = (0_u32, 0_u64, 0_u64);
     let mut starts = Vec::with_capacity(count);
     for _ in 0..count {
@@ -69,6 +70,9 @@ pub(crate) fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
     let buffer = Bytes::copy_from_slice(reader.bytes()?);
     if starts.last().is_some_and(|last| *last as usize > buffer.len()) {
         return Err(Damage("a line begins after the end"));
+    }
+    if ![0, count].contains(&stamped) || position.sequence.checked_add(buffer.len() as u64).is_none() {
+        return Err(Damage("the positions of lines are none"));
     }
     let mut batch = LogBatch::stamped(origin, buffer, starts, stamps, position);
     (batch.times, batch.levels, batch.places) = (times, levels, places);

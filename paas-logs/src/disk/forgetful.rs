@@ -1,6 +1,7 @@
 //! A disk that forgets what was not synced, and may die at any operation.
 //!
-//! After a crash any of the writes since a file's last sync are there, whole or up to a sector, and the others are not; of the
+//! Operations may fail, and a write that does is there whole, in part, or not at all; what was written before a sync that fails
+//! may be gone for good. After a crash any of the writes since a file's last sync are there, whole or up to a sector, and the others are not; of the
 //! names of a folder any of the changes since its last sync. That is more than file systems do to who trusts them, and no
 //! less than the standard lets them.
 
@@ -28,6 +29,9 @@ struct State {
     operations: u64,
     dies_at: Option<u64>,
     full_at: Option<u64>,
+    /// One of so many operations fails.
+    fails: Option<(u64, Dice)>,
+    tears: Dice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,7 @@ enum Write {
 }
 
 /// A source of numbers that is the same for a seed: SplitMix64.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -80,9 +84,42 @@ impl Forgetful {
         state.full_at = operations.map(|operations| state.operations + operations);
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
+    /// One of so many operations that change something fails, which is left to chance.
+    pub(crate) fn fail_one_of(&self, so_many: u64, seed: u64) {
+        self.state().fails = Some((so_many, Dice(seed)));
+    }
+
+    /// Another disk with the same files, all of it synced.
+    pub(crate) fn copy(&self) -> Self {
         let state = self.state();
-        state.dies_at.is_some_and(|at| state.operations >= at)
+        let names = state.names.clone();
+        let synced =
+            |file: &Content| Content { kept: file.now.clone(), now: file.now.clone(), writes: Vec::new() };
+        let files = state.files.iter().map(synced).collect();
+        Self(Arc::new(Mutex::new(State { kept: names.clone(), names, files, ..State::default() })))
+    }
+
+    /// Gives a file another content, as a disk does that goes bad.
+    pub(crate) fn damage(&self, path: &Path, damage: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let file = state.file(path).unwrap();
+        let file = &mut state.files[file];
+        damage(&mut file.now);
+        file.kept.clone_from(&file.now);
+    }
+
+    /// All files and what they have.
+    pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        let content = |(path, entry): (&PathBuf, &Entry)| match entry {
+            Entry::Folder => None,
+            Entry::File(file) => Some((path.clone(), state.files[*file].now.clone())),
+        };
+        state.names.iter().filter_map(content).collect()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead()
     }
 
     /// The disk after the process died, and not the machine: all that was written is there, and may still be forgotten.
@@ -126,14 +163,30 @@ fn is_folder(names: &BTreeMap<PathBuf, Entry>, folder: &Path) -> bool {
 impl State {
     /// Counts an operation, unless it is the one at which all ends.
     fn begin(&mut self, writes: bool) -> io::Result<()> {
-        if self.dies_at.is_some_and(|at| self.operations >= at) {
+        if self.is_dead() {
             return Err(io::Error::other("the disk is dead"));
         }
         if writes && self.full_at.is_some_and(|at| self.operations >= at) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.operations += 1;
+        if self.fails.as_mut().is_some_and(|(so_many, dice)| dice.roll(*so_many) == 0) {
+            return Err(io::Error::other("the disk failed"));
+        }
         Ok(())
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dies_at.is_some_and(|at| self.operations >= at)
+    }
+
+    /// How much of a write is there: of one that failed nothing, some of it, or all.
+    fn part(&mut self, begun: &io::Result<()>, bytes: usize) -> usize {
+        match begun {
+            Ok(()) => bytes,
+            Err(_) if self.is_dead() => 0,
+            Err(_) => [0, self.tears.roll(bytes as u64) as usize, bytes][self.tears.roll(3) as usize],
+        }
     }
 
     fn change(&mut self, change: Vec<(PathBuf, Option<Entry>)>) {
@@ -156,10 +209,22 @@ impl State {
 
 impl Content {
     fn after_crash(&self, dice: &mut Dice) -> Self {
-        let mut kept = self.kept.clone();
-        for write in &self.writes {
-            match write {
-                Write::Cut(length) if dice.roll(2) == 0 => kept.truncate(*length as usize),
+        let mut after = self.clone();
+        after.forget_some(dice);
+        after.now.clone_from(&after.kept);
+        after
+    }
+
+    /// Keeps all that was written.
+    fn keep(&mut self) {
+        std::mem::take(&mut self.writes).iter().for_each(|write| write.apply(&mut self.kept));
+    }
+
+    /// Keeps some of what was written, and never again has to do with the rest, though it is still read.
+    fn forget_some(&mut self, dice: &mut Dice) {
+        for write in std::mem::take(&mut self.writes) {
+            match &write {
+                Write::Cut(_) if dice.roll(2) == 0 => write.apply(&mut self.kept),
                 Write::Cut(_) => {}
                 Write::At(offset, bytes) => {
                     let all = bytes.len() as u64;
@@ -168,11 +233,19 @@ impl Content {
                         1 => (dice.roll(all / SECTOR + 1) * SECTOR).min(all),
                         _ => all,
                     };
-                    put(&mut kept, *offset, &bytes[..length as usize]);
+                    put(&mut self.kept, *offset, &bytes[..length as usize]);
                 }
             }
         }
-        Self { now: kept.clone(), kept, writes: Vec::new() }
+    }
+}
+
+impl Write {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::At(offset, bytes) => put(content, *offset, bytes),
+            Self::Cut(length) => content.resize(*length as usize, 0),
+        }
     }
 }
 
@@ -205,6 +278,10 @@ impl Disk for Forgetful {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(Handle(self.clone(), self.state().file(path)?)))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -287,15 +364,10 @@ impl DiskFile for Handle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.0.state();
         let begun = state.begin(true);
-        // A disk that gets full takes some of what is written.
-        let taken = match &begun {
-            Ok(()) => bytes,
-            Err(cause) if cause.kind() == io::ErrorKind::StorageFull => &bytes[..bytes.len() / 2],
-            Err(_) => &[],
-        };
+        let there = &bytes[..state.part(&begun, bytes.len())];
         let file = &mut state.files[self.1];
-        put(&mut file.now, offset, taken);
-        file.writes.push(Write::At(offset, taken.to_vec()));
+        put(&mut file.now, offset, there);
+        file.writes.push(Write::At(offset, there.to_vec()));
         begun
     }
 
@@ -306,18 +378,21 @@ impl DiskFile for Handle {
     fn truncate(&self, length: u64) -> io::Result<()> {
         let mut state = self.0.state();
         state.begin(false)?;
-        let file = &mut state.files[self.1];
-        file.now.resize(length as usize, 0);
-        file.writes.push(Write::Cut(length));
+        let (file, cut) = (&mut state.files[self.1], Write::Cut(length));
+        cut.apply(&mut file.now);
+        file.writes.push(cut);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.0.state();
-        state.begin(false)?;
-        let file = &mut state.files[self.1];
-        file.kept.clone_from(&file.now);
-        file.writes.clear();
-        Ok(())
+        let begun = state.begin(false);
+        let State { files, tears, .. } = &mut *state;
+        match begun {
+            Ok(()) => files[self.1].keep(),
+            // What was not kept then is kept never: systems forget that it was to be, once they have told of a failure.
+            Err(_) => files[self.1].forget_some(tears),
+        }
+        begun
     }
 }

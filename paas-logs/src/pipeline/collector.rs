@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{BoxStream, StreamExt};
 use paas_core::model::{LogBatch, LogItem, LogSelector, Resource};
 use paas_core::port::{LogPorts, LogStore};
-use paas_core::{Error, Result};
+use paas_core::{Error, ErrorKind, Result};
 
 use super::services::Services;
 use super::stage::{Done, Stage};
@@ -113,7 +113,8 @@ async fn append_together(store: &dyn LogStore, ports: &LogPorts, batches: &[LogB
     let mut pause = FIRST_PAUSE;
     loop {
         match store.append(&ports.scope, batches).await {
-            Err(error) if error.is_retryable() => {
+            // A disk that may not be written to, say, may be again.
+            Err(error) if error.kind() != ErrorKind::Invalid => {
                 tracing::warn!(?error, "the log store takes no lines for now");
                 tokio::time::sleep(error.retry_after().unwrap_or(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -8,7 +8,7 @@ use crate::disk::DiskFile;
 
 /// How many bytes stand before a block in an open segment, and for each in the index of a sealed one.
 pub(super) const HEADER: usize = 80;
-const MAGIC: u32 = u32::from_le_bytes(*b"blk1");
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"blk1");
 
 /// A part of a file, and its check sum (CRC-32, as in zlib).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,6 +152,11 @@ impl Block {
 
 /// What was compressed to these bytes, which has so many.
 fn expand(bytes: &[u8], length: u32) -> Decoded<Vec<u8>> {
+    // No room is made for more than the frame itself says that it has.
+    if !matches!(zstd::zstd_safe::get_frame_content_size(bytes), Ok(Some(said)) if said == u64::from(length))
+    {
+        return Err(Damage("it expands to another length than is said"));
+    }
     let expanded =
         zstd::bulk::decompress(bytes, length as usize).map_err(|_| Damage("it cannot be expanded"))?;
     if expanded.len() == length as usize {

@@ -43,6 +43,11 @@ impl Files {
         self.disk.remove_folder(folder).map_err(|cause| failed("remove a folder", folder, cause))
     }
 
+    /// Keeps nothing.
+    pub(super) fn forget_all(&self) {
+        self.forget(|_| true);
+    }
+
     fn forget(&self, is_gone: impl Fn(&Path) -> bool) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| !is_gone(path));
         self.cache.forget(is_gone);

@@ -1,5 +1,6 @@
 //! What was acknowledged and is not yet in a segment: a journal of frames, each told to be there once it is synced.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use crate::error::failed;
 use crate::journal::{self, Format, Part, Place};
 
 /// Before each frame: its length and its check sum, both four bytes, the lowest first.
-const HEAD: usize = 8;
+pub(super) const HEAD: usize = 8;
 
 /// What a frame says.
 #[derive(Debug, PartialEq)]
@@ -44,9 +45,7 @@ impl Format for Frames {
     }
 
     fn add(&self, waiting: &mut Vec<u8>, payload: &[u8]) {
-        waiting.extend((payload.len() as u32).to_le_bytes());
-        waiting.extend(crc32fast::hash(payload).to_le_bytes());
-        waiting.extend(payload);
+        put_frame(waiting, payload);
     }
 
     fn frame(&self, _: Place, _: u64, waiting: Vec<u8>) -> Vec<u8> {
@@ -61,12 +60,12 @@ impl Journal {
         folder: PathBuf,
         mut each: impl FnMut(Frame) -> Result<()>,
     ) -> Result<Self> {
-        let numbers = journal::numbers(&*disk, &folder, Frames::NAME)?;
-        for number in &numbers {
-            replay(&*disk, &journal::path(&folder, Frames::NAME, *number), &mut each)?;
+        let mut old = Vec::new();
+        for number in numbers(&*disk, &folder)? {
+            replay(&*disk, &path(&folder, number), &mut each)?;
+            old.push(Part { number, ..Part::default() });
         }
-        let next = numbers.last().map_or(1, |last| last + 1);
-        let old = numbers.into_iter().map(|number| Part { number, ..Part::default() });
+        let next = old.last().map_or(1, |last| last.number + 1);
         let files = journal::Journal::begin(disk, folder, Frames, old, next, Place::default())?;
         Ok(Self { files, lives: AtomicU64::new(0) })
     }
@@ -102,12 +101,25 @@ impl Journal {
     }
 }
 
+/// Where a file is.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
+    journal::path(folder, Frames::NAME, number)
+}
+
+/// The numbers of the files that are there, in order.
+pub(super) fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
+    journal::numbers(disk, folder, Frames::NAME)
+}
+
+/// Gives what all files say, in order.
+pub(super) fn read(disk: &dyn Disk, folder: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<()> {
+    numbers(disk, folder)?.into_iter().try_for_each(|number| replay(disk, &path(folder, number), &mut each))
+}
+
 /// Gives the frames of a file, up to the first that is not whole.
 fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<()>) -> Result<()> {
-    let broken = |cause| failed("read a journal", path, cause);
-    let file = disk.open(path).map_err(broken)?;
-    let mut content = vec![0; file.length().map_err(broken)? as usize];
-    file.read_at(&mut content, 0).map_err(broken)?;
+    // Where it is gone, whoever has the store open has brought to segments what it said.
+    let content = content(disk, path)?.unwrap_or_default();
     let mut rest = &content[..];
     while let Some((frame, after)) = frame(rest) {
         // It was written so: what cannot be read is of a later version.
@@ -120,13 +132,34 @@ fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<(
     Ok(())
 }
 
-fn frame(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+/// All that a file has; `None` where it is gone.
+pub(super) fn content(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>> {
+    let broken = |cause| failed("read a journal", path, cause);
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(broken(cause)),
+    };
+    let mut content = vec![0; file.length().map_err(broken)? as usize];
+    file.read_at(&mut content, 0).map_err(broken)?;
+    Ok(Some(content))
+}
+
+/// The payload of the frame that begins here, if one does, and what comes after it.
+pub(super) fn frame(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = rest.split_at_checked(HEAD)?;
     let mut head = Reader(head);
     let (length, sum) = (head.u32().ok()?, head.u32().ok()?);
     let (payload, rest) = rest.split_at_checked(length as usize)?;
     // A frame is never empty: what was never written is zeros.
     (length > 0 && crc32fast::hash(payload) == sum).then_some((payload, rest))
+}
+
+/// A frame around a payload.
+pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(crc32fast::hash(payload).to_le_bytes());
+    out.extend(payload);
 }
 
 impl Frame {
@@ -147,7 +180,7 @@ impl Frame {
         out
     }
 
-    fn of_bytes(bytes: &[u8]) -> Decoded<Self> {
+    pub(super) fn of_bytes(bytes: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(bytes);
         let [kind] = reader.fixed()?;
         let tenant = std::str::from_utf8(reader.bytes()?).ok().and_then(|id| TenantId::new(id).ok());

@@ -12,7 +12,7 @@ use crate::codec::{Decoded, Reader, put_bytes, put_number};
 use crate::disk::Disk;
 use crate::whole;
 
-const NAME: &str = "kept";
+pub(super) const NAME: &str = "kept";
 
 /// What is kept.
 #[derive(Debug, Default)]
@@ -24,12 +24,19 @@ pub(super) struct Kept {
     pub(super) last: u64,
 }
 
+impl Kept {
+    /// Whether a segment is one of those that are gone.
+    pub(super) fn has_forgotten(&self, number: u64) -> bool {
+        number <= self.last && !self.floors.contains_key(&number)
+    }
+}
+
 /// Reads it; it is empty where there is none.
 pub(super) fn read(disk: &dyn Disk, folder: &Path) -> Result<Kept> {
     whole::read(disk, folder, NAME, of_bytes)
 }
 
-fn of_bytes(content: &[u8]) -> Decoded<Kept> {
+pub(super) fn of_bytes(content: &[u8]) -> Decoded<Kept> {
     let mut reader = Reader(content);
     let mut own = Reader(reader.bytes()?);
     let ends = line::ends(&mut own)?.into_iter().collect();

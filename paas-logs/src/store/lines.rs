@@ -155,7 +155,7 @@ impl Lines {
     }
 
     /// Takes in those of others' lines that are wanted, and where all of them end.
-    pub(super) fn join(&mut self, others: &Self, is_wanted: impl Fn(&Row) -> bool) {
+    pub(super) fn join(&mut self, others: &Self, mut is_wanted: impl FnMut(&Row) -> bool) {
         let origins: Vec<u32> = others.origins.iter().map(|(origin, end)| self.of(origin, *end)).collect();
         for row in others.rows.iter().filter(|row| is_wanted(row)) {
             self.push(origins[row.origin as usize], *row, others.line(row));
@@ -241,7 +241,8 @@ impl Lines {
     pub(super) fn of_columns(columns: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(columns);
         let origins = line::ends(&mut reader)?;
-        let count = reader.count()?;
+        // A line has a byte in each of seven columns.
+        let count = reader.count_of(7)?;
         let mut rows = Vec::with_capacity(count);
         let mut time: u64 = 0;
         for _ in 0..count {

@@ -209,7 +209,11 @@ impl<'a> Reading<'a> {
     /// `None` where it was forgotten meanwhile.
     fn opened(&mut self, segment: &Segment) -> Result<Option<&Opened>> {
         if !self.open.contains_key(&segment.path) {
-            let Some(file) = self.files.open(&segment.path)? else { return Ok(None) };
+            let file = match &segment.file {
+                Some(file) => Some(Arc::clone(file)),
+                None => self.files.open(&segment.path)?,
+            };
+            let Some(file) = file else { return Ok(None) };
             let marks = segment.marks(&*file, &self.search.need)?;
             self.open.insert(Arc::clone(&segment.path), Opened { file, marks });
         }

@@ -14,6 +14,7 @@ use super::Sizes;
 use super::block::{Block, HEADER, Span, Unread};
 use super::lines::{Encoder, Lines};
 use super::pool::Pool;
+use super::sealing::Sealing;
 use super::words::{Filter, hash, probes};
 use crate::codec::{Damage, Reader, line};
 use crate::disk::{Disk, DiskFile};
@@ -21,8 +22,8 @@ use crate::error::{damaged, failed};
 
 /// With so many blocks a segment is sealed, however small they are.
 const BLOCKS: usize = 256;
-const TRAILER: u64 = 48;
-const MAGIC: u32 = u32::from_le_bytes(*b"seg1");
+pub(super) const TRAILER: u64 = 48;
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"seg1");
 
 /// Where each origin ends.
 pub(super) type Ends = BTreeMap<Arc<LogOrigin>, LogPosition>;
@@ -42,11 +43,13 @@ pub(super) struct Segment {
     pub(super) blocks: Arc<[Block]>,
     /// Where the filters of all blocks stand bit by bit, and of how many bits each is as a power of two; `None` where
     /// each block has its own.
-    slices: Option<(Span, u32)>,
+    pub(super) slices: Option<(Span, u32)>,
     /// Its lines from before this time are forgotten.
     pub(super) floor: Timestamp,
     /// How many bytes its file has.
     pub(super) bytes: u64,
+    /// Its file, where another process may take away its name.
+    pub(super) file: Option<Arc<dyn DiskFile>>,
 }
 
 /// The segment at whose end blocks are written.
@@ -58,6 +61,8 @@ pub(super) struct OpenSegment {
     length: u64,
     is_synced: bool,
     is_suspect: bool,
+    /// A write that failed may have left something after the last block.
+    has_rest: bool,
 }
 
 impl OpenSegment {
@@ -69,30 +74,18 @@ impl OpenSegment {
     /// Opens one that is there, as far as it is whole: what comes after stands in the journal. Gives where its origins end.
     pub(super) fn recover(disk: &dyn Disk, path: PathBuf) -> Result<(Self, Ends)> {
         let broken = |cause| failed("read a segment", &path, cause);
-        let file = disk.open(&path).map_err(broken)?;
+        let file = disk.open_to_write(&path).map_err(broken)?;
         let all = file.length().map_err(broken)?;
-        let (mut blocks, mut ends) = (Vec::new(), Ends::new());
-        let (mut at, mut length, mut count) = (0, 0, 0);
-        while let Some((block, lines)) =
-            next_block(&*file, at, all, blocks.last()).map_err(|cause| unread(&path, cause))?
-        {
-            at = block.end();
-            blocks.push(block);
-            if !block.goes_on {
-                (length, count) = (at, blocks.len());
-                extend(&mut ends, lines.origins().iter().cloned());
-            }
+        let whole = read_open(&*file, all).map_err(|cause| unread(&path, cause))?;
+        if whole.length < all {
+            tracing::info!(path = %path.display(), bytes = all - whole.length, "the end of a segment was not written whole");
+            file.truncate(whole.length).map_err(broken)?;
         }
-        blocks.truncate(count);
-        if length < all {
-            tracing::info!(path = %path.display(), bytes = all - length, "the end of a segment was not written whole");
-            file.truncate(length).map_err(broken)?;
-        }
-        Ok((Self::new(path, file, blocks, length), ends))
+        Ok((Self::new(path, file, whole.blocks, whole.length), whole.ends))
     }
 
     fn new(path: PathBuf, file: Box<dyn DiskFile>, blocks: Vec<Block>, length: u64) -> Self {
-        Self { path, file, blocks, length, is_synced: false, is_suspect: false }
+        Self { path, file, blocks, length, is_synced: false, is_suspect: false, has_rest: false }
     }
 
     /// Writes blocks of lines, or none. They are there after a crash once it is synced.
@@ -102,7 +95,7 @@ impl OpenSegment {
         let appended = encoders.with(|encoder| (0..parts.len()).try_for_each(|at| write(at, encoder)));
         if appended.is_err() {
             self.blocks.truncate(count);
-            self.length = length;
+            (self.length, self.has_rest, self.is_synced) = (length, true, false);
         }
         appended
     }
@@ -127,8 +120,11 @@ impl OpenSegment {
         }
         if !self.is_synced {
             self.is_suspect = true;
-            self.file.sync().map_err(|cause| failed("sync a segment", &self.path, cause))?;
-            (self.is_synced, self.is_suspect) = (true, false);
+            // What comes after it from now on is what the journal has, too.
+            let cut = if self.has_rest { self.file.truncate(self.length) } else { Ok(()) };
+            cut.and_then(|()| self.file.sync())
+                .map_err(|cause| failed("sync a segment", &self.path, cause))?;
+            (self.is_synced, self.is_suspect, self.has_rest) = (true, false, false);
         }
         Ok(())
     }
@@ -144,7 +140,7 @@ impl OpenSegment {
 
     pub(super) fn view(&self) -> Segment {
         let (path, blocks) = (self.path.as_path().into(), self.blocks.as_slice().into());
-        Segment { path, blocks, slices: None, floor: Timestamp(0), bytes: self.length }
+        Segment { path, blocks, slices: None, floor: Timestamp(0), bytes: self.length, file: None }
     }
 
     /// Writes what it has from this time on as a sealed segment, whole and synced, but for its name.
@@ -177,6 +173,29 @@ impl OpenSegment {
     }
 }
 
+/// As much of an open segment as is whole.
+pub(super) struct Whole {
+    pub(super) blocks: Vec<Block>,
+    pub(super) length: u64,
+    pub(super) ends: Ends,
+}
+
+/// Reads an open segment of so many bytes.
+pub(super) fn read_open(file: &dyn DiskFile, all: u64) -> std::result::Result<Whole, Unread> {
+    let (mut blocks, mut ends) = (Vec::new(), Ends::new());
+    let (mut at, mut length, mut count) = (0, 0, 0);
+    while let Some((block, lines)) = next_block(file, at, all, blocks.last())? {
+        at = block.end();
+        blocks.push(block);
+        if !block.goes_on {
+            (length, count) = (at, blocks.len());
+            extend(&mut ends, lines.origins().iter().cloned());
+        }
+    }
+    blocks.truncate(count);
+    Ok(Whole { blocks, length, ends })
+}
+
 /// The block that stands there, and what is known of its lines; `None` where none stands whole.
 fn next_block(
     file: &dyn DiskFile,
@@ -195,97 +214,14 @@ fn next_block(
     if block.rows.offset != at + HEADER as u64 || block.end() > end || !follows {
         return Ok(None);
     }
-    let whole = block.filter.read(file).and_then(|_| block.read(file));
+    let filter =
+        block.filter.read(file).and_then(|bytes| Ok(Filter::of(bytes).ok_or(Damage("a filter is none"))?));
+    let whole = filter.and_then(|_| block.read(file));
     match whole {
         Ok(lines) => Ok(Some((block, lines))),
         Err(Unread::Damaged(_)) => Ok(None),
         Err(cause) => Err(cause),
     }
-}
-
-/// A sealed segment that is being written.
-struct Sealing {
-    path: PathBuf,
-    file: Box<dyn DiskFile>,
-    blocks: Vec<Block>,
-    filters: Vec<Filter>,
-    ends: Ends,
-    length: u64,
-}
-
-impl Sealing {
-    fn new(disk: &dyn Disk, path: &Path) -> Result<Self> {
-        let broken = |cause| failed("make a segment", path, cause);
-        // One from before a crash.
-        disk.remove(path).map_err(broken)?;
-        let file = disk.create(path).map_err(broken)?;
-        let (blocks, filters, ends) = (Vec::new(), Vec::new(), Ends::new());
-        Ok(Self { path: path.to_owned(), file, blocks, filters, ends, length: 0 })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<Span> {
-        self.file
-            .write_at(bytes, self.length)
-            .map_err(|cause| failed("write a segment", &self.path, cause))?;
-        let span = Span::of(bytes, self.length);
-        self.length = span.end();
-        Ok(span)
-    }
-
-    /// A block as it is.
-    fn copy(&mut self, block: &Block, file: &dyn DiskFile, lines: &Lines) -> Result<()> {
-        let broken = |cause| unread(&self.path, cause);
-        let filter = Filter::of(block.filter.read(file).map_err(broken)?);
-        self.filters.push(filter.ok_or_else(|| damaged(&self.path, Damage("a filter is none")))?);
-        let (rows, text) = (block.rows.read(file).map_err(broken)?, block.text.read(file).map_err(broken)?);
-        let (rows, text) = (self.write(&rows)?, self.write(&text)?);
-        self.blocks.push(Block { summary: block.summary, rows, text, ..Block::default() });
-        extend(&mut self.ends, lines.origins().iter().cloned());
-        Ok(())
-    }
-
-    fn add(&mut self, lines: &Lines, encoder: &mut Encoder) -> Result<()> {
-        extend(&mut self.ends, lines.origins().iter().cloned());
-        if lines.rows().is_empty() {
-            return Ok(());
-        }
-        let encoded = encoder.encode(lines).map_err(|cause| failed("write a segment", &self.path, cause))?;
-        let (rows, text) = (self.write(&encoded.rows)?, self.write(&encoded.text)?);
-        self.blocks.push(Block { summary: encoded.summary, rows, text, ..Block::default() });
-        self.filters.push(encoded.filter);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        let power = self.filters.iter().map(Filter::power).max().unwrap_or(0);
-        let slices = slices(&self.filters, power);
-        let slices = self.write(&slices)?;
-        let index: Vec<u8> = self.blocks.iter().flat_map(Block::header).collect();
-        let index = self.write(&index)?;
-        let mut ends = Vec::new();
-        line::put_ends(&mut ends, self.ends.iter());
-        let ends = self.write(&ends)?;
-        let mut trailer = Vec::with_capacity(TRAILER as usize);
-        trailer.extend(slices.offset.to_le_bytes());
-        [slices, index, ends].iter().for_each(|span| span.put(&mut trailer));
-        trailer.extend([power, 0].into_iter().flat_map(u32::to_le_bytes));
-        let sum = crc32fast::hash(&trailer);
-        trailer.extend([sum, MAGIC].into_iter().flat_map(u32::to_le_bytes));
-        self.write(&trailer)?;
-        self.file.sync().map_err(|cause| failed("sync a segment", &self.path, cause))
-    }
-}
-
-/// For each bit of the filters, a bit for each block.
-fn slices(filters: &[Filter], power: u32) -> Vec<u8> {
-    let width = filters.len().div_ceil(8);
-    let mut slices = vec![0; width << power];
-    for (at, filter) in filters.iter().enumerate() {
-        for probe in (0..1 << power).filter(|probe| filter.is_set(*probe)) {
-            slices[probe * width + at / 8] |= 1 << (at % 8);
-        }
-    }
-    slices
 }
 
 impl Segment {
@@ -296,6 +232,16 @@ impl Segment {
         let end = file.length().map_err(broken)?;
         let sealed = read_sealed(path, &*file, end);
         sealed.map_err(|cause| unread(path, cause))
+    }
+
+    /// Looks at an open segment that another process writes, as far as it is whole. Gives where its origins end.
+    pub(super) fn look(disk: &dyn Disk, path: &Path) -> Result<(Self, Ends)> {
+        let broken = |cause| failed("read a segment", path, cause);
+        let file = disk.open(path).map_err(broken)?;
+        let all = file.length().map_err(broken)?;
+        let Whole { blocks, length, ends } = read_open(&*file, all).map_err(|cause| unread(path, cause))?;
+        let (path, blocks, file) = (path.into(), blocks.into(), Some(file.into()));
+        Ok((Self { path, blocks, slices: None, floor: Timestamp(0), bytes: length, file }, ends))
     }
 
     /// The latest line of it.
@@ -357,7 +303,11 @@ fn may_have(file: &dyn DiskFile, filter: Span, hash: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Result<(Segment, Ends), Unread> {
+pub(super) fn read_sealed(
+    path: &Path,
+    file: &dyn DiskFile,
+    end: u64,
+) -> std::result::Result<(Segment, Ends), Unread> {
     let mut trailer = [0; TRAILER as usize];
     let at = end.checked_sub(TRAILER).ok_or(Damage("it is cut off"))?;
     file.read_at(&mut trailer, at).map_err(Unread::Io)?;
@@ -372,9 +322,15 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
     let index = Span::of_bytes(&mut reader, slices.end())?;
     let ends = Span::of_bytes(&mut reader, index.end())?;
     let power = reader.u32()?;
+    if ends.end() > at {
+        return Err(Damage("its parts do not end where it does").into());
+    }
     let index = index.read(file)?;
     let blocks: Vec<Block> =
         index.chunks(HEADER).map(Block::of_header).collect::<std::result::Result<_, _>>()?;
+    if blocks.iter().any(|block| block.end() > slices.offset) {
+        return Err(Damage("a block ends after all blocks").into());
+    }
     let width = blocks.len().div_ceil(8);
     if power >= 32 || (width as u64) << power != u64::from(slices.length) {
         return Err(Damage("its filter is not as long as its blocks need").into());
@@ -385,7 +341,7 @@ fn read_sealed(path: &Path, file: &dyn DiskFile, end: u64) -> std::result::Resul
     reader.end()?;
     let slices = Some((slices, power));
     let (path, blocks) = (path.into(), blocks.into());
-    Ok((Segment { path, blocks, slices, floor: Timestamp(0), bytes: end }, ends))
+    Ok((Segment { path, blocks, slices, floor: Timestamp(0), bytes: end, file: None }, ends))
 }
 
 pub(super) fn unread(path: &Path, cause: Unread) -> paas_core::Error {

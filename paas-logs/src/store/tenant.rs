@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use paas_core::model::{LogBatch, LogOrigin, LogPosition, TenantId, Timestamp};
+use paas_core::model::{LogBatch, LogOrigin, LogPosition, Resource, TenantId, Timestamp};
 use paas_core::{Error, Result};
 
 use super::Sizes;
 use super::files::Files;
+use super::folder::Folder;
 use super::keep;
 use super::lines::{Encoder, Lines};
 use super::pool::Pool;
 use super::segment::{Ends, OpenSegment, Segment, extend};
+use crate::disk::Disk;
 use crate::error::failed;
 
 /// So many bytes may wait in memory while they cannot be written to a segment.
@@ -38,6 +40,8 @@ pub(super) struct Writer {
     /// The number of the last segment.
     last: u64,
     has_folder: bool,
+    /// Names in its folder may not outlive a crash.
+    has_new_names: bool,
 }
 
 /// What searches see.
@@ -48,6 +52,20 @@ pub(super) struct View {
     pub(super) head: Lines,
     /// By their numbers; of the last it may be that it is open.
     pub(super) segments: BTreeMap<u64, Segment>,
+}
+
+impl View {
+    /// What sealed segments have.
+    fn of_sealed(disk: &dyn Disk, found: &Folder) -> Result<Self> {
+        let mut view = Self { ends: found.kept.ends.clone(), ..Self::default() };
+        for (number, path) in &found.sealed {
+            let (mut segment, ends) = Segment::open(disk, path)?;
+            segment.floor = found.kept.floors.get(number).copied().unwrap_or(Timestamp(0));
+            extend(&mut view.ends, ends);
+            view.segments.insert(*number, segment);
+        }
+        Ok(view)
+    }
 }
 
 impl Tenant {
@@ -66,44 +84,43 @@ impl Tenant {
     ) -> Result<Self> {
         let tenant = Self::new(files, sizes, root, id, life);
         let disk = tenant.files.disk();
-        let kept = keep::read(disk, &tenant.folder)?;
-        let names =
-            disk.names(&tenant.folder).map_err(|cause| failed("list segments", &tenant.folder, cause))?;
-        let (mut writer, mut view) = (Writer { has_folder: true, ..Writer::default() }, View::default());
-        extend(&mut view.ends, kept.ends);
-        let mut open = BTreeMap::new();
-        for name in names {
-            let path = tenant.folder.join(&name);
-            match name.split_once('.').and_then(|(number, kind)| Some((number.parse::<u64>().ok()?, kind))) {
-                // It was forgotten.
-                Some((number, "sealed")) if number <= kept.last && !kept.floors.contains_key(&number) => {
-                    tenant.files.remove(&path)?;
-                }
-                Some((number, "sealed")) => {
-                    let (mut segment, ends) = Segment::open(disk, &path)?;
-                    segment.floor = kept.floors.get(&number).copied().unwrap_or(Timestamp(0));
-                    extend(&mut view.ends, ends);
-                    view.segments.insert(number, segment);
-                }
-                Some((number, "open")) => drop(open.insert(number, path)),
-                // Begun, and not finished.
-                Some((_, "new")) => tenant.files.remove(&path)?,
-                _ => {}
-            }
-        }
-        writer.last = view.segments.keys().chain(open.keys()).copied().max().unwrap_or(0).max(kept.last);
-        for (number, path) in open {
-            if number <= kept.last || view.segments.contains_key(&number) {
-                // It was sealed, or forgotten.
-                tenant.files.remove(&path)?;
-                continue;
-            }
+        let found = Folder::list(disk, &tenant.folder)?;
+        let mut view = View::of_sealed(disk, &found)?;
+        found.stale.iter().try_for_each(|path| tenant.files.remove(path))?;
+        let mut writer = Writer { has_folder: true, last: found.last(), ..Writer::default() };
+        for (number, path) in found.open {
             let (segment, ends) = OpenSegment::recover(disk, path)?;
             extend(&mut view.ends, ends);
             view.segments.insert(number, segment.view());
             writer.open = Some(segment);
         }
         *tenant.lock() = writer;
+        *tenant.write() = view;
+        Ok(tenant)
+    }
+
+    /// Looks at what is there of it, and changes nothing: another process may have it open.
+    pub(super) fn look(
+        files: Arc<Files>,
+        sizes: Sizes,
+        root: &Path,
+        id: TenantId,
+        life: u64,
+    ) -> Result<Self> {
+        let tenant = Self::new(files, sizes, root, id, life);
+        let disk = tenant.files.disk();
+        let found = Folder::list(disk, &tenant.folder)?;
+        // Its name goes once it is sealed, so it comes first.
+        let open: Vec<_> = found
+            .open
+            .iter()
+            .map(|(number, path)| Ok((*number, Segment::look(disk, path)?)))
+            .collect::<Result<_>>()?;
+        let mut view = View::of_sealed(disk, &found)?;
+        for (number, (segment, ends)) in open {
+            extend(&mut view.ends, ends);
+            view.segments.insert(number, segment);
+        }
         *tenant.write() = view;
         Ok(tenant)
     }
@@ -118,6 +135,13 @@ impl Tenant {
 
     fn write(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where those of its origins end that a resource has.
+    pub(super) fn ends(&self, resource: &Resource) -> Vec<(LogOrigin, LogPosition)> {
+        let view = self.read();
+        let own = view.ends.iter().filter(|(origin, _)| resource.contains(&origin.resource()));
+        own.map(|(origin, end)| (LogOrigin::clone(origin), *end)).collect()
     }
 
     /// Takes in what is new of batches, once `record` has made sure that it outlives a crash. `false` where the life is over.
@@ -142,14 +166,8 @@ impl Tenant {
             self.flush(&mut writer, encoders)?;
         }
         record(&new)?;
-        let size = {
-            let mut view = self.write();
-            for batch in &new {
-                view.head.add(batch);
-                extend(&mut view.ends, [(Arc::new(batch.origin.clone()), batch.end())]);
-            }
-            view.head.size()
-        };
+        self.take_in(&new);
+        let size = self.read().head.size();
         if size >= self.sizes.block
             && let Err(error) = self.flush(&mut writer, encoders)
         {
@@ -157,6 +175,19 @@ impl Tenant {
             tracing::warn!(tenant = %self.id, ?error, "lines wait in memory");
         }
         Ok(true)
+    }
+
+    /// Shows what is new of batches that the journal of another process has.
+    pub(super) fn show(&self, batches: &[LogBatch]) {
+        self.take_in(&self.news(batches));
+    }
+
+    fn take_in(&self, new: &[LogBatch]) {
+        let mut view = self.write();
+        for batch in new {
+            view.head.add(batch);
+            extend(&mut view.ends, [(Arc::new(batch.origin.clone()), batch.end())]);
+        }
     }
 
     /// What of these is past the end of its origin.
@@ -204,10 +235,20 @@ impl Tenant {
             let path = self.path(writer.last + 1, "open");
             let segment = OpenSegment::create(self.files.disk(), path)?;
             writer.last += 1;
-            writer.open = Some(segment);
-            self.files.disk().sync_folder(&self.folder).map_err(broken)?;
+            (writer.open, writer.has_new_names) = (Some(segment), true);
         }
+        self.sync_names(writer)?;
         writer.open.as_mut().ok_or_else(|| Error::internal("a tenant has no open segment"))
+    }
+
+    /// The names in its folder outlive a crash.
+    fn sync_names(&self, writer: &mut Writer) -> Result<()> {
+        if writer.has_new_names {
+            let synced = self.files.disk().sync_folder(&self.folder);
+            synced.map_err(|cause| failed("sync a folder", &self.folder, cause))?;
+            writer.has_new_names = false;
+        }
+        Ok(())
     }
 
     fn path(&self, number: u64, kind: &str) -> PathBuf {
@@ -219,15 +260,15 @@ impl Tenant {
         let Some(open) = &writer.open else { return Ok(()) };
         let (draft, path) = (self.path(writer.last, "new"), self.path(writer.last, "sealed"));
         encoders.with(|encoder| open.seal(self.files.disk(), &draft, floor, &self.sizes, encoder))?;
-        let named = self
-            .files
-            .disk()
-            .rename(&draft, &path)
-            .and_then(|()| self.files.disk().sync_folder(&self.folder));
-        named.map_err(|cause| failed("name a segment", &path, cause))?;
-        let (sealed, _) = Segment::open(self.files.disk(), &path)?;
+        let (mut sealed, _) = Segment::open(self.files.disk(), &draft)?;
+        sealed.path = path.as_path().into();
+        self.files.disk().rename(&draft, &path).map_err(|cause| failed("name a segment", &path, cause))?;
+        // From here on it is what a crash leaves, so nothing more goes to the open one, even where that is all that fails.
         self.write().segments.insert(writer.last, sealed);
-        if let Some(open) = writer.open.take()
+        let open = writer.open.take();
+        writer.has_new_names = true;
+        self.sync_names(writer)?;
+        if let Some(open) = open
             && let Err(error) = self.files.remove(&open.path)
         {
             tracing::info!(?error, "a segment that was sealed stays until the next start");
@@ -242,6 +283,7 @@ impl Tenant {
             return Ok(());
         }
         self.flush(&mut writer, encoders)?;
+        self.sync_names(&mut writer)?;
         let synced = writer.open.as_mut().map_or(Ok(()), OpenSegment::sync);
         // What the disk did not take once it may never have: it is written again.
         synced.or_else(|_| self.seal(&mut writer, Timestamp(0), encoders))

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use paas_core::Result;
 use paas_core::model::{InstanceId, LogOrigin, LogStream, Resource, RevisionNumber, TenantId};
 
-use super::{Inner, Sizes};
+use super::Sizes;
+use super::inner::Inner;
 use crate::disk::Disk;
 use crate::disk::forgetful::Forgetful;
 
 mod crash;
+mod damage;
 mod oracle;
+mod reader;
 
 /// So small that a few lines make a block, and a few blocks a segment.
 const SMALL: Sizes = Sizes { block: 120, segment: 400, journal: 1_500 };
@@ -41,4 +44,9 @@ fn new_disk() -> Forgetful {
 
 fn open(disk: &Forgetful) -> Result<Inner> {
     Inner::open(Arc::new(disk.clone()), Path::new(FOLDER), SMALL, None)
+}
+
+/// How many histories to look at: the rest where there is time for it.
+fn seeds() -> u64 {
+    std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500)
 }

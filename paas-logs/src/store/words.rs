@@ -103,6 +103,11 @@ impl WordSet {
         }
     }
 
+    /// The hashes of all words, in no order.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.places.iter().copied().filter(|hash| *hash != 0)
+    }
+
     fn add(&mut self, hash: u64) {
         let mask = self.places.len() - 1;
         let mut at = hash as usize & mask;
@@ -130,8 +135,8 @@ impl WordSet {
         let bits = (self.count * BITS).next_power_of_two();
         let power = bits.trailing_zeros().clamp(SMALLEST, LARGEST);
         let mut bytes = vec![0; 1 << (power - 3)];
-        for hash in self.places.iter().filter(|hash| **hash != 0) {
-            probes(*hash, power).for_each(|probe| bytes[probe / 8] |= 1 << (probe % 8));
+        for hash in self.hashes() {
+            probes(hash, power).for_each(|probe| bytes[probe / 8] |= 1 << (probe % 8));
         }
         Filter { power, bytes }
     }

@@ -1,23 +1,26 @@
 //! Crashes, on a disk that forgets what was not synced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use paas_core::Result;
 use paas_core::model::{LogBatch, LogOrder, LogPosition, LogQuery, Resource, Timestamp};
 
-use super::super::Inner;
-use super::{new_disk, open, origin, tenant};
-use crate::disk::forgetful::Dice;
+use super::super::ask::Ask;
+use super::super::check;
+use super::super::inner::Inner;
+use super::{FOLDER, new_disk, open, origin, seeds, tenant};
+use crate::disk::forgetful::{Dice, Forgetful};
 
-const TENANTS: u64 = 2;
+pub(super) const TENANTS: u64 = 2;
 const ORIGINS: u64 = 2;
 
 /// Something that is done with a store.
 #[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Append(LogBatch),
     ForgetBefore(u64, Timestamp),
     Forget(u64),
@@ -25,7 +28,7 @@ enum Step {
 }
 
 /// What is done, from a seed; each origin's lines come in order, some of them again.
-fn history(seed: u64, length: usize) -> Vec<Step> {
+pub(super) fn history(seed: u64, length: usize) -> Vec<Step> {
     let mut dice = Dice(seed);
     let mut next: BTreeMap<(u64, u64), u64> = BTreeMap::new();
     let mut number = 0;
@@ -52,7 +55,7 @@ fn history(seed: u64, length: usize) -> Vec<Step> {
     (0..length).map(step).collect()
 }
 
-fn run(store: &Inner, step: &Step) -> Result<()> {
+pub(super) fn run(store: &Inner, step: &Step) -> Result<()> {
     match step {
         Step::Append(batch) => store.append(std::slice::from_ref(batch)),
         Step::ForgetBefore(of, time) => store.purge(&tenant(*of), Some(*time)),
@@ -63,12 +66,12 @@ fn run(store: &Inner, step: &Step) -> Result<()> {
 
 /// What a store is to have: the lines of each tenant, by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Model {
+pub(super) struct Model {
     lines: BTreeMap<u64, BTreeSet<(u64, String)>>,
 }
 
 impl Model {
-    fn apply(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
         match step {
             Step::Append(batch) => {
                 let of = (0..TENANTS).find(|of| tenant(*of) == batch.origin.tenant).unwrap();
@@ -83,7 +86,7 @@ impl Model {
         }
     }
 
-    fn of(&self, of: u64) -> BTreeSet<(u64, String)> {
+    pub(super) fn of(&self, of: u64) -> BTreeSet<(u64, String)> {
         self.lines.get(&of).cloned().unwrap_or_default()
     }
 }
@@ -93,7 +96,7 @@ fn text(line: &[u8]) -> String {
 }
 
 /// All that a tenant has, by searching for it; none comes twice.
-fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
+pub(super) fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
     let mut query = LogQuery::of(Resource::Tenant(tenant(of)));
     (query.order, query.limit) = (order, 7);
     let mut all = Vec::new();
@@ -113,7 +116,7 @@ fn found(store: &Inner, of: u64, order: LogOrder) -> BTreeSet<(u64, String)> {
     set
 }
 
-fn assert_has(store: &Inner, model: &Model, what: &str) {
+pub(super) fn assert_has(store: &Inner, model: &Model, what: &str) {
     for of in 0..TENANTS {
         for order in [LogOrder::Newest, LogOrder::Oldest] {
             assert_eq!(found(store, of, order), model.of(of), "tenant {of}, {what}");
@@ -127,33 +130,62 @@ fn crash(seed: u64, steps: &[Step], at: u64) -> bool {
     disk.die_after(at);
     let (mut model, mut doubt) = (Model::default(), None);
     if let Ok(store) = open(&disk) {
-        for step in steps {
-            match run(&store, step) {
-                Ok(()) => model.apply(step),
-                Err(_) => {
-                    doubt = Some(step.clone());
-                    break;
-                }
-            }
-        }
+        doubt = steps.iter().find(|step| {
+            let outcome = run(&store, step);
+            outcome.iter().for_each(|()| model.apply(step));
+            outcome.is_err()
+        });
         if !disk.is_dead() {
             return false;
         }
     }
+    recover(seed, steps, at, &disk, model, doubt);
+    true
+}
+
+/// As [`crash`], on a disk that often fails: what it refuses is tried again.
+fn crash_after_failures(seed: u64, steps: &[Step], at: u64, one_of: u64) -> bool {
+    let disk = new_disk();
+    let store = open(&disk).unwrap();
+    disk.die_after(at);
+    disk.fail_one_of(one_of, seed);
+    let mut model = Model::default();
+    let is_done = |step: &Step| loop {
+        match run(&store, step) {
+            Ok(()) => return true,
+            Err(_) if disk.is_dead() => return false,
+            Err(_) => {}
+        }
+    };
+    let doubt = steps.iter().find(|step| {
+        let is_done = is_done(step);
+        is_done.then(|| model.apply(step));
+        !is_done
+    });
+    if disk.is_dead() {
+        recover(seed, steps, at, &disk, model, doubt);
+    }
+    disk.is_dead()
+}
+
+/// What is there after a crash is what was acknowledged, and of what is in doubt any part.
+fn recover(seed: u64, steps: &[Step], at: u64, disk: &Forgetful, mut model: Model, doubt: Option<&Step>) {
     let mut dice = Dice(seed ^ at << 32);
     let disk = disk.after_crash(&mut dice);
+    let report = check::store(&disk, Path::new(FOLDER)).unwrap();
+    assert!(report.is_sound(), "seed {seed}, crash at {at}: {report}");
     let store = open(&disk).unwrap_or_else(|error| panic!("seed {seed}, crash at {at}: {error:?}"));
     let what = format!("seed {seed}, crash at {at}, in doubt: {doubt:?}");
     for of in 0..TENANTS {
         let (own, before) = (found(&store, of, LogOrder::Oldest), model.of(of));
         let mut after = model.clone();
-        doubt.iter().for_each(|step| after.apply(step));
+        doubt.into_iter().for_each(|step| after.apply(step));
         let after = after.of(of);
         assert!(own.is_superset(&before.intersection(&after).cloned().collect()), "lost, {what}: {own:?}");
         assert!(own.is_subset(&before.union(&after).cloned().collect()), "not asked for, {what}: {own:?}");
     }
     // Whoever was told nothing says it again, and then all is as if nothing had happened.
-    for step in doubt.iter() {
+    if let Some(step) = doubt {
         run(&store, step).unwrap();
         model.apply(step);
     }
@@ -169,7 +201,6 @@ fn crash(seed: u64, steps: &[Step], at: u64) -> bool {
     assert_has(&store, &model, &format!("what was stored came again, {what}"));
     drop(store);
     assert_has(&open(&disk).unwrap(), &model, &format!("opened again, {what}"));
-    true
 }
 
 #[test]
@@ -201,13 +232,42 @@ fn a_crash_at_any_operation_loses_nothing() {
 
 #[test]
 fn long_histories_survive_crashes() {
-    // The rest runs where there is time for it.
-    let seeds = std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
-    for seed in 0..seeds {
+    for seed in 0..seeds() {
         let steps = history(seed, 120);
         let mut dice = Dice(seed);
         crash(seed, &steps, dice.roll(900));
     }
+}
+
+#[test]
+fn crashes_after_failed_writes_lose_nothing() {
+    let mut crashes = 0;
+    for seed in 0..seeds() {
+        let steps = history(seed, 120);
+        let mut dice = Dice(seed);
+        crashes += u64::from(crash_after_failures(seed, &steps, dice.roll(900), 8));
+    }
+    assert!(crashes > seeds() / 3, "only {crashes}");
+}
+
+/// Blocks of the same length: what is left of one that was not written whole stands where the next one is to stand.
+#[test]
+fn blocks_left_from_failed_writes_are_not_taken_for_those_after_others() {
+    let mut crashes = 0;
+    for seed in 0..seeds() {
+        let mut dice = Dice(seed);
+        let mut time = 1_000;
+        let steps: Vec<Step> = (0..60)
+            .map(|number| {
+                let text = format!("line {number:06} xxxxxxxxxxxxxxxxxxxx\n");
+                let position = LogPosition::offset(0, number * text.len() as u64);
+                time += dice.roll(2);
+                Step::Append(LogBatch::new(origin(0, 0), Bytes::from(text), Timestamp(time), position))
+            })
+            .collect();
+        crashes += u64::from(crash_after_failures(seed, &steps, 100 + dice.roll(150), 3));
+    }
+    assert!(crashes > seeds() / 3, "only {crashes}");
 }
 
 #[test]
@@ -243,6 +303,25 @@ fn a_full_disk_refuses_and_loses_nothing() {
         let crashed = disk.after_crash(&mut dice);
         assert_has(&open(&crashed).unwrap(), &model, &format!("seed {seed}, after a crash"));
     }
+}
+
+#[test]
+fn a_full_disk_says_so_and_reads_and_later_writes_go_on() {
+    let disk = new_disk();
+    let store = open(&disk).unwrap();
+    let [first, second] = [0, 7].map(|at| {
+        LogBatch::new(origin(0, 0), Bytes::from("a line\n"), Timestamp(at), LogPosition::offset(0, at))
+    });
+    store.append(&[first]).unwrap();
+    disk.fill_after(Some(0));
+    let error = store.append(std::slice::from_ref(&second)).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("disk full: free some space"), "{error:?}");
+    assert_eq!(found(&store, 0, LogOrder::Newest).len(), 1);
+    disk.fill_after(None);
+    store.append(&[second]).unwrap();
+    assert_eq!(found(&store, 0, LogOrder::Newest).len(), 2);
+    drop(store);
+    assert_eq!(found(&open(&disk).unwrap(), 0, LogOrder::Newest).len(), 2);
 }
 
 #[test]

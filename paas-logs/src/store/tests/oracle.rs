@@ -10,7 +10,8 @@ use paas_core::model::{
 };
 use paas_core::port::LogStore;
 
-use super::super::Inner;
+use super::super::ask::Ask;
+use super::super::inner::Inner;
 use super::{new_disk, open, origin, tenant};
 use crate::disk::forgetful::Dice;
 
