@@ -160,7 +160,7 @@ fn mend_header(bytes: &mut [u8], at: usize) -> Option<usize> {
         end = mend_span(bytes, at + place, end)?;
     }
     put_sum(bytes, at, at + HEADER - 4, at + HEADER - 4)?;
-    usize::try_from(end).ok().filter(|end| *end > at)
+    usize::try_from(end).ok().filter(|end| (at + 1..=bytes.len()).contains(end))
 }
 
 fn mend_sealed(bytes: &mut [u8]) -> Option<()> {
