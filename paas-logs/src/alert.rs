@@ -7,12 +7,12 @@ mod window;
 
 use std::collections::{HashMap, VecDeque};
 
-use paas_core::Result;
 use paas_core::model::{
     Alert, AlertKey, AlertLine, AlertScope, Digest, LogAlert, LogBatch, LogOrigin, LogPosition, LogQuery,
     LogRules, Timestamp,
 };
 use paas_core::port::LogPorts;
+use paas_core::{ErrorKind, Result};
 
 use crate::keyword::Keywords;
 use window::Window;
@@ -24,6 +24,8 @@ const BEFORE: usize = 3;
 const LONGEST: usize = 500;
 /// Before there are more groups, those go of which nothing counts any more.
 const GROUPS: usize = 10_000;
+/// How many stored lines are asked for at once.
+const PAGE: usize = 1_000;
 
 /// The alerts of a service, ready for its lines.
 #[derive(Debug)]
@@ -91,7 +93,13 @@ impl AlertCounts {
             }
             let Some(group) = self.groups.get_mut(&key) else { continue };
             if let Some(alert) = group.count(rule, &key, batch, (at, time, position)) {
-                ports.directory.raise(&key, alert).await?;
+                match ports.directory.raise(&key, alert).await {
+                    // It will never be taken, and others wait.
+                    Err(error) if error.kind() == ErrorKind::Invalid => {
+                        tracing::error!(?error, app = %key.app, "an alert cannot be stored, and is lost");
+                    }
+                    outcome => outcome?,
+                }
             }
         }
         Ok(())
@@ -139,10 +147,25 @@ impl Group {
             let mut query = LogQuery::of(key.resource()).matching(rule.filter.clone());
             query.instance = key.instance.clone();
             query.from = window.start(now);
-            query.limit = usize::try_from(rule.count).unwrap_or(usize::MAX);
-            for entry in store.search(&ports.scope, &query).await?.entries {
+            query.limit = PAGE;
+            let most = usize::try_from(rule.count).unwrap_or(usize::MAX);
+            let mut found = 0;
+            while found < most {
+                let page = match store.search(&ports.scope, &query).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        // Others wait for this one.
+                        tracing::warn!(?error, app = %key.app, "lines before the start do not count for an alert");
+                        break;
+                    }
+                };
+                found += page.entries.len();
                 // It made no alert, or that was the last.
-                window.add(entry.time);
+                for entry in &page.entries {
+                    window.add(entry.time);
+                }
+                let Some(next) = page.next else { break };
+                query.after = Some(next);
             }
             window.recalled();
         }

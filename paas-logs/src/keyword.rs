@@ -93,13 +93,18 @@ impl Words {
     fn candidates(&self, batch: &LogBatch, candidates: &mut Vec<(usize, usize)>) {
         let text = batch.buffer.to_ascii_lowercase();
         let mut line = Cursor::new(&batch.starts);
+        let mut last = None;
         for found in self.finder.find_iter(&text) {
             let before = found.start().checked_sub(1).is_some_and(|at| is_word(text[at]));
             if before || text.get(found.end()).is_some_and(|byte| is_word(*byte)) {
                 continue;
             }
             let at = line.of(found.start());
-            let queries = &self.queries[found.pattern().as_usize()];
+            let word = found.pattern().as_usize();
+            if last.replace((word, at)) == Some((word, at)) {
+                continue;
+            }
+            let queries = &self.queries[word];
             candidates.extend(queries.iter().map(|query| (*query, at)));
         }
         // Without escapes a line may have words that it does not have as it stands.

@@ -22,6 +22,9 @@ use paas_core::model::{LogRuleKind, Redaction, Secret};
 
 use crate::counter::{Counter, Counters};
 
+/// How far around a span is looked for what it is a value of.
+const NEAR: usize = 16;
+
 /// A part of a text that is taken out, and by which rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -61,14 +64,15 @@ impl Redactor {
         secrets: &[Secret],
         counters: &Counters,
     ) -> Result<Self> {
-        let mut all: Vec<Rule> = Vec::new();
+        let (mut all, mut known): (Vec<Rule>, Vec<&Redaction>) = (Vec::new(), Vec::new());
         all.extend(
             secret::Values::new(secrets)?.map(|values| Rule::new("secret", Box::new(values), counters)),
         );
         for rule in rules {
-            if all.iter().any(|known| known.mask == mask(rule.name())) {
+            if known.contains(&rule) {
                 continue;
             }
+            known.push(rule);
             let detector: Box<dyn Detector> = match rule {
                 Redaction::Card => Box::new(number::Cards),
                 Redaction::Phone => Box::new(number::Phones),
@@ -114,8 +118,8 @@ impl Redactor {
     /// What stands in the place of a span. A bare value of a JSON object becomes a string, so that it stays one.
     pub(crate) fn mask(&self, span: Span, text: &[u8]) -> String {
         let mask = &self.rules[span.rule].mask;
-        let before = text[..span.start].trim_ascii_end().last();
-        let after = text[span.end..].trim_ascii_start().first();
+        let before = text[span.start.saturating_sub(NEAR)..span.start].trim_ascii_end().last();
+        let after = text[span.end..text.len().min(span.end + NEAR)].trim_ascii_start().first();
         let is_bare = before == Some(&b':') && matches!(after, Some(b',' | b'}' | b']'));
         if is_bare { format!("\"{mask}\"") } else { mask.clone() }
     }

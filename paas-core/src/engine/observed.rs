@@ -13,8 +13,9 @@ pub(crate) struct Observed {
     pub(crate) routes: BTreeMap<ServiceId, RouteStatus>,
     /// Only of services whose release has rules to judge by.
     pub(crate) traffic: BTreeMap<ServiceId, Vec<SlotTraffic>>,
-    /// Of those with rules about lines, how many lines of the candidate match, rule by rule.
-    pub(crate) lines: BTreeMap<ServiceId, Vec<u64>>,
+    /// Of those with rules about lines, how many lines of the candidate match, rule by rule; `None` where nobody can tell
+    /// just now.
+    pub(crate) lines: BTreeMap<ServiceId, Option<Vec<u64>>>,
     /// Whether the scheduler rolls, chooses what stops and drains it by itself.
     pub(crate) native: bool,
 }

@@ -12,13 +12,13 @@ use super::drift::Rests;
 use super::known::Known;
 use super::observed::Observed;
 use super::ports::{EngineEvent, Ports};
-use super::record::{AppRecord, Desired};
+use super::record::{AppRecord, Desired, Phase, Rollout};
 use super::rollout::{Course, Situation};
 use super::store::{DomainClaim, Store, Versioned, app_key, app_name_key, domain_key, revision_key};
 use super::template::Revisions;
 use crate::model::{
     AbortRule, AppId, Clock, Digest, Epoch, FieldName, FieldTest, LogFilter, LogQuery, Principal, Resource,
-    Revision, RevisionNumber, Scope, TenantId, Timestamp, Version,
+    Revision, Scope, TenantId, Timestamp, Version,
 };
 use crate::port::{Expected, LogStore, Selector};
 use crate::{ErrorKind, Result};
@@ -227,10 +227,15 @@ impl Reconciler {
                 let traffic = self.ports.router.traffic(scope, &app.service_resource(&service.id)).await?;
                 observed.traffic.insert(service.id.clone(), traffic);
             }
-            if let Some(store) = self.ports.log_store.as_ref().filter(|_| !rules.is_empty()) {
+            let is_judged = matches!(rollout.phase, Phase::Shifting | Phase::Holding)
+                && rules.iter().any(|rule| !rule.is_of_requests());
+            if let Some(store) = self.ports.log_store.as_ref().filter(|_| is_judged) {
                 let resource = app.service_resource(&service.id);
-                let lines = self.lines(&**store, scope, &resource, rules, rollout.build.revision).await?;
-                observed.lines.insert(service.id.clone(), lines);
+                let lines = self.lines(&**store, scope, &resource, rules, rollout).await;
+                if let Err(error) = &lines {
+                    tracing::warn!(?error, app = %app.name, service = %name, "a release waits: its lines cannot be counted");
+                }
+                observed.lines.insert(service.id.clone(), lines.ok());
             }
         }
         Ok(observed)
@@ -243,7 +248,7 @@ impl Reconciler {
         scope: &Scope,
         resource: &Resource,
         rules: &[AbortRule],
-        revision: RevisionNumber,
+        rollout: &Rollout,
     ) -> Result<Vec<u64>> {
         let mut found = Vec::new();
         for rule in rules {
@@ -251,11 +256,15 @@ impl Reconciler {
                 found.push(0);
                 continue;
             };
-            let own = LogFilter::Field(FieldName::new("revision")?, FieldTest::Exact(revision.to_string()));
+            let own = LogFilter::Field(
+                FieldName::new("revision")?,
+                FieldTest::Exact(rollout.build.revision.to_string()),
+            );
             let mut query = LogQuery::of(resource.clone()).matching(own).matching(filter.clone());
             query.to = self.clock.now() + Duration::from_millis(1);
-            query.from =
-                Timestamp(query.to.0.saturating_sub(within.as_millis().try_into().unwrap_or(u64::MAX)));
+            let from = query.to.0.saturating_sub(within.as_millis().try_into().unwrap_or(u64::MAX));
+            // What the revision wrote before, another time, is not judged.
+            query.from = Timestamp(from).max(rollout.begun);
             let counts = store.histogram(scope, &query, *within).await?;
             found.push(counts.iter().map(|bucket| bucket.count).sum());
         }

@@ -163,6 +163,10 @@ pub(crate) enum Mode {
     Recreate,
 }
 
+fn epoch() -> Timestamp {
+    Timestamp(0)
+}
+
 /// A release of one service that goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rollout {
@@ -174,6 +178,9 @@ pub(crate) struct Rollout {
     pub(crate) quick: bool,
     pub(crate) stage: u32,
     pub(crate) phase: Phase,
+    /// When it began.
+    #[serde(default = "epoch")]
+    pub(crate) begun: Timestamp,
     /// When the phase began.
     pub(crate) since: Timestamp,
     pub(crate) approved: bool,

@@ -122,6 +122,7 @@ impl ServiceState {
             quick,
             stage: 0,
             phase: Phase::Task,
+            begun: situation.now,
             since: situation.now,
             approved: false,
             baseline: None,

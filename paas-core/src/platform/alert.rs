@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::engine::record::AppRecord;
 use crate::engine::store::{RACES, Store, Versioned, contended};
+use crate::model::limit;
 use crate::model::{Alert, AlertKey, Clock, Digest, Key, Notification, RecordKind, ServiceId, ServiceName};
 use crate::port::{Expected, Notifier};
 use crate::{ErrorKind, Result};
@@ -19,6 +20,8 @@ use crate::{ErrorKind, Result};
 pub(crate) const ALERT: RecordKind = RecordKind::new("alert");
 /// So many alerts of one rule wait to be told; of more, the count of the latest tells.
 const WAITING: usize = 20;
+/// The largest record of a rule, in bytes.
+const LARGEST: usize = limit::STATE_VALUE / 2;
 /// How many are told at once.
 const AT_ONCE: usize = 8;
 /// Pauses between attempts.
@@ -35,6 +38,23 @@ struct Raised {
     last: Alert,
     /// Those that nobody has taken yet, the oldest first.
     waiting: Vec<Alert>,
+}
+
+impl Raised {
+    /// Keeps within what a record may have: the lines of all but the newest go before anything else does.
+    fn trim(&mut self) {
+        self.last.lines.clear();
+        let is_large = |raised: &Self| serde_json::to_vec(raised).map_or(0, |json| json.len()) > LARGEST;
+        for at in 0..self.waiting.len() {
+            if !is_large(self) {
+                return;
+            }
+            self.waiting[at].lines.clear();
+        }
+        while self.waiting.len() > 1 && is_large(self) {
+            self.waiting.remove(0);
+        }
+    }
 }
 
 /// Alerts of all apps.
@@ -87,6 +107,7 @@ impl Alerts {
             } else if let Some(last) = raised.waiting.last_mut() {
                 last.held_back += u64::from(alert.count) + alert.held_back;
             }
+            raised.trim();
             match self.store.put(&key, &raised, expected).await {
                 Ok(_) => {
                     self.news.notify_one();

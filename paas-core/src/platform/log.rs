@@ -223,7 +223,9 @@ impl LogDirectory for Directory {
         let revisions = self.revisions(&app).await?;
         let mut service = LogService::new(app.name.clone(), name.clone());
         if let Some(newest) = revisions.first() {
-            let own = newest.spec.services.get(&name).map(|own| own.logs.clone());
+            // One that the newest has no more may still write.
+            let own = revisions.iter().find_map(|revision| revision.spec.services.get(&name));
+            let own = own.map(|own| own.logs.clone());
             service.rules = [newest.spec.logs.clone()].into_iter().chain(own).collect();
         }
         service.secrets = self.values(&app, &name, &revisions).await?;

@@ -73,9 +73,10 @@ impl<'a> Collector<'a> {
         let done = match item {
             LogItem::Batch(batch) => self.stage.take(batch).await?,
             LogItem::Gap { origin, bytes, reason } => {
+                let instance = origin.as_ref().map(|origin| origin.instance.clone());
                 let resource = origin.map(|origin| origin.resource().to_string());
                 tracing::warn!(resource, bytes, reason, "lines are lost");
-                Vec::new()
+                self.stage.finish(instance.as_ref())
             }
             LogItem::Notice { instance, .. } => self.stage.finish(Some(&instance)),
             // A kind that a later version knows.
@@ -88,11 +89,16 @@ impl<'a> Collector<'a> {
     async fn put(&mut self, done: Vec<Done>) -> Result<()> {
         for (service, batch) in done {
             self.alerts.take(self.ports, service.alerts(), &batch).await?;
-            self.bytes += batch.buffer.len();
+            self.bytes += weight(&batch);
             self.waiting.push(batch);
         }
         Ok(())
     }
+}
+
+/// About how much memory a batch takes.
+fn weight(batch: &LogBatch) -> usize {
+    batch.buffer.len() + 64 * batch.starts.len() + 512
 }
 
 /// Stores batches, however long that takes. Where some are refused for good, each is stored for itself; one that still is refused

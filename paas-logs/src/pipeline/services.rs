@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use paas_core::Result;
-use paas_core::model::{AppId, LogOrigin, LogRuleCount, LogRules, Resource, ServiceId};
+use paas_core::model::{AppId, LogFilter, LogOrigin, LogRuleCount, LogRules, Resource, Secret, ServiceId};
 use paas_core::port::LogPorts;
 
 use crate::alert::AlertRules;
@@ -42,6 +42,7 @@ const MOST: usize = 10_000;
 pub(crate) struct Service {
     resource: Resource,
     rules: Vec<LogRules>,
+    secrets: Vec<Secret>,
     processor: Processor,
     alerts: AlertRules,
     counters: Counters,
@@ -52,6 +53,12 @@ impl Service {
         &self.processor
     }
 
+    /// Whether it was made with these values.
+    fn knows(&self, secrets: &[Secret]) -> bool {
+        self.secrets.len() == secrets.len()
+            && self.secrets.iter().zip(secrets).all(|(own, other)| own.expose() == other.expose())
+    }
+
     pub(crate) fn alerts(&self) -> &AlertRules {
         &self.alerts
     }
@@ -60,6 +67,13 @@ impl Service {
     pub(crate) fn joiner(&self, origin: &LogOrigin) -> Result<Joiner> {
         Joiner::new(origin.clone(), &self.rules)
     }
+}
+
+/// The rules of lines of which nothing may go on.
+fn nothing() -> LogRules {
+    let mut rules = LogRules::default();
+    rules.drop = vec![LogFilter::All];
+    rules
 }
 
 impl Known {
@@ -91,7 +105,7 @@ impl Services {
     }
 
     /// The service of an output. The last lines of one that is gone are treated as those before; of one that was never seen
-    /// nothing is known but what is done to every line.
+    /// nobody knows what is secret in its lines, so nothing of them goes on.
     ///
     /// # Errors
     /// Those of the directory: then nothing may be done with its lines.
@@ -109,18 +123,32 @@ impl Services {
         if let (None, Some(before)) = (&found, &before) {
             return Ok(Arc::clone(before));
         }
-        let (rules, secrets) = found.map(|found| (found.rules, found.secrets)).unwrap_or_default();
+        let (rules, secrets) = match found {
+            Some(found) => (found.rules, found.secrets),
+            None => (vec![nothing()], Vec::new()),
+        };
+        let same = |before: &&Arc<Service>| before.rules == rules && before.knows(&secrets);
+        if let Some(before) = before.as_ref().filter(same) {
+            // Whoever has it goes on with it.
+            return Ok(self.keep(key, Arc::clone(before), era));
+        }
         let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
         let alerts = AlertRules::new(&rules)?;
-        let service = Arc::new(Service { resource: origin.resource(), rules, processor, alerts, counters });
+        let service =
+            Arc::new(Service { resource: origin.resource(), rules, secrets, processor, alerts, counters });
+        Ok(self.keep(key, service, era))
+    }
+
+    /// Keeps what was read before anything was heard that this era does not know.
+    fn keep(&self, key: (AppId, ServiceId), service: Arc<Service>, era: u64) -> Arc<Service> {
         let mut known = self.known();
         if known.services.len() >= MOST {
             known.services.retain(|_, kept| !kept.is_stale);
         }
         let is_stale = !known.is_watched || known.era != era;
         known.services.insert(key, Kept { service: Arc::clone(&service), is_stale });
-        Ok(service)
+        service
     }
 
     /// What rules have done, service by service.

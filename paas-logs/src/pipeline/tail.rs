@@ -16,11 +16,14 @@ use super::services::Services;
 use super::stage::{Done, Stage};
 
 /// So many items may wait for a watcher; who is slower than that reads later, or hears of a gap.
-const WAITING: usize = 16;
+const WAITING: usize = 4;
 /// How many stored lines are read at once.
 const PAGE: usize = 1_000;
 /// How many items of a source are shown together at most.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 16;
+
+/// How much older than the last that was read a line of another output may be, in milliseconds.
+const LATE: u64 = 60_000;
 
 /// Where outputs are read up to.
 type Ends = HashMap<(InstanceId, LogStream), LogPosition>;
@@ -90,12 +93,19 @@ impl Tail {
     async fn history(&self, store: &dyn LogStore, known: &Ends, stored: &Ends) -> Result<()> {
         let mut query = LogQuery::of(self.tail.resource.clone()).matching(self.tail.filter.clone());
         (query.instance, query.from) = (self.tail.instance.clone(), self.from);
+        if !known.is_empty() {
+            // Lines of another output may be older than the last that was read.
+            query.from = Timestamp(self.from.0.saturating_sub(LATE));
+        }
         (query.order, query.limit) = (LogOrder::Oldest, PAGE);
         loop {
             let page = store.search(&self.scope, &query).await?;
             let is_wanted = |entry: &LogEntry| {
                 let output = (entry.origin.instance.clone(), entry.origin.stream);
-                let is_new = known.get(&output).is_none_or(|at| entry.position >= *at);
+                let is_new = match known.get(&output) {
+                    Some(at) => entry.position >= *at,
+                    None => entry.time >= self.from,
+                };
                 // What was stored meanwhile comes from the source.
                 is_new && stored.get(&output).is_some_and(|end| entry.position < *end)
             };
@@ -135,7 +145,14 @@ impl Tail {
             for item in items {
                 match item? {
                     LogItem::Batch(batch) => done.extend(batches(self.stage.take(batch).await?)),
-                    item => done.push(item),
+                    item => {
+                        // Nothing goes on after it.
+                        if let LogItem::Gap { origin, .. } = &item {
+                            let instance = origin.as_ref().map(|origin| &origin.instance);
+                            done.extend(batches(self.stage.finish(instance)));
+                        }
+                        done.push(item);
+                    }
                 }
             }
             if !self.show_together(done).await? {
@@ -150,7 +167,11 @@ impl Tail {
     async fn show_together(&self, items: Vec<LogItem>) -> Result<bool> {
         let mut lines = TailLines::default();
         for item in items {
-            match TailItem::of(item, &self.matcher, self.from)? {
+            let from = match &item {
+                LogItem::Batch(batch) if self.tail.start(&batch.origin).is_some() => Timestamp(0),
+                _ => self.from,
+            };
+            match TailItem::of(item, &self.matcher, from)? {
                 TailItem::Lines(more) => lines.merge(more),
                 other => {
                     if !self.show_lines(std::mem::take(&mut lines)).await || !self.show(other).await {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use futures_util::StreamExt;
 use paas_core::memory::{MemoryLogSource, MemoryLogStore};
@@ -24,6 +24,7 @@ struct Services {
     changes: broadcast::Sender<AppId>,
     failures: AtomicU32,
     asked: AtomicU32,
+    is_gone: AtomicBool,
     raised: Mutex<Vec<(AlertKey, Alert)>>,
 }
 
@@ -47,6 +48,9 @@ impl LogDirectory for Services {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::unavailable("no records now"));
+        }
+        if self.is_gone.load(Ordering::Relaxed) {
+            return Ok(None);
         }
         let mut service = LogService::new("shop".parse()?, "web".parse()?);
         service.rules = vec![self.rules.lock().unwrap().clone()];
@@ -128,6 +132,7 @@ fn bed(json: &str) -> Bed {
         changes: broadcast::channel(16).0,
         failures: AtomicU32::new(0),
         asked: AtomicU32::new(0),
+        is_gone: AtomicBool::new(false),
         raised: Mutex::default(),
     });
     let scope = Scope::testing(Resource::Platform);
@@ -437,4 +442,29 @@ async fn lines_of_each_instance_may_be_counted_for_themselves() {
     let raised = bed.services.raised.lock().unwrap().clone();
     let instances: Vec<_> = raised.iter().map(|(key, _)| key.instance.as_ref().unwrap().as_str()).collect();
     assert_eq!(instances, ["i-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_lines_of_a_service_that_is_gone_are_treated_as_those_before() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    bed.push(0..1);
+    bed.wait_for(1).await;
+    bed.services.is_gone.store(true, Ordering::Relaxed);
+    bed.services.changes.send(origin().app).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    bed.source.push(&origin(), "key hunter2!");
+    assert_eq!(bed.wait_for(2).await[1..], ["key [redacted:secret]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_service_that_nobody_knows_nothing_goes_on() {
+    let bed = bed("{}");
+    bed.services.is_gone.store(true, Ordering::Relaxed);
+    let _collecting = bed.collect();
+    bed.source.push(&origin(), "key hunter2!");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(bed.stored().await.is_empty());
+    let ends = bed.store.inner.ends(&bed.ports.scope, &service()).await.unwrap();
+    assert_eq!(ends[0].1.sequence, 13);
 }

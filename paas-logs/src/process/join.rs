@@ -14,6 +14,8 @@ use crate::redact::is_open_key;
 
 /// How long the last event waits for a line that belongs to it.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Half a private key waits longer: without its beginning nobody knows what the rest is.
+const KEY_PAUSE: Duration = Duration::from_secs(30);
 /// An event has at most so many lines, and about so many bytes.
 const LINES: usize = 1_000;
 const BYTES: usize = 256 * 1024;
@@ -86,7 +88,7 @@ impl Joiner {
         }
         let (mut whole, end) = (Vec::new(), batch.end());
         // After a gap nothing goes on.
-        let waiting = self.waiting.take().map(|waiting| (waiting.event, waiting.end == batch.position));
+        let waiting = self.waiting.take().map(|waiting| (waiting.event, goes_on(waiting.end, &batch)));
         let mut last = waiting.and_then(|(event, goes_on)| {
             if goes_on {
                 return Some(event);
@@ -120,7 +122,8 @@ impl Joiner {
 
     /// The event that waits, once nothing has come for a second.
     pub(crate) fn overdue(&mut self) -> Option<LogBatch> {
-        let waiting = self.waiting.take_if(|waiting| waiting.since.elapsed() >= PAUSE)?;
+        let pause = |waiting: &Waiting| if waiting.event.has_open_key { KEY_PAUSE } else { PAUSE };
+        let waiting = self.waiting.take_if(|waiting| waiting.since.elapsed() >= pause(waiting))?;
         self.events(&[waiting.event], waiting.end)
     }
 
@@ -146,6 +149,13 @@ impl Joiner {
         batch.places = Some(LogPlaces { lines: events.iter().map(|event| event.place).collect(), end });
         Some(batch)
     }
+}
+
+/// Whether a batch begins where another ended. Nobody knows how long a stamp lasts, so a later one goes on: what is missing
+/// between them comes as a gap.
+fn goes_on(end: LogPosition, batch: &LogBatch) -> bool {
+    let is_later = batch.position.incarnation == end.incarnation && batch.position > end;
+    batch.position == end || !batch.stamps.is_empty() && is_later
 }
 
 impl Rule {
@@ -179,7 +189,7 @@ fn is_traced(event: &Event, line: &[u8]) -> bool {
 
 /// Whether a private key may begin in a text.
 fn has_key(text: &[u8]) -> bool {
-    memmem::find(text, b"PRIVATE KEY-----").is_some()
+    memmem::find(text, b"PRIVATE KEY").is_some()
 }
 
 impl Event {
@@ -296,6 +306,22 @@ mod tests {
         assert!(joiner.push(batch(b"a\n", 0)).is_none());
         let given = joiner.push(batch(b"  b\nc\n", 50)).unwrap();
         assert_eq!((given.line(0), given.line(1), given.starts.len()), (&b"a"[..], &b"  b"[..], 2));
+    }
+
+    #[test]
+    fn stamped_lines_join_over_batches() {
+        let mut joiner = Joiner::new(origin(), &[]).unwrap();
+        let lines = ["-----BEGIN PRIVATE KEY-----\n", "MII\n", "-----END PRIVATE KEY-----\n"];
+        let mut given = Vec::new();
+        for (line, stamp) in lines.into_iter().zip([7_000_000, 7_000_000, 9_000_000]) {
+            let index = u32::from(line.starts_with("MII"));
+            let position = LogPosition { incarnation: 1, sequence: stamp, index };
+            let buffer = Bytes::from_static(line.as_bytes());
+            given.extend(joiner.push(LogBatch::stamped(origin(), buffer, vec![0], vec![stamp], position)));
+        }
+        let [event] = given.as_slice() else { panic!("{given:?}") };
+        assert_eq!(event.line(0), lines.concat().trim_end().as_bytes());
+        assert_eq!(event.end(), LogPosition { incarnation: 1, sequence: 9_000_000, index: 1 });
     }
 
     #[test]

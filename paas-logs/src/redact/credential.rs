@@ -38,7 +38,8 @@ const NAMES: [&str; 18] = [
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
-const KEY: &[u8] = b"PRIVATE KEY-----";
+const KEY: &[u8] = b"PRIVATE KEY";
+const DASHES: &[u8] = b"-----";
 /// A name of a kind of key is no longer than this.
 const KIND: usize = 32;
 /// Longest userinfo of a URL, in bytes.
@@ -46,29 +47,52 @@ const USER: usize = 512;
 
 /// Whether a private key begins in a text and does not end in it.
 pub(crate) fn is_open_key(text: &[u8]) -> bool {
-    let begins = memmem::rfind_iter(text, BEGIN).map(|at| &text[at + BEGIN.len()..]);
-    begins.take(1).any(|rest| {
-        memmem::find(&rest[..rest.len().min(KIND + KEY.len())], KEY).is_some() && key_end(rest).is_none()
-    })
+    let last = memmem::rfind(text, BEGIN).map(|at| &text[at + BEGIN.len()..]);
+    last.is_some_and(|rest| key_word(rest).is_some() && key_end(rest).is_none())
 }
 
 /// Where a key ends that has begun before this.
 fn key_end(rest: &[u8]) -> Option<usize> {
-    let end = memmem::find(rest, END)? + END.len();
-    Some(end + memmem::find(&rest[end..], KEY)? + KEY.len())
+    let ends = memmem::find_iter(rest, END).map(|at| at + END.len());
+    ends.filter_map(|at| Some(at + key_word(&rest[at..])?)).next()
+}
+
+/// Where the label of a private key ends, if a text begins with one.
+fn key_word(rest: &[u8]) -> Option<usize> {
+    let near = &rest[..rest.len().min(KIND + KEY.len() + DASHES.len())];
+    let end = memmem::find(near, DASHES)?;
+    memmem::find(&near[..end], KEY).map(|_| end + DASHES.len())
+}
+
+/// How much of a text may be of a key that does not end in it: lines of base64, and of what stands before them.
+fn key_body(rest: &[u8]) -> usize {
+    let mut length = 0;
+    for line in rest.split_inclusive(|byte| *byte == b'\n') {
+        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(byte);
+        let is_header = [&b"Proc-Type:"[..], b"DEK-Info:"].iter().any(|name| line.starts_with(name));
+        if length > 0 && !is_header && !line.iter().all(is_base64) {
+            break;
+        }
+        length += line.len();
+    }
+    if rest[..length].ends_with(b"\n") { length - 1 } else { length }
 }
 
 impl Detector for PrivateKeys {
     fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+        // Where no end is found once, there is none further on.
+        let mut has_ends = true;
         let mut at = 0;
         while let Some(begin) = memmem::find(&text[at..], BEGIN).map(|begin| at + begin) {
-            let rest = &text[begin + BEGIN.len()..];
-            at = begin + BEGIN.len();
-            if memmem::find(&rest[..rest.len().min(KIND + KEY.len())], KEY).is_some() {
-                let end = key_end(rest).map_or(text.len(), |end| begin + BEGIN.len() + end);
-                found(begin, end);
-                at = end;
+            let after = begin + BEGIN.len();
+            at = after;
+            if key_word(&text[after..]).is_none() {
+                continue;
             }
+            let end = if has_ends { key_end(&text[after..]) } else { None };
+            has_ends = end.is_some();
+            at = after + end.unwrap_or_else(|| key_body(&text[after..]));
+            found(begin, at);
         }
     }
 }
@@ -94,16 +118,23 @@ impl Detector for Passwords {
                 found(start + colon + 1, start + end);
             }
         }
+        // Up to where a value was looked at: what stands within need not be looked at again.
+        let mut seen = 0;
         for name in self.0.find_iter(text) {
-            if let Some((start, end)) = value(text, name.end()) {
+            if name.end() < seen {
+                continue;
+            }
+            let Some((start, end, is_hidden)) = value(text, name.end()) else { continue };
+            seen = end;
+            if is_hidden {
                 found(start, end);
             }
         }
     }
 }
 
-/// Where the value of a field is whose name ends there, if it has one that is worth hiding.
-fn value(text: &[u8], name: usize) -> Option<(usize, usize)> {
+/// Where the value of a field is whose name ends there, if it has one, and whether it is worth hiding.
+fn value(text: &[u8], name: usize) -> Option<(usize, usize, bool)> {
     let skip = |mut at: usize, what: &[u8]| {
         while text.get(at).is_some_and(|byte| what.contains(byte)) {
             at += 1;
@@ -136,7 +167,7 @@ fn value(text: &[u8], name: usize) -> Option<(usize, usize)> {
                 && !b"{[$%".contains(&value[0])
         }
     };
-    hidden.then_some((start, start + length))
+    Some((start, start + length, hidden))
 }
 
 /// How long a value is that ends with this quote.

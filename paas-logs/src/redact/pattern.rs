@@ -5,6 +5,9 @@ use paas_core::model::{Pattern, PatternFinder};
 
 use super::Detector;
 
+/// After so many in a line all of the rest is taken out: each may have cost a look at all of it.
+const MOST: usize = 1_000;
+
 /// Finds what an expression matches within a line.
 #[derive(Debug)]
 pub(super) struct Matches(PatternFinder);
@@ -23,7 +26,12 @@ impl Detector for Matches {
         // Line by line: an expression may match newlines, and is not meant to.
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
-            for part in self.0.find_iter(&text[start..end]).filter(|part| !part.is_empty()) {
+            let line = &text[start..end];
+            for (number, part) in self.0.find_iter(line).filter(|part| !part.is_empty()).enumerate() {
+                if number == MOST {
+                    found(start + part.start, end);
+                    break;
+                }
                 found(start + part.start, start + part.end);
             }
             start = end + 1;

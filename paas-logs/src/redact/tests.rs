@@ -178,6 +178,11 @@ fn private_keys_are_taken_out_from_end_to_end() {
         ],
     );
     spares(Redaction::PrivateKey, &["-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----"]);
+    let two = "x -----BEGIN PRIVATE KEY----- y\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\nz";
+    check(
+        Redaction::PrivateKey,
+        &[(two, "x #\nz"), ("-----BEGIN PRIVATE KEY-----\nMIIE\nabc=\nnext line", "#\nnext line")],
+    );
     assert!(credential::is_open_key(b"x -----BEGIN PRIVATE KEY-----\nMIIE"));
     assert!(
         !credential::is_open_key(key.as_bytes()) && !credential::is_open_key(b"-----BEGIN CERTIFICATE-----")
@@ -223,6 +228,31 @@ fn every_rule() -> Vec<Redaction> {
     let pattern = Pattern::new("[a-c]+", true).unwrap();
     let own = Redaction::Pattern { name: "own".into(), pattern };
     Redaction::BUILT_IN.iter().cloned().chain([own]).collect()
+}
+
+/// A line that is long, and made for a redactor to look at again and again: all of it takes a moment.
+#[test]
+fn long_lines_of_beginnings_take_time_in_proportion() {
+    let redactor = redactor(&every_rule(), &["password1"]);
+    for piece in [
+        "token=",
+        "token=[",
+        "eyJ.",
+        "eyJaaaaaaaaaaa.",
+        "1 ",
+        "4111 ",
+        "a@",
+        "://a:",
+        "ghp_",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+    ] {
+        let text = piece.repeat((1 << 20) / piece.len());
+        let begun = std::time::Instant::now();
+        redactor.spans(text.as_bytes(), true);
+        // What is quadratic takes minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{piece}: {:?}", begun.elapsed());
+    }
 }
 
 proptest! {

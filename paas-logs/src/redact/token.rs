@@ -64,6 +64,9 @@ const BEGINNINGS: [(&str, usize, Of); 37] = [
 /// The beginning of a JSON object in base64: the header of a signed token.
 const SIGNED: &str = "eyJ";
 
+/// The header and the content of a signed token have at least so many bytes.
+const SHORTEST_PART: usize = 10;
+
 impl Tokens {
     pub(super) fn new() -> Result<Self> {
         let mut builder = AhoCorasickBuilder::new();
@@ -95,6 +98,9 @@ impl Detector for Tokens {
                 continue;
             }
             let (name, least, of) = BEGINNINGS[beginning.pattern().as_usize()];
+            if name == SIGNED && rest.iter().take(SHORTEST_PART).any(|byte| *byte == b'.') {
+                continue;
+            }
             let mut length = rest.iter().take_while(|byte| of.has(**byte)).count();
             // A sentence ends with a dot.
             while length > 0 && rest[length - 1] == b'.' && name != SIGNED {
@@ -109,8 +115,9 @@ impl Detector for Tokens {
     }
 }
 
-/// Three parts with dots between them, of which the last may be empty.
+/// Three parts with dots between them, of which the last may be empty. More of them is taken for one, too.
 fn is_signed(rest: &[u8]) -> bool {
-    let parts: Vec<usize> = rest.split(|byte| *byte == b'.').map(<[u8]>::len).collect();
-    matches!(parts[..], [header, content, _] if header >= 10 && content >= 10)
+    let mut parts = rest.split(|byte| *byte == b'.').map(<[u8]>::len);
+    let long = |part: Option<usize>| part.is_some_and(|part| part >= SHORTEST_PART);
+    long(parts.next()) && long(parts.next()) && parts.next().is_some()
 }

@@ -220,7 +220,8 @@ impl Walk<'_> {
     }
 
     fn judged(&self, service: &ServiceState) -> Option<Step> {
-        let lines = self.situation.observed.lines.get(&service.id).map_or(&[][..], Vec::as_slice);
+        let lines =
+            self.situation.observed.lines.get(&service.id).and_then(Option::as_deref).unwrap_or_default();
         let verdict =
             gate::judge(&self.course.release, self.rollout.baseline.as_ref(), self.traffic(service), lines)?;
         Some(self.fail(verdict, None))
@@ -259,7 +260,8 @@ impl Walk<'_> {
         if !self.is_filled(service) {
             return self.enter(service, Phase::Shifting, "an instance is not ready any more");
         }
-        if self.paused {
+        let is_unknown = self.situation.observed.lines.get(&service.id).is_some_and(Option::is_none);
+        if self.paused || is_unknown {
             return Step::Wait(self.next_judgement());
         }
         match self.course.stage(service, &self.rollout).hold {

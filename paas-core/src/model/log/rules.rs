@@ -108,7 +108,7 @@ pub struct LogAlert {
     /// Whether lines of all services, of each, or of each instance are counted together.
     #[serde(default)]
     pub per: AlertScope,
-    /// How long nobody is told again.
+    /// How long nobody is told again; at least a minute.
     #[serde(default = "quarter", with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub cool_down: Duration,
@@ -215,8 +215,8 @@ impl LogAlert {
         if !(Duration::from_secs(1)..=day).contains(&self.within) {
             found.push(("within", Error::invalid("`within` is from 1s to 1day")));
         }
-        if self.cool_down > 7 * day {
-            found.push(("cool_down", Error::invalid("`cool_down` is at most 7days")));
+        if !(Duration::from_secs(60)..=7 * day).contains(&self.cool_down) {
+            found.push(("cool_down", Error::invalid("`cool_down` is from 1m to 7days")));
         }
         if !is_name(&self.notify) {
             let error = Error::invalid("`notify` is a name of letters, digits, `-` and `_`");
