@@ -14,7 +14,7 @@ use crate::keyword::Keywords;
 use crate::level::levels;
 use crate::redact::{Redactor, Span};
 
-pub(crate) use join::Joiner;
+pub(crate) use join::{JoinRule, Joiner};
 pub(crate) use trial::dry_run;
 
 mod join;

@@ -10,7 +10,7 @@ use paas_core::port::LogPorts;
 
 use crate::alert::AlertRules;
 use crate::counter::Counters;
-use crate::process::{Joiner, ProcessConfig, Processor};
+use crate::process::{JoinRule, Joiner, ProcessConfig, Processor};
 
 /// Services whose lines were seen.
 #[derive(Debug, Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Service {
     resource: Resource,
     rules: Vec<LogRules>,
     secrets: Vec<Secret>,
+    join: JoinRule,
     processor: Processor,
     alerts: AlertRules,
     counters: Counters,
@@ -64,8 +65,8 @@ impl Service {
     }
 
     /// What joins the lines of one of its outputs.
-    pub(crate) fn joiner(&self, origin: &LogOrigin) -> Result<Joiner> {
-        Joiner::new(origin.clone(), &self.rules)
+    pub(crate) fn joiner(&self, origin: &LogOrigin) -> Joiner {
+        Joiner::new(origin.clone(), self.join.clone())
     }
 }
 
@@ -134,9 +135,8 @@ impl Services {
         }
         let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
-        let alerts = AlertRules::new(&rules)?;
-        let service =
-            Arc::new(Service { resource: origin.resource(), rules, secrets, processor, alerts, counters });
+        let (join, alerts, resource) = (JoinRule::of(&rules)?, AlertRules::new(&rules)?, origin.resource());
+        let service = Arc::new(Service { resource, rules, secrets, join, processor, alerts, counters });
         Ok(self.keep(key, service, era))
     }
 

@@ -33,24 +33,16 @@ impl Stage {
     pub(super) async fn take(&mut self, batch: LogBatch) -> Result<Vec<Done>> {
         let service = self.services.of(&self.ports, &batch.origin).await?;
         let (mut done, counts) = (Vec::new(), self.counts);
-        let known = self.waiting.remove(&batch.origin);
-        let mut joiner = match known {
+        let mut joiner = match self.waiting.remove(&batch.origin) {
             Some((joiner, own)) if Arc::ptr_eq(&own, &service) => joiner,
             // Other rules from now on.
-            Some((mut joiner, own)) => {
-                done.extend(
-                    joiner
-                        .finish()
-                        .map(|event| own.processor().process(event, counts))
-                        .map(|batch| (own, batch)),
-                );
-                service.joiner(&batch.origin)?
+            before => {
+                done.extend(before.and_then(|(mut joiner, own)| processed(&own, joiner.finish(), counts)));
+                service.joiner(&batch.origin)
             }
-            None => service.joiner(&batch.origin)?,
         };
         let origin = batch.origin.clone();
-        let events = joiner.push(batch).map(|events| service.processor().process(events, counts));
-        done.extend(events.map(|batch| (Arc::clone(&service), batch)));
+        done.extend(processed(&service, joiner.push(batch), counts));
         if joiner.is_waiting() {
             self.waiting.insert(origin, (joiner, service));
         }
@@ -61,8 +53,7 @@ impl Stage {
     pub(super) fn overdue(&mut self) -> Vec<Done> {
         let (mut done, counts) = (Vec::new(), self.counts);
         self.waiting.retain(|_, (joiner, service)| {
-            let event = joiner.overdue().map(|event| service.processor().process(event, counts));
-            done.extend(event.map(|batch| (Arc::clone(service), batch)));
+            done.extend(processed(service, joiner.overdue(), counts));
             joiner.is_waiting()
         });
         done
@@ -75,10 +66,14 @@ impl Stage {
             if instance.is_some_and(|instance| *instance != origin.instance) {
                 return true;
             }
-            let event = joiner.finish().map(|event| service.processor().process(event, counts));
-            done.extend(event.map(|batch| (Arc::clone(service), batch)));
+            done.extend(processed(service, joiner.finish(), counts));
             false
         });
         done
     }
+}
+
+/// What the rules of a service leave of events.
+fn processed(service: &Arc<Service>, events: Option<LogBatch>, counts: bool) -> Option<Done> {
+    Some((Arc::clone(service), service.processor().process(events?, counts)))
 }

@@ -134,7 +134,7 @@ impl Tail {
                 items = items.next() => items,
                 _ = tick.tick() => {
                     let done = batches(self.stage.overdue()).collect();
-                    if !self.show_together(done).await? {
+                    if !self.show_together(done).await {
                         return Ok(());
                     }
                     continue;
@@ -155,32 +155,33 @@ impl Tail {
                     }
                 }
             }
-            if !self.show_together(done).await? {
+            if !self.show_together(done).await {
                 return Ok(());
             }
         }
         let rest = batches(self.stage.finish(None)).collect();
-        self.show_together(rest).await.map(drop)
+        self.show_together(rest).await;
+        Ok(())
     }
 
     /// Shows items that came together, lines in the order of time. `false` where nobody watches any more.
-    async fn show_together(&self, items: Vec<LogItem>) -> Result<bool> {
+    async fn show_together(&self, items: Vec<LogItem>) -> bool {
         let mut lines = TailLines::default();
         for item in items {
             let from = match &item {
                 LogItem::Batch(batch) if self.tail.start(&batch.origin).is_some() => Timestamp(0),
                 _ => self.from,
             };
-            match TailItem::of(item, &self.matcher, from)? {
+            match TailItem::of(item, &self.matcher, from) {
                 TailItem::Lines(more) => lines.merge(more),
                 other => {
                     if !self.show_lines(std::mem::take(&mut lines)).await || !self.show(other).await {
-                        return Ok(false);
+                        return false;
                     }
                 }
             }
         }
-        Ok(self.show_lines(lines).await)
+        self.show_lines(lines).await
     }
 
     async fn show_lines(&self, lines: TailLines) -> bool {

@@ -23,13 +23,15 @@ const BYTES: usize = 256 * 1024;
 /// Joins the lines of one origin.
 #[derive(Debug)]
 pub(crate) struct Joiner {
-    rule: Rule,
+    rule: JoinRule,
     origin: LogOrigin,
     waiting: Option<Waiting>,
 }
 
+/// What belongs together. Cloning shares what was compiled.
 #[derive(Clone, Debug)]
-enum Rule {
+pub(crate) enum JoinRule {
+    /// Nothing but private keys.
     None,
     StackTraces,
     Start(PatternFinder),
@@ -67,22 +69,13 @@ enum Trace {
 }
 
 impl Joiner {
-    /// Joins as a service says, else as its app does.
-    ///
-    /// # Errors
-    /// None of a rule that was checked.
-    pub(crate) fn new(origin: LogOrigin, rules: &[LogRules]) -> Result<Self> {
-        let rule = match rules.iter().rev().find_map(|rules| rules.join.as_ref()) {
-            Some(LogJoin::StackTraces) => Rule::StackTraces,
-            Some(LogJoin::Start(pattern)) => Rule::Start(pattern.finder()?),
-            _ => Rule::None,
-        };
-        Ok(Self { rule, origin, waiting: None })
+    pub(crate) fn new(origin: LogOrigin, rule: JoinRule) -> Self {
+        Self { rule, origin, waiting: None }
     }
 
     /// Takes in lines, and gives the events that are whole. The last one may wait for more.
     pub(crate) fn push(&mut self, batch: LogBatch) -> Option<LogBatch> {
-        let is_plain = matches!(self.rule, Rule::None) && !has_key(&batch.buffer);
+        let is_plain = matches!(self.rule, JoinRule::None) && !has_key(&batch.buffer);
         if is_plain && self.waiting.is_none() {
             return Some(batch);
         }
@@ -103,7 +96,7 @@ impl Joiner {
             }
         }
         match last {
-            Some(event) if !matches!(self.rule, Rule::None) || event.has_open_key => {
+            Some(event) if !matches!(self.rule, JoinRule::None) || event.has_open_key => {
                 let place = event.place;
                 self.waiting = Some(Waiting { event, end, since: Instant::now() });
                 self.events(&whole, place)
@@ -158,7 +151,19 @@ fn goes_on(end: LogPosition, batch: &LogBatch) -> bool {
     batch.position == end || !batch.stamps.is_empty() && is_later
 }
 
-impl Rule {
+impl JoinRule {
+    /// As a service says, else as its app does.
+    ///
+    /// # Errors
+    /// None of a rule that was checked.
+    pub(crate) fn of(rules: &[LogRules]) -> Result<Self> {
+        Ok(match rules.iter().rev().find_map(|rules| rules.join.as_ref()) {
+            Some(LogJoin::StackTraces) => Self::StackTraces,
+            Some(LogJoin::Start(pattern)) => Self::Start(pattern.finder()?),
+            _ => Self::None,
+        })
+    }
+
     fn continues(&self, event: &Event, line: &[u8]) -> bool {
         if event.lines >= LINES || event.text.len() + line.len() > BYTES {
             return false;
@@ -230,9 +235,13 @@ mod tests {
     use super::*;
     use crate::testing::{origin, rules};
 
+    fn joiner(rules: &LogRules) -> Joiner {
+        Joiner::new(origin(), JoinRule::of(std::slice::from_ref(rules)).unwrap())
+    }
+
     /// What comes of a text that arrives in pieces of so many lines: each event, and where it began.
     fn joined(rules: &LogRules, text: &str, lines: usize) -> Vec<(u64, String)> {
-        let mut joiner = Joiner::new(origin(), std::slice::from_ref(rules)).unwrap();
+        let mut joiner = joiner(rules);
         let mut events = Vec::new();
         let mut take = |batch: Option<LogBatch>| {
             for line in batch.iter().flat_map(LogBatch::lines) {
@@ -288,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_not_counted_as_read() {
-        let mut joiner = Joiner::new(origin(), &[rules(TRACES)]).unwrap();
+        let mut joiner = joiner(&rules(TRACES));
         let batch = LogBatch::new(origin(), Bytes::from("a\nb\n"), Timestamp(1), LogPosition::offset(1, 10));
         let given = joiner.push(batch).unwrap();
         assert_eq!((given.starts.len(), given.end()), (1, LogPosition::offset(1, 12)));
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn nothing_goes_on_after_a_gap() {
-        let mut joiner = Joiner::new(origin(), &[rules(TRACES)]).unwrap();
+        let mut joiner = joiner(&rules(TRACES));
         let batch = |text: &'static [u8], at| {
             LogBatch::new(origin(), Bytes::from_static(text), Timestamp(1), LogPosition::offset(1, at))
         };
@@ -310,7 +319,7 @@ mod tests {
 
     #[test]
     fn stamped_lines_join_over_batches() {
-        let mut joiner = Joiner::new(origin(), &[]).unwrap();
+        let mut joiner = Joiner::new(origin(), JoinRule::None);
         let lines = ["-----BEGIN PRIVATE KEY-----\n", "MII\n", "-----END PRIVATE KEY-----\n"];
         let mut given = Vec::new();
         for (line, stamp) in lines.into_iter().zip([7_000_000, 7_000_000, 9_000_000]) {

@@ -7,7 +7,7 @@ use paas_core::model::{
 };
 use paas_core::{Error, Result};
 
-use super::{Joiner, ProcessConfig, Processor};
+use super::{JoinRule, Joiner, ProcessConfig, Processor};
 use crate::counter::Counters;
 
 /// At most so many bytes of lines are looked at.
@@ -24,7 +24,7 @@ pub(crate) fn dry_run(config: &ProcessConfig, rules: &[LogRules], lines: &[u8]) 
     }
     let (origin, start) = (nobody()?, LogPosition::offset(0, 0));
     let processor = Processor::new(config, rules, &[], &Counters::default())?;
-    let mut joiner = Joiner::new(origin.clone(), rules)?;
+    let mut joiner = Joiner::new(origin.clone(), JoinRule::of(rules)?);
     let batch = LogBatch::new(origin, Bytes::copy_from_slice(lines), Timestamp(0), start);
     let whole = joiner.push(batch);
     Ok(whole.iter().chain(&joiner.finish()).flat_map(|events| trials(&processor, events)).collect())
