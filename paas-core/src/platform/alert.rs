@@ -87,32 +87,46 @@ impl Alerts {
 
     /// Stores an alert: it is told from then on, whatever happens. Idempotent by its id.
     pub(super) async fn raise(&self, of: &AlertKey, alert: Alert) -> Result<()> {
+        let is_news = self
+            .change(of, |known| {
+                let is_known = |known: &Raised| {
+                    known.last.id == alert.id || known.waiting.iter().any(|own| own.id == alert.id)
+                };
+                if known.as_ref().is_some_and(is_known) {
+                    return None;
+                }
+                let mut waiting = known.map(|known| known.waiting).unwrap_or_default();
+                if waiting.len() < WAITING {
+                    waiting.push(alert.clone());
+                } else if let Some(last) = waiting.last_mut() {
+                    last.held_back += u64::from(alert.count) + alert.held_back;
+                }
+                let mut raised = Raised { key: of.clone(), last: alert.clone(), waiting };
+                raised.trim();
+                Some(raised)
+            })
+            .await?;
+        if is_news {
+            self.news.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Changes what is stored of a rule, as often as somebody else is faster. `false` where nothing is to be changed.
+    async fn change(
+        &self,
+        of: &AlertKey,
+        mut change: impl FnMut(Option<Raised>) -> Option<Raised>,
+    ) -> Result<bool> {
         let key = key(of)?;
         for _ in 0..RACES {
-            let known = self.store.get::<Raised>(&key).await?;
-            let (mut raised, expected) = match known {
-                Some(Versioned { value, version }) => (value, Expected::Version(version)),
-                None => {
-                    let first = Raised { key: of.clone(), last: alert.clone(), waiting: Vec::new() };
-                    (first, Expected::Absent)
-                }
+            let (known, expected) = match self.store.get::<Raised>(&key).await? {
+                Some(Versioned { value, version }) => (Some(value), Expected::Version(version)),
+                None => (None, Expected::Absent),
             };
-            let is_known = expected != Expected::Absent && raised.last.id == alert.id;
-            if is_known || raised.waiting.iter().any(|known| known.id == alert.id) {
-                return Ok(());
-            }
-            raised.last = alert.clone();
-            if raised.waiting.len() < WAITING {
-                raised.waiting.push(alert.clone());
-            } else if let Some(last) = raised.waiting.last_mut() {
-                last.held_back += u64::from(alert.count) + alert.held_back;
-            }
-            raised.trim();
+            let Some(raised) = change(known) else { return Ok(false) };
             match self.store.put(&key, &raised, expected).await {
-                Ok(_) => {
-                    self.news.notify_one();
-                    return Ok(());
-                }
+                Ok(_) => return Ok(true),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
@@ -220,17 +234,11 @@ impl Alerts {
 
     /// An alert waits no more.
     async fn settle(&self, of: &AlertKey, id: &str) -> Result<()> {
-        let key = key(of)?;
-        for _ in 0..RACES {
-            let Some(known) = self.store.get::<Raised>(&key).await? else { return Ok(()) };
-            let mut raised = known.value;
+        let settled = |known: Option<Raised>| {
+            let mut raised = known?;
             raised.waiting.retain(|alert| alert.id != id);
-            match self.store.put(&key, &raised, Expected::Version(known.version)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(contended(&key))
+            Some(raised)
+        };
+        self.change(of, settled).await.map(drop)
     }
 }
