@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use paas::local::{LocalConfig, LocalMachine};
 use paas::logs::{EmbeddedLogStore, LogStoreConfig, Pipeline};
 use paas::memory::MemoryNotifier;
-use paas::model::{AppFile, AppName, AppSpec, LogEntry, Principal, TailItem, TenantName, Timestamp};
+use paas::model::{AppFile, AppName, AppSpec, LogEntry, Principal, TailItem, TenantName};
 use paas::platform::AppHandle;
 use paas::{Error, Platform, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -175,8 +175,7 @@ fn text(line: &LogEntry) -> String {
 }
 
 fn show_line(line: &LogEntry) {
-    let now = Timestamp(line.time.0);
-    say(&format!("   {now} {} | {}", line.origin.instance, text(line)));
+    say(&format!("   {} {} | {}", line.time, line.origin.instance, text(line)));
 }
 
 fn check(holds: bool, what: &str) -> Result<()> {

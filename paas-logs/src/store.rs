@@ -20,7 +20,6 @@ use paas_core::port::{Backend, LogStore};
 
 use crate::disk::Native;
 use crate::disk::read_only::ReadOnly;
-use crate::error::failed;
 use crate::folder::{blocking, take, take_shared};
 use ask::Ask;
 use inner::Inner;
@@ -230,11 +229,7 @@ impl Backend for EmbeddedLogStore {
     }
 
     async fn check(&self) -> Result<()> {
-        self.run(|store, _| {
-            let listed = store.files.disk().names(&store.root);
-            listed.map(drop).map_err(|cause| failed("list tenants", &store.root, cause))
-        })
-        .await
+        self.run(|store, _| Ask::check(store)).await
     }
 }
 

@@ -163,10 +163,6 @@ pub(crate) enum Mode {
     Recreate,
 }
 
-fn epoch() -> Timestamp {
-    Timestamp(0)
-}
-
 /// A release of one service that goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rollout {
@@ -179,7 +175,7 @@ pub(crate) struct Rollout {
     pub(crate) stage: u32,
     pub(crate) phase: Phase,
     /// When it began.
-    #[serde(default = "epoch")]
+    #[serde(default)]
     pub(crate) begun: Timestamp,
     /// When the phase began.
     pub(crate) since: Timestamp,

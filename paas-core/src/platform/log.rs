@@ -160,7 +160,7 @@ async fn raw(
     let mut selector = LogSelector { follow: tail.follow, ..LogSelector::existing(tail.resource) };
     (selector.instance, selector.after) = (tail.instance, tail.after);
     let items = source.lines(scope, selector).await?;
-    Ok(items.map(move |item| TailItem::of(item?, &matcher, from)).boxed())
+    Ok(items.map(move |item| Ok(TailItem::of(item?, &matcher, from))).boxed())
 }
 
 /// What the platform's own records say of services.

@@ -1,5 +1,6 @@
 //! What is asked of the lines that there are, whoever keeps them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use paas_core::model::{FieldName, LogBucket, LogCount, LogEvent, LogPage, LogQue
 use super::files::Files;
 use super::search::Search;
 use super::tenant::Tenant;
+use crate::error::failed;
 
 /// Answers queries with what tenants have. A search ends early where nobody waits for its answer any more.
 pub(super) trait Ask {
@@ -18,6 +20,15 @@ pub(super) trait Ask {
     fn asked(&self, tenant: &TenantId) -> Result<Option<Arc<Tenant>>>;
 
     fn files(&self) -> &Files;
+
+    /// The folder of all tenants.
+    fn root(&self) -> &Path;
+
+    /// Whether there is anything to ask.
+    fn check(&self) -> Result<()> {
+        let listed = self.files().disk().names(self.root());
+        listed.map(drop).map_err(|cause| failed("list tenants", self.root(), cause))
+    }
 
     fn search(&self, query: &LogQuery, given_up: &AtomicBool) -> Result<LogPage> {
         let search = Search::new(query, given_up)?;

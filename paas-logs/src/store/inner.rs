@@ -204,6 +204,10 @@ impl Ask for Inner {
     fn files(&self) -> &Files {
         &self.files
     }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
 }
 
 /// The tenant and its life that a folder is named for.

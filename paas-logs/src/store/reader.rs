@@ -1,7 +1,7 @@
 //! A look at the files of a store that another process may have open.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -167,6 +167,10 @@ impl Ask for Look {
     fn files(&self) -> &Files {
         &self.files
     }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
 }
 
 #[async_trait]
@@ -176,11 +180,7 @@ impl Backend for LogStoreReader {
     }
 
     async fn check(&self) -> Result<()> {
-        run(&self.0, |look, _| {
-            let listed = look.files.disk().names(&look.root);
-            listed.map(drop).map_err(|cause| failed("list tenants", &look.root, cause))
-        })
-        .await
+        run(&self.0, |look, _| Ask::check(look)).await
     }
 }
 

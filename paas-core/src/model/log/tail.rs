@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{LogBatch, LogItem, LogOrigin, LogPosition, LogStream};
-use crate::Result;
 use crate::model::filter::{LogFilter, LogMatcher};
 use crate::model::id::InstanceId;
 use crate::model::scope::Resource;
@@ -153,14 +152,12 @@ impl TailLines {
 
 impl TailItem {
     /// What of an item of a source is watched.
-    ///
-    /// # Errors
-    /// None so far.
-    pub fn of(item: LogItem, matcher: &LogMatcher, from: Timestamp) -> Result<Self> {
-        Ok(match item {
+    #[must_use]
+    pub fn of(item: LogItem, matcher: &LogMatcher, from: Timestamp) -> Self {
+        match item {
             LogItem::Batch(batch) => Self::Lines(TailLines::of(&batch, matcher, from)),
             LogItem::Gap { origin, bytes, reason } => Self::Gap { origin, bytes, reason },
             LogItem::Notice { resource, instance, at, text } => Self::Notice { resource, instance, at, text },
-        })
+        }
     }
 }
