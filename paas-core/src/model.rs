@@ -42,16 +42,16 @@ pub use environment::{Environment, EnvironmentOverlay, ServiceOverlay};
 pub use exec::{ExecInput, ExecOutput, ExecRequest, TerminalSize};
 pub use file::{AppFile, AppFileError, Diagnostic};
 pub use filter::{
-    Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern, PatternFinder,
-    QueryError, TextTest, WordNeed, Words, field, is_word, unescaped,
+    CaptureRoom, Comparison, FieldName, FieldTest, Level, LogEvent, LogFilter, LogMatcher, Pattern,
+    PatternFinder, QueryError, TextTest, WordNeed, Words, field, is_word, pairs, put_pair, unescaped,
 };
 pub use id::{
     AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
 };
 pub use log::{
-    AlertScope, LogAlert, LogBatch, LogItem, LogJoin, LogLine, LogOrigin, LogPlaces, LogPosition,
-    LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogStream, LogTail, LogTrial, Redaction,
-    TailItem, TailLines, WhenFull,
+    AlertScope, LogAddition, LogAlert, LogBatch, LogFields, LogFormat, LogItem, LogJoin, LogLine, LogOrigin,
+    LogPairs, LogPlaces, LogPosition, LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogStream,
+    LogTail, LogTrial, Redaction, TailItem, TailLines, WhenFull,
 };
 pub use name::{AppName, EnvironmentName, LogGroup, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};

@@ -1,5 +1,7 @@
 //! Lines as JSON, for whoever keeps them elsewhere or looks at them with other tools.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use paas_core::backend::file_error;
 use paas_core::model::{
     AppId, EnvironmentId, InstanceId, Level, LogEntry, LogKey, LogOrder, LogPosition, LogQuery, LogStream,
-    RevisionNumber, Scope, ServiceId, TenantId, Timestamp,
+    RevisionNumber, Scope, ServiceId, TenantId, Timestamp, pairs,
 };
 use paas_core::port::LogStore;
 use paas_core::{Error, Result};
@@ -30,6 +32,7 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// | `stream` | `stdout`, `stderr` or `combined` |
 /// | `position` | where the line begins in its output: `incarnation`, `sequence`, `index` |
 /// | `line` | the line without its newline, where it is UTF-8 |
+/// | `fields` | what rules found out beside the line, by name, each as text; not there where it is nothing |
 /// | `line_base64` | its bytes otherwise, in base64 with padding (RFC 4648, section 4) |
 ///
 /// It takes a page of the store at a time, so it holds as much in memory as a page has, whatever there is to export. Lines that
@@ -143,10 +146,17 @@ struct Exported<'a> {
     instance: &'a InstanceId,
     stream: LogStream,
     position: LogPosition,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<Cow<'a, str>, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line_base64: Option<String>,
+}
+
+/// What is no UTF-8 is replaced.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 fn put(out: &mut Vec<u8>, entry: &LogEntry) -> Result<()> {
@@ -163,6 +173,7 @@ fn put(out: &mut Vec<u8>, entry: &LogEntry) -> Result<()> {
         instance: &origin.instance,
         stream: origin.stream,
         position: entry.position,
+        fields: pairs(&entry.fields).map(|(name, value)| (text(name), text(&value).into_owned())).collect(),
         line,
         line_base64: line.is_none().then(|| base64(&entry.line)),
     };
@@ -227,10 +238,11 @@ mod tests {
         let time = Timestamp(1_800_000_000_123);
         let mut batch = LogBatch::new(origin(), text, time, LogPosition::offset(2, 70));
         batch.levels = vec![Some(Level::Warn), None];
+        [&b"a=1 b=\"x y\""[..], b""].iter().for_each(|pairs| batch.fields.push(pairs));
         let (text, _) = export(&[batch]).await;
         let common = r#""tenant":"t-1","environment":"e-1","app":"a-1","service":"s-1","revision":3,"instance":"i-1","stream":"stderr","position":{"incarnation":2,"sequence":"#;
         let expected = format!(
-            "{{\"time\":\"2027-01-15T08:00:00.123Z\",\"level\":\"warn\",{common}70,\"index\":0}},\"line\":\"a \\\"line\\\"\"}}\n\
+            "{{\"time\":\"2027-01-15T08:00:00.123Z\",\"level\":\"warn\",{common}70,\"index\":0}},\"fields\":{{\"a\":\"1\",\"b\":\"x y\"}},\"line\":\"a \\\"line\\\"\"}}\n\
              {{\"time\":\"2027-01-15T08:00:00.123Z\",{common}79,\"index\":0}},\"line_base64\":\"//4=\"}}\n"
         );
         assert_eq!(text, expected);

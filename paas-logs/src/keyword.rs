@@ -60,17 +60,13 @@ impl Keywords {
             candidates.extend((0..batch.starts.len()).map(|line| (*query, line)));
         }
         if let Some(words) = &self.words {
-            words.candidates(batch, &mut candidates);
+            words.candidates(&batch.buffer, &batch.starts, &mut candidates);
+            words.candidates(batch.fields.text(), batch.fields.starts(), &mut candidates);
         }
         candidates.sort_unstable();
         candidates.dedup();
         for (query, at) in candidates {
-            let line = StoredLine {
-                origin: &batch.origin,
-                level: batch.levels.get(at).copied().flatten(),
-                line: batch.line(at),
-            };
-            if self.matchers[query].matches(&line) {
+            if self.matchers[query].matches(&StoredLine::of(batch, at)) {
                 each(query, at);
             }
         }
@@ -89,10 +85,10 @@ impl Words {
         Ok(Some(Self { finder: finder.map_err(refused)?, queries }))
     }
 
-    /// Adds the lines that may match, and the queries they may match.
-    fn candidates(&self, batch: &LogBatch, candidates: &mut Vec<(usize, usize)>) {
-        let text = batch.buffer.to_ascii_lowercase();
-        let mut line = Cursor::new(&batch.starts);
+    /// Adds the lines that may match by a text of theirs, and the queries they may match.
+    fn candidates(&self, text: &[u8], starts: &[u32], candidates: &mut Vec<(usize, usize)>) {
+        let text = text.to_ascii_lowercase();
+        let mut line = Cursor::new(starts);
         let mut last = None;
         for found in self.finder.find_iter(&text) {
             let before = found.start().checked_sub(1).is_some_and(|at| is_word(text[at]));
@@ -108,7 +104,7 @@ impl Words {
             candidates.extend(queries.iter().map(|query| (*query, at)));
         }
         // Without escapes a line may have words that it does not have as it stands.
-        let mut line = Cursor::new(&batch.starts);
+        let mut line = Cursor::new(starts);
         let mut last = None;
         for place in memchr::memchr_iter(b'\\', &text) {
             let at = line.of(place);
@@ -180,9 +176,8 @@ mod tests {
         let mut naive = Vec::new();
         for (query, filter) in filters.iter().enumerate() {
             let matcher = filter.matcher().unwrap();
-            for (at, line) in batch.lines().enumerate() {
-                let line = StoredLine { origin: &batch.origin, level: line.level, line: line.bytes };
-                if matcher.matches(&line) {
+            for at in 0..batch.starts.len() {
+                if matcher.matches(&StoredLine::of(&batch, at)) {
                     naive.push((query, at));
                 }
             }

@@ -44,8 +44,8 @@ fn is_field(word: &[u8]) -> bool {
     FIELDS.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// A level by its name, or by its number as bunyan and pino write it.
-fn of_value(value: &[u8]) -> Option<Level> {
+/// A level by its name, as loggers write it, or by its number, as bunyan and pino do.
+pub(crate) fn of_value(value: &[u8]) -> Option<Level> {
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u8>().ok());
     match number {
         Some(10) => Some(Level::Trace),
@@ -54,7 +54,15 @@ fn of_value(value: &[u8]) -> Option<Level> {
         Some(40) => Some(Level::Warn),
         Some(50) => Some(Level::Error),
         Some(60) => Some(Level::Fatal),
-        _ => Level::of(value),
+        _ => Level::of(value).or(match value {
+            // As klog and MySQL write them.
+            b"D" => Some(Level::Debug),
+            b"I" | b"Note" | b"System" => Some(Level::Info),
+            b"W" => Some(Level::Warn),
+            b"E" => Some(Level::Error),
+            b"F" => Some(Level::Fatal),
+            _ => None,
+        }),
     }
 }
 

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use paas_core::Result;
 use paas_core::model::{
-    Level, LogBatch, LogOrigin, LogPlaces, LogPosition, LogRuleKind, LogRules, LogSample, Redaction, Secret,
-    Timestamp,
+    Level, LogBatch, LogFields, LogLine, LogOrigin, LogPlaces, LogPosition, LogRuleKind, LogRules, LogSample,
+    Redaction, Secret, Timestamp,
 };
 
 use crate::counter::{Counter, Counters};
 use crate::keyword::Keywords;
 use crate::level::levels;
-use crate::redact::{Redactor, Span};
+use crate::redact::Redactor;
 
 pub(crate) use join::{JoinRule, Joiner};
+use parse::Parser;
 pub(crate) use trial::dry_run;
 
+mod format;
 mod join;
+mod parse;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -47,6 +51,7 @@ pub(crate) struct Processor {
     drops: Vec<Arc<Counter>>,
     samples: Vec<(LogSample, Arc<Counter>)>,
     redactor: Redactor,
+    parser: Parser,
     cut: Arc<Counter>,
     longest: usize,
 }
@@ -76,22 +81,21 @@ impl Processor {
             drops: drops.iter().map(|filter| counters.of(LogRuleKind::Drop, filter.to_string())).collect(),
             samples: samples.into_iter().map(counted).collect(),
             redactor: Redactor::new(redactions, secrets, counters)?,
+            parser: Parser::new(rules, counters)?,
             cut: counters.of(LogRuleKind::Cut, format!("longer than {} bytes", config.longest)),
             longest: config.longest,
         })
     }
 
-    /// The lines as they go on. Those that are left out count in where the batch ends. Who looks at lines that somebody else
-    /// stores does not count what the rules do.
-    pub(crate) fn process(&self, mut batch: LogBatch, counts: bool) -> LogBatch {
+    /// The lines as they go on. First of all things are taken out, so that whatever is done then is done to what is stored in the
+    /// end. Those that are left out count in where the batch ends. Who looks at lines that somebody else stores does not count
+    /// what the rules do.
+    pub(crate) fn process(&self, batch: LogBatch, counts: bool) -> LogBatch {
+        let mut batch = self.masked(batch, counts);
         batch.levels = levels(&batch);
+        self.parser.read(&mut batch, counts);
         let left_out = self.left_out(&batch, counts);
-        let spans = self.redactor.spans(&batch.buffer, counts);
-        let is_long = (0..batch.starts.len()).any(|at| batch.line(at).len() > self.longest);
-        if left_out.is_empty() && spans.is_empty() && !is_long {
-            return batch;
-        }
-        self.rebuilt(&batch, &left_out, &spans, counts)
+        if left_out.is_empty() { batch } else { without(&batch, &left_out) }
     }
 
     /// Which lines are left out, in order.
@@ -120,18 +124,20 @@ impl Processor {
         left_out
     }
 
-    fn rebuilt(&self, batch: &LogBatch, left_out: &[usize], spans: &[Span], counts: bool) -> LogBatch {
-        let mut draft = Draft::with_room(batch);
-        let mut left_out = left_out.iter().peekable();
+    /// The lines without what is taken out of them, and cut where they are too long.
+    fn masked(&self, batch: LogBatch, counts: bool) -> LogBatch {
+        let spans = self.redactor.spans(&batch.buffer, counts);
+        let is_long = (0..batch.starts.len()).any(|at| batch.line(at).len() > self.longest);
+        if spans.is_empty() && !is_long {
+            return batch;
+        }
+        let mut draft = Draft::with_room(&batch);
         let mut spans = spans.iter().peekable();
         for (at, line) in batch.lines().enumerate() {
             let start = batch.starts[at] as usize;
             let end = start + line.bytes.len();
             while spans.next_if(|span| span.end <= start).is_some() {}
-            if left_out.next_if(|own| **own == at).is_some() {
-                continue;
-            }
-            draft.begin(line.position, line.time, line.level);
+            draft.begin(&line);
             let mut from = start;
             while let Some(span) = spans.peek().filter(|span| span.start < end) {
                 draft.text.extend_from_slice(&batch.buffer[from..span.start.max(from)]);
@@ -149,8 +155,22 @@ impl Processor {
             }
             draft.text.push(b'\n');
         }
-        draft.finish(batch)
+        draft.finish(&batch)
     }
+}
+
+/// A batch without some of its lines, which are in order.
+fn without(batch: &LogBatch, left_out: &[usize]) -> LogBatch {
+    let mut draft = Draft::with_room(batch);
+    let mut left_out = left_out.iter().peekable();
+    for (at, line) in batch.lines().enumerate() {
+        if left_out.next_if(|own| **own == at).is_none() {
+            draft.begin(&line);
+            draft.text.extend_from_slice(line.bytes);
+            draft.text.push(b'\n');
+        }
+    }
+    draft.finish(batch)
 }
 
 /// Whether a line is in the share that is kept: by where it stands, so that whoever looks again keeps the same.
@@ -169,6 +189,7 @@ struct Draft {
     starts: Vec<u32>,
     times: Vec<Timestamp>,
     levels: Vec<Option<Level>>,
+    fields: LogFields,
     places: Vec<LogPosition>,
 }
 
@@ -180,15 +201,17 @@ impl Draft {
             starts: Vec::with_capacity(lines),
             times: Vec::with_capacity(lines),
             levels: Vec::with_capacity(lines),
+            fields: LogFields::new(),
             places: Vec::with_capacity(lines),
         }
     }
 
-    fn begin(&mut self, position: LogPosition, time: Timestamp, level: Option<Level>) {
+    fn begin(&mut self, line: &LogLine<'_>) {
         self.starts.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
-        self.times.push(time);
-        self.levels.push(level);
-        self.places.push(position);
+        self.times.push(line.time);
+        self.levels.push(line.level);
+        self.fields.push(line.fields);
+        self.places.push(line.position);
     }
 
     /// Cuts the line that was written last, if it is too long; at the beginning of a character.
@@ -217,6 +240,7 @@ impl Draft {
         );
         rebuilt.times = self.times;
         rebuilt.levels = if self.levels.iter().all(Option::is_none) { Vec::new() } else { self.levels };
+        rebuilt.fields = if self.fields.is_empty() { LogFields::new() } else { self.fields };
         rebuilt.places = Some(LogPlaces { lines: self.places, end: batch.end() });
         rebuilt
     }

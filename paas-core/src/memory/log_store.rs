@@ -61,6 +61,11 @@ impl MemoryLogStore {
     }
 }
 
+/// How many bytes of the room a line takes.
+fn weight(entry: &LogEntry) -> usize {
+    entry.line.len() + entry.fields.len()
+}
+
 fn is_wanted(query: &LogQuery, matcher: &LogMatcher, entry: &LogEntry) -> bool {
     query.covers(&entry.origin) && query.reaches(&entry.key()) && matcher.matches(entry)
 }
@@ -70,27 +75,23 @@ impl Lines {
         let origin = Arc::new(batch.origin.clone());
         let known = self.ends.get(&batch.origin).copied();
         for line in batch.lines().filter(|line| known.is_none_or(|end| line.position >= end)) {
-            let entry = LogEntry {
-                origin: Arc::clone(&origin),
-                position: line.position,
-                time: line.time,
-                level: line.level,
-                line: Bytes::copy_from_slice(line.bytes),
-            };
-            self.bytes += entry.line.len();
+            let text = Bytes::copy_from_slice(line.bytes);
+            let entry = LogEntry::new(Arc::clone(&origin), line.position, line.time, line.level, text);
+            let entry = entry.with_fields(line.fields);
+            self.bytes += weight(&entry);
             self.entries.insert(entry.key(), entry);
         }
         self.ends.insert(batch.origin.clone(), known.map_or(batch.end(), |end| end.max(batch.end())));
         while self.bytes > capacity
             && let Some((_, oldest)) = self.entries.pop_first()
         {
-            self.bytes -= oldest.line.len();
+            self.bytes -= weight(&oldest);
         }
     }
 
     fn forget_before(&mut self, time: Timestamp) {
         while let Some(oldest) = self.entries.first_entry().filter(|oldest| oldest.key().time < time) {
-            self.bytes -= oldest.remove().line.len();
+            self.bytes -= weight(&oldest.remove());
         }
     }
 

@@ -26,17 +26,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::limit;
 use super::name::excerpt;
 use crate::{Error, Result};
 
 mod field;
 mod matcher;
+mod name;
 mod need;
 mod parse;
 
-pub use field::{field, unescaped};
+pub use field::{field, pairs, put_pair, unescaped};
+pub(crate) use matcher::field_of;
 pub use matcher::{LogEvent, LogMatcher};
+pub use name::FieldName;
 pub use need::WordNeed;
 pub use parse::QueryError;
 
@@ -111,6 +113,10 @@ pub struct Pattern {
 #[derive(Clone, Debug)]
 pub struct PatternFinder(regex::bytes::Regex);
 
+/// Room for the places of an expression's groups, which is used again.
+#[derive(Debug, Default)]
+pub struct CaptureRoom(Option<regex::bytes::CaptureLocations>);
+
 /// How two values compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -127,7 +133,9 @@ pub enum Comparison {
 }
 
 /// How grave a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Every step, for who looks for a defect.
@@ -143,10 +151,6 @@ pub enum Level {
     /// The end of the process.
     Fatal,
 }
-
-/// The name of a field: letters, digits and `_ . - @ /`, a letter, `_` or `@` first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FieldName(Box<str>);
 
 impl LogFilter {
     /// Reads a query; an empty one wants every line.
@@ -235,29 +239,30 @@ impl PatternFinder {
     pub fn find_iter<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
         self.0.find_iter(text).map(|found| found.range())
     }
-}
 
-impl FieldName {
-    /// Checks and takes a name.
-    ///
-    /// # Errors
-    /// `Invalid` where it breaks the rule.
-    pub fn new(text: &str) -> Result<Self> {
-        let first =
-            text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || b"_@".contains(&byte));
-        let inner = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-@/".contains(&byte));
-        if first && inner && text.len() <= limit::FIELD_NAME {
-            return Ok(Self(text.into()));
-        }
-        Err(Error::invalid("a field's name is letters, digits and _ . - @ /, a letter, _ or @ first")
-            .with("name", excerpt(text))
-            .with("longest", limit::FIELD_NAME))
+    /// The names of its named groups, in order.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.capture_names().flatten()
     }
 
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Tells what the named groups match where the expression first matches in a text, if it does; of those that take part.
+    /// Places are kept in `room`, which is this expression's only.
+    pub fn capture<'a>(
+        &self,
+        text: &'a [u8],
+        room: &mut CaptureRoom,
+        mut each: impl FnMut(&str, &'a [u8]),
+    ) -> bool {
+        let places = room.0.get_or_insert_with(|| self.0.capture_locations());
+        if self.0.captures_read(places, text).is_none() {
+            return false;
+        }
+        for (at, name) in self.0.capture_names().enumerate() {
+            if let (Some(name), Some((from, to))) = (name, places.get(at)) {
+                each(name, &text[from..to]);
+            }
+        }
+        true
     }
 }
 
@@ -268,7 +273,7 @@ impl Level {
     /// The level that a word names, as loggers write it.
     #[must_use]
     pub fn of(word: &[u8]) -> Option<Self> {
-        const NAMES: [(&str, Level); 19] = [
+        const NAMES: [(&str, Level); 22] = [
             ("trace", Level::Trace),
             ("trc", Level::Trace),
             ("finest", Level::Trace),
@@ -288,6 +293,9 @@ impl Level {
             ("fatal", Level::Fatal),
             ("critical", Level::Fatal),
             ("panic", Level::Fatal),
+            ("crit", Level::Fatal),
+            ("alert", Level::Fatal),
+            ("emerg", Level::Fatal),
         ];
         NAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(_, level)| *level)
     }
@@ -424,7 +432,7 @@ impl fmt::Display for LogFilter {
             Self::And(parts) => joined(f, parts, " "),
             Self::Or(parts) => joined(f, parts, " OR "),
             Self::Line(text) => text.fmt(f),
-            Self::Field(name, test) => write!(f, "{}:{test}", name.0),
+            Self::Field(name, test) => write!(f, "{}:{test}", name.as_str()),
             Self::Level(comparison, level) => write!(f, "level:{}{}", comparison.as_str(), level.as_str()),
         }
     }

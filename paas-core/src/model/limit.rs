@@ -52,6 +52,8 @@ pub const OPERATION_EVENT: usize = 1_000;
 pub const MESSAGE: usize = 1_000;
 /// Most log rules of one kind, of an app or a service.
 pub const LOG_RULES: usize = 50;
+/// Longest value of a field that a log rule adds, in bytes.
+pub const LOG_FIELD: usize = 1_000;
 /// Longest query for log lines, in bytes.
 pub const QUERY: usize = 4 * 1024;
 /// Most things that a query looks for, groups and negations included.

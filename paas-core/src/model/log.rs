@@ -8,11 +8,15 @@ use super::scope::Resource;
 use super::time::Timestamp;
 
 mod batch;
+mod fields;
+mod parse;
 mod rules;
 mod tail;
 mod trial;
 
 pub use batch::{LogBatch, LogLine, LogPlaces};
+pub use fields::{LogFields, LogPairs};
+pub use parse::{LogAddition, LogFormat};
 pub use rules::{AlertScope, LogAlert, LogJoin, LogRules, LogSample, Redaction};
 pub use tail::{LogTail, TailItem, TailLines};
 pub use trial::{LogRuleCount, LogRuleKind, LogTrial};

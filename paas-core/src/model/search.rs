@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::filter::{Level, LogEvent, LogFilter, field};
+use super::filter::{Level, LogEvent, LogFilter, field_of};
 use super::id::{InstanceId, TenantId};
-use super::log::{LogOrigin, LogPosition, LogStream};
+use super::log::{LogBatch, LogOrigin, LogPosition, LogStream};
 use super::scope::Resource;
 use super::time::Timestamp;
 use crate::{Error, Result};
@@ -75,6 +75,8 @@ pub struct LogEntry {
     pub level: Option<Level>,
     /// Its bytes, without the newline.
     pub line: Bytes,
+    /// What is known of it beside its bytes, as [`pairs`](super::pairs).
+    pub fields: Bytes,
 }
 
 /// A stored line where it stands, as far as a filter looks at it.
@@ -86,6 +88,8 @@ pub struct StoredLine<'a> {
     pub level: Option<Level>,
     /// Its bytes, without the newline.
     pub line: &'a [u8],
+    /// What is known of it beside its bytes, as [`pairs`](super::pairs).
+    pub fields: &'a [u8],
 }
 
 /// Lines that were found, and how to go on.
@@ -208,7 +212,18 @@ impl LogEntry {
         level: Option<Level>,
         line: Bytes,
     ) -> Self {
-        Self { origin, position, time, level, line }
+        Self { origin, position, time, level, line, fields: Bytes::new() }
+    }
+
+    /// What is known of it, too.
+    #[must_use]
+    pub fn with_fields(self, fields: &[u8]) -> Self {
+        Self { fields: Bytes::copy_from_slice(fields), ..self }
+    }
+
+    /// It as filters look at it.
+    fn stored(&self) -> StoredLine<'_> {
+        StoredLine { origin: &self.origin, level: self.level, line: &self.line, fields: &self.fields }
     }
 
     /// Its place.
@@ -245,17 +260,28 @@ impl LogEvent for LogEntry {
         self.level
     }
 
+    fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        StoredLine { origin: &self.origin, level: self.level, line: &self.line }.into_field(name)
+        self.stored().into_field(name)
     }
 }
 
 impl<'a> StoredLine<'a> {
+    /// One of the lines of a batch.
+    #[must_use]
+    pub fn of(batch: &'a LogBatch, at: usize) -> Self {
+        let level = batch.levels.get(at).copied().flatten();
+        Self { origin: &batch.origin, level, line: batch.line(at), fields: batch.fields.of(at) }
+    }
+
     /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
     fn into_field(self, name: &str) -> Option<Cow<'a, [u8]>> {
         match of_origin(name) {
             Some(known) => Some(known(self.origin)),
-            None => field(self.line, name),
+            None => field_of(self.line, self.fields, name),
         }
     }
 }
@@ -267,6 +293,10 @@ impl LogEvent for StoredLine<'_> {
 
     fn level(&self) -> Option<Level> {
         self.level
+    }
+
+    fn fields(&self) -> &[u8] {
+        self.fields
     }
 
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {

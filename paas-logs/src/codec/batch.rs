@@ -1,7 +1,7 @@
 //! Batches of lines, as they stand in files.
 
 use bytes::Bytes;
-use paas_core::model::{LogBatch, LogPlaces, Timestamp};
+use paas_core::model::{LogBatch, LogFields, LogPlaces, Timestamp};
 
 use super::{Damage, Decoded, Reader, line, put_bytes, put_number, put_signed};
 
@@ -24,6 +24,11 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, batch: &LogBatch) {
     for own in &batch.stamps {
         put_signed(out, own.wrapping_sub(stamp) as i64);
         stamp = *own;
+    }
+    put_bytes(out, batch.fields.text());
+    if !batch.fields.is_empty() {
+        let lengths = (0..batch.starts.len()).map(|at| batch.fields.of(at).len());
+        lengths.for_each(|length| put_number(out, length as u64));
     }
     match &batch.places {
         None => out.push(0),
@@ -58,6 +63,7 @@ pub(crate) fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
         stamp = stamp.wrapping_add(reader.signed()? as u64);
         stamps.push(stamp);
     }
+    let fields = fields(reader, count)?;
     let places = match reader.fixed()? {
         [0] => None,
         [1] => {
@@ -75,6 +81,21 @@ pub(crate) fn batch(reader: &mut Reader<'_>) -> Decoded<LogBatch> {
         return Err(Damage("the positions of lines are none"));
     }
     let mut batch = LogBatch::stamped(origin, buffer, starts, stamps, position);
-    (batch.times, batch.levels, batch.places) = (times, levels, places);
+    (batch.times, batch.levels, batch.fields, batch.places) = (times, levels, fields, places);
     Ok(batch)
+}
+
+/// What is known of so many lines.
+fn fields(reader: &mut Reader<'_>, lines: usize) -> Decoded<LogFields> {
+    let mut text = Reader(reader.bytes()?);
+    let mut fields = LogFields::new();
+    if text.0.is_empty() {
+        return Ok(fields);
+    }
+    for _ in 0..lines {
+        let length = reader.small()?;
+        fields.push(text.take(length)?);
+    }
+    text.end()?;
+    Ok(fields)
 }

@@ -41,6 +41,17 @@ fn lines_are_dropped_and_the_rest_keeps_its_places() {
 }
 
 #[test]
+fn what_is_read_is_read_of_what_is_left_and_decides_what_is_dropped() {
+    let rules = rules(
+        r#"{"redact":["email"],"parse":[{"pattern":"^(?<status>\\d+) (?<who>\\S+)"}],"drop":["status:2*"]}"#,
+    );
+    let given = processed(&rules, "200 a@b.io\n500 c@d.io\nnone\n");
+    assert_eq!(lines(&given), [(111, "500 [redacted:email]".to_owned()), (122, "none".to_owned())]);
+    assert_eq!(given.fields.of(0), b"status=500 who=[redacted:email]");
+    assert_eq!(given.fields.of(1), b"");
+}
+
+#[test]
 fn where_all_are_dropped_the_end_goes_on() {
     let given = processed(&rules(r#"{"drop":["*"]}"#), "a\nb\n");
     assert_eq!((given.starts.len(), given.end()), (0, LogPosition::offset(1, 104)));

@@ -1,9 +1,11 @@
 //! What rules would do.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use paas_core::model::{
     InstanceId, LogBatch, LogLine, LogOrigin, LogPosition, LogRules, LogStream, LogTrial, Resource,
-    RevisionNumber, Timestamp,
+    RevisionNumber, pairs,
 };
 use paas_core::{Error, Result};
 
@@ -25,7 +27,7 @@ pub(crate) fn dry_run(config: &ProcessConfig, rules: &[LogRules], lines: &[u8]) 
     let (origin, start) = (nobody()?, LogPosition::offset(0, 0));
     let processor = Processor::new(config, rules, &[], &Counters::default())?;
     let mut joiner = Joiner::new(origin.clone(), JoinRule::of(rules)?);
-    let batch = LogBatch::new(origin, Bytes::copy_from_slice(lines), Timestamp(0), start);
+    let batch = LogBatch::new(origin, Bytes::copy_from_slice(lines), SystemTime::now().into(), start);
     let whole = joiner.push(batch);
     Ok(whole.iter().chain(&joiner.finish()).flat_map(|events| trials(&processor, events)).collect())
 }
@@ -36,11 +38,16 @@ fn trials(processor: &Processor, events: &LogBatch) -> Vec<LogTrial> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let trial = |event: LogLine<'_>| {
         let after = left.next_if(|line| line.position == event.position);
-        LogTrial::new(
+        let mut trial = LogTrial::new(
             text(event.bytes),
             after.map(|line| text(line.bytes)),
             after.and_then(|line| line.level),
-        )
+        );
+        if let Some(after) = after {
+            trial.time = (after.time != event.time).then_some(after.time);
+            trial.fields = pairs(after.fields).map(|(name, value)| (text(name), text(&value))).collect();
+        }
+        trial
     };
     events.lines().map(trial).collect()
 }

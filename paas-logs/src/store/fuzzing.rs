@@ -99,7 +99,8 @@ fn use_segment(segment: &Segment, file: &Memory<'_>) {
     }
     for block in segment.blocks.iter() {
         let Ok(lines) = block.read(file) else { continue };
-        let bytes: usize = lines.rows().iter().map(|row| lines.line(row).len() + 1).sum();
+        let bytes: usize =
+            lines.rows().iter().map(|row| lines.line(row).len() + lines.fields(row).len() + 1).sum();
         assert_eq!(bytes, lines.size());
     }
 }

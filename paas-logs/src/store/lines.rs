@@ -17,7 +17,7 @@ pub(super) struct Lines {
     /// Where they were born, and where each of these is known to end.
     origins: Vec<(Arc<LogOrigin>, LogPosition)>,
     rows: Vec<Row>,
-    /// Each line is followed by a newline.
+    /// Each line is followed by what is known of it, and by a newline.
     text: Vec<u8>,
 }
 
@@ -30,6 +30,8 @@ pub(super) struct Row {
     origin: u32,
     start: u32,
     length: u32,
+    /// How many bytes follow the line, of what is known of it beside its bytes.
+    fields: u32,
 }
 
 /// What is known of a block without reading it.
@@ -75,9 +77,11 @@ impl Encoder {
         let mut text = Vec::with_capacity(lines.text.len());
         self.words.clear();
         for row in &rows {
-            let line = lines.line(row);
+            let (line, fields) = (lines.line(row), lines.fields(row));
             self.words.add_line(line);
+            self.words.add_line(fields);
             text.extend_from_slice(line);
+            text.extend_from_slice(fields);
             text.push(b'\n');
         }
         let columns = lines.columns(&rows);
@@ -125,6 +129,11 @@ impl Lines {
         &self.text[row.start as usize..][..row.length as usize]
     }
 
+    /// What is known of a line beside its bytes.
+    pub(super) fn fields(&self, row: &Row) -> &[u8] {
+        &self.text[(row.start + row.length) as usize..][..row.fields as usize]
+    }
+
     /// Where a word in lower case stands, or may stand.
     pub(super) fn hits(&self, word: &memmem::Finder<'_>) -> Hits {
         let text = self.text.to_ascii_lowercase();
@@ -138,19 +147,21 @@ impl Lines {
 
     /// A line where it stands.
     pub(super) fn stored(&self, row: &Row) -> StoredLine<'_> {
-        StoredLine { origin: self.origin(row), level: row.level, line: self.line(row) }
+        let (line, fields) = (self.line(row), self.fields(row));
+        StoredLine { origin: self.origin(row), level: row.level, line, fields }
     }
 
     pub(super) fn entry(&self, row: &Row) -> LogEntry {
         let line = Bytes::copy_from_slice(self.line(row));
-        LogEntry::new(Arc::clone(self.origin(row)), row.position, row.time, row.level, line)
+        let entry = LogEntry::new(Arc::clone(self.origin(row)), row.position, row.time, row.level, line);
+        entry.with_fields(self.fields(row))
     }
 
     /// Takes in the lines of a batch, and where it ends.
     pub(super) fn add(&mut self, batch: &LogBatch) {
         let origin = self.of(&Arc::new(batch.origin.clone()), batch.end());
         for line in batch.lines() {
-            self.push(origin, Row::new(line.time, line.position, line.level), line.bytes);
+            self.push(origin, Row::new(line.time, line.position, line.level), line.bytes, line.fields);
         }
     }
 
@@ -158,7 +169,7 @@ impl Lines {
     pub(super) fn join(&mut self, others: &Self, mut is_wanted: impl FnMut(&Row) -> bool) {
         let origins: Vec<u32> = others.origins.iter().map(|(origin, end)| self.of(origin, *end)).collect();
         for row in others.rows.iter().filter(|row| is_wanted(row)) {
-            self.push(origins[row.origin as usize], *row, others.line(row));
+            self.push(origins[row.origin as usize], *row, others.line(row), others.fields(row));
         }
     }
 
@@ -175,7 +186,7 @@ impl Lines {
                 parts.push(Self { origins: self.origins.clone(), ..Self::default() });
                 last += 1;
             }
-            parts[last].push(row.origin, *row, self.line(row));
+            parts[last].push(row.origin, *row, self.line(row), self.fields(row));
         }
         parts
     }
@@ -187,11 +198,12 @@ impl Lines {
         rows
     }
 
-    fn push(&mut self, origin: u32, row: Row, line: &[u8]) {
-        let (start, length) = (self.text.len() as u32, line.len() as u32);
+    fn push(&mut self, origin: u32, row: Row, line: &[u8], fields: &[u8]) {
+        let start = self.text.len() as u32;
         self.text.extend_from_slice(line);
+        self.text.extend_from_slice(fields);
         self.text.push(b'\n');
-        self.rows.push(Row { origin, start, length, ..row });
+        self.rows.push(Row { origin, start, length: line.len() as u32, fields: fields.len() as u32, ..row });
     }
 
     /// The number of an origin that ends there, or later.
@@ -226,6 +238,7 @@ impl Lines {
         }
         rows.iter().for_each(|row| put_number(&mut out, row.origin.into()));
         rows.iter().for_each(|row| put_number(&mut out, row.length.into()));
+        rows.iter().for_each(|row| put_number(&mut out, row.fields.into()));
         rows.iter().for_each(|row| out.push(code(row.level)));
         rows.iter().for_each(|row| put_number(&mut out, row.position.index.into()));
         let mut next = Next::default();
@@ -241,8 +254,8 @@ impl Lines {
     pub(super) fn of_columns(columns: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(columns);
         let origins = line::ends(&mut reader)?;
-        // A line has a byte in each of seven columns.
-        let count = reader.count_of(7)?;
+        // A line has a byte in each of eight columns.
+        let count = reader.count_of(8)?;
         let mut rows = Vec::with_capacity(count);
         let mut time: u64 = 0;
         for _ in 0..count {
@@ -255,11 +268,13 @@ impl Lines {
                 return Err(Damage("a line has no origin"));
             }
         }
+        for row in &mut rows {
+            row.length = reader.small()?;
+        }
         let mut start: u32 = 0;
         for row in &mut rows {
-            (row.start, row.length) = (start, reader.small()?);
-            let next = start.checked_add(row.length).and_then(|end| end.checked_add(1));
-            start = next.ok_or(Damage("the lines are too long"))?;
+            (row.start, row.fields) = (start, reader.small()?);
+            start = row.checked_end().ok_or(Damage("the lines are too long"))?;
         }
         for row in &mut rows {
             let [code] = reader.fixed()?;
@@ -281,7 +296,7 @@ impl Lines {
 
     /// Gives the lines their text, which is as long as they are.
     pub(super) fn with_text(mut self, text: Vec<u8>) -> Decoded<Self> {
-        let end = self.rows.last().map_or(0, |row| row.start as usize + row.length as usize + 1);
+        let end = self.rows.last().map_or(0, |row| row.end() as usize);
         if text.len() != end {
             return Err(Damage("the text is not as long as its lines"));
         }
@@ -314,7 +329,7 @@ impl Hits {
     /// Whether one of them is in a line.
     pub(super) fn are_in(&self, row: &Row) -> bool {
         let first = self.0.partition_point(|place| *place < row.start);
-        self.0.get(first).is_some_and(|place| *place < row.start + row.length)
+        self.0.get(first).is_some_and(|place| *place < row.end())
     }
 }
 
@@ -325,6 +340,15 @@ impl Row {
     }
 
     fn new(time: Timestamp, position: LogPosition, level: Option<Level>) -> Self {
-        Self { time, position, level, origin: 0, start: 0, length: 0 }
+        Self { time, position, level, origin: 0, start: 0, length: 0, fields: 0 }
+    }
+
+    /// Where the next line begins.
+    fn end(&self) -> u32 {
+        self.start + self.length + self.fields + 1
+    }
+
+    fn checked_end(&self) -> Option<u32> {
+        self.start.checked_add(self.length)?.checked_add(self.fields)?.checked_add(1)
     }
 }

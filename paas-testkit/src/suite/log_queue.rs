@@ -153,6 +153,7 @@ async fn what_was_published_is_given_as_it_was(bed: Bed) -> Result<()> {
     let origin = origin(&bed.world)?;
     let mut offsets = batch(&origin, 40, &["one", "", "three"]);
     offsets.levels = vec![Some(Level::Warn), None, Some(Level::Fatal)];
+    ["", "status=500", "a=\"x y\" b=1"].iter().for_each(|pairs| offsets.fields.push(pairs.as_bytes()));
     offsets.times = vec![START, START + Duration::from_secs(9), START];
     let (text, stamps) = ("a\nb\nc\n", vec![7_000_000_000, 7_000_000_000, 9_000_000_000]);
     let first = LogPosition { incarnation: 2, sequence: 7_000_000_000, index: 3 };
@@ -163,7 +164,7 @@ async fn what_was_published_is_given_as_it_was(bed: Bed) -> Result<()> {
     let lines = |batches: &[LogBatch]| {
         let all = batches.iter().flat_map(|batch| batch.lines().map(|line| (batch.origin.clone(), line)));
         let own = |(origin, line): (LogOrigin, paas_core::model::LogLine<'_>)| {
-            (origin, line.bytes.to_vec(), line.time, line.level, line.position)
+            (origin, line.bytes.to_vec(), line.time, line.level, line.position, line.fields.to_vec())
         };
         all.map(own).collect::<Vec<_>>()
     };

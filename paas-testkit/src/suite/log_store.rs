@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use paas_core::model::{
-    FieldName, Level, LogBatch, LogEntry, LogOrder, LogOrigin, LogPlaces, LogPosition, LogQuery, LogStream,
-    Resource, RevisionNumber, Timestamp,
+    FieldName, Level, LogBatch, LogCount, LogEntry, LogOrder, LogOrigin, LogPlaces, LogPosition, LogQuery,
+    LogStream, Resource, RevisionNumber, Timestamp,
 };
 use paas_core::port::LogStore;
 use paas_core::{ErrorKind, Result};
@@ -44,6 +44,7 @@ fn cases() -> Vec<Case<dyn LogStoreFixture>> {
         a_search_takes_times_from_and_before,
         a_search_finds_what_the_filter_matches,
         a_level_is_kept_with_its_line,
+        what_is_known_of_a_line_is_kept_and_found,
         pages_give_every_line_once,
         pages_stay_exact_while_lines_arrive,
         a_search_without_a_limit_gives_a_hundred,
@@ -316,6 +317,32 @@ async fn a_level_is_kept_with_its_line(bed: Bed) -> Result<()> {
     assert_eq!(found(&bed, &all(&bed).matching("level:>=warn".parse()?)).await?, ["c"]);
     let levels: Vec<_> = search(&bed, &all(&bed)).await?.iter().map(|entry| entry.level).collect();
     assert_eq!(levels, [Some(Level::Fatal), None, Some(Level::Info)]);
+    Ok(())
+}
+
+async fn what_is_known_of_a_line_is_kept_and_found(bed: Bed) -> Result<()> {
+    let lines = ["GET /cart 502", "GET /cart 200", "status=404 by itself"];
+    let mut batch = batch(&origin(&bed.world)?, 0, 0, &lines);
+    let fields = ["status=502 path=\"/my cart\"", "", "status=500"];
+    fields.iter().for_each(|pairs| batch.fields.push(pairs.as_bytes()));
+    store(&bed, &[batch]).await?;
+    for (query, expected) in [
+        // What is known counts before what a line says itself.
+        ("status:>=500", &[2, 0][..]),
+        ("status:404", &[]),
+        ("path:\"my cart\"", &[0]),
+        // It is no part of the line.
+        ("path", &[]),
+        ("/status=50/", &[]),
+    ] {
+        let expected: Vec<&str> = expected.iter().map(|number| lines[*number]).collect();
+        assert_eq!(found(&bed, &all(&bed).matching(query.parse()?)).await?, expected, "{query}");
+    }
+    let known: Vec<_> = search(&bed, &all(&bed)).await?.into_iter().map(|entry| entry.fields).collect();
+    assert_eq!(known, [fields[2], fields[1], fields[0]]);
+    let field = FieldName::new("status")?;
+    let top = bed.port.top(&bed.world.platform(), &all(&bed), &field, 5).await?;
+    assert_eq!(top, [LogCount::new("500", 1), LogCount::new("502", 1)]);
     Ok(())
 }
 

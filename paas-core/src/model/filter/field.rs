@@ -122,27 +122,54 @@ fn unicode(rest: &[u8]) -> Option<(char, &[u8])> {
     Some((character, after))
 }
 
-/// The value of the first `name=value`; a value may stand between quotes.
+/// The value of the first `name=value`.
 fn pair<'a>(line: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    let mut rest = line.trim_ascii_start();
-    while !rest.is_empty() {
-        let end = rest.iter().position(|b| b.is_ascii_whitespace() || *b == b'=').unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        let Some(value) = after.strip_prefix(b"=") else {
+    pairs(line).find(|(own, _)| *own == name).map(|(_, value)| value)
+}
+
+/// The `name=value` pairs of a text, in order; a value may stand between quotes. Words that are no pairs are passed over.
+pub fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], Cow<'_, [u8]>)> {
+    let mut rest = text.trim_ascii_start();
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = rest.iter().position(|b| b.is_ascii_whitespace() || *b == b'=').unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            let Some(value) = after.strip_prefix(b"=") else {
+                rest = after.trim_ascii_start();
+                continue;
+            };
+            let (value, after) = match string(value) {
+                Some((inner, after)) => (unescaped(inner), after),
+                None => {
+                    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+                    (Cow::Borrowed(&value[..end]), &value[end..])
+                }
+            };
             rest = after.trim_ascii_start();
-            continue;
-        };
-        let (value, after) = match string(value) {
-            Some((inner, after)) => (unescaped(inner), after),
-            None => {
-                let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
-                (Cow::Borrowed(&value[..end]), &value[end..])
-            }
-        };
-        if word == name {
-            return Some(value);
+            return Some((name, value));
         }
-        rest = after.trim_ascii_start();
+        None
+    })
+}
+
+/// Adds a pair to those of a text, so that [`pairs`] reads it. A name has no white space and no `=`.
+pub fn put_pair(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if !out.is_empty() {
+        out.push(b' ');
     }
-    None
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
+    let is_plain = |byte: &u8| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\\');
+    if !value.is_empty() && value.iter().all(is_plain) {
+        return out.extend_from_slice(value);
+    }
+    out.push(b'"');
+    for byte in value {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', *byte]),
+            b'\n' => out.extend(b"\\n"),
+            other => out.push(*other),
+        }
+    }
+    out.push(b'"');
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{LogOrigin, LogPosition};
+use super::{LogFields, LogOrigin, LogPosition};
 use crate::model::filter::Level;
 use crate::model::time::Timestamp;
 
@@ -20,6 +20,8 @@ pub struct LogBatch {
     pub times: Vec<Timestamp>,
     /// How grave each line is, where that is known; empty where of none.
     pub levels: Vec<Option<Level>>,
+    /// What is known of each line beside what stands in it; empty where of none.
+    pub fields: LogFields,
     /// Each line's stamp, in nanoseconds since 1970, where positions are stamps; empty where they are offsets.
     pub stamps: Vec<u64>,
     /// The position of the first line.
@@ -46,6 +48,8 @@ pub struct LogLine<'a> {
     pub time: Timestamp,
     /// How grave it is, where that is known.
     pub level: Option<Level>,
+    /// What is known of it beside its bytes, as [`pairs`](crate::model::pairs).
+    pub fields: &'a [u8],
     /// Where it begins.
     pub position: LogPosition,
 }
@@ -62,8 +66,9 @@ impl LogBatch {
             starts.push(u32::try_from(at).unwrap_or(u32::MAX));
             at = buffer[at..].iter().position(|b| *b == b'\n').map_or(buffer.len(), |end| at + end + 1);
         }
-        let times = vec![time; starts.len()];
-        Self { origin, buffer, starts, times, levels: Vec::new(), stamps: Vec::new(), position, places: None }
+        let mut batch = Self::stamped(origin, buffer, starts, Vec::new(), position);
+        batch.times = vec![time; batch.starts.len()];
+        batch
     }
 
     /// Lines whose positions are stamps: each begins at one of `starts`, and none has an earlier stamp than the one before.
@@ -77,7 +82,8 @@ impl LogBatch {
         position: LogPosition,
     ) -> Self {
         let times = stamps.iter().map(|stamp| Timestamp(stamp / 1_000_000)).collect();
-        Self { origin, buffer, starts, times, levels: Vec::new(), stamps, position, places: None }
+        let (levels, fields) = (Vec::new(), LogFields::new());
+        Self { origin, buffer, starts, times, levels, fields, stamps, position, places: None }
     }
 
     /// Its lines in order.
@@ -101,6 +107,7 @@ impl LogBatch {
                 bytes: self.line(i),
                 time: *time,
                 level: self.levels.get(i).copied().flatten(),
+                fields: self.fields.of(i),
                 position,
             }
         })
@@ -132,6 +139,7 @@ impl LogBatch {
             starts: self.starts[lines..].iter().map(|own| own - start).collect(),
             times: self.times[lines..].to_vec(),
             levels: self.levels.get(lines..).unwrap_or_default().to_vec(),
+            fields: self.fields.without_first(lines),
             stamps: self.stamps.get(lines..).unwrap_or_default().to_vec(),
             places,
         })

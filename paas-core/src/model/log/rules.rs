@@ -1,12 +1,14 @@
 //! What becomes of log lines on their way, as an app file says it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::parse::{LogAddition, LogFormat, is_free};
 use crate::model::app::nearest;
-use crate::model::filter::{LogFilter, Pattern};
+use crate::model::filter::{FieldName, LogFilter, Pattern};
 use crate::model::limit;
 use crate::model::name::excerpt;
 use crate::model::quantity::{Percent, duration};
@@ -14,8 +16,8 @@ use crate::{Error, Result};
 
 /// What becomes of the lines of an app, or of one of its services.
 ///
-/// Rules come in the order in which they stand here, whatever order a file has: lines join, some are dropped, of some a share is
-/// kept, then things are taken out, and what is left is stored, shown and counted. A service has its app's rules and its own.
+/// Rules come in this order, whatever order a file has: lines join, things are taken out, fields are read, renamed and added, some lines
+/// are dropped, of some a share is kept, and what is left is stored, shown and counted. A service has its app's rules and its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Log rules")]
@@ -24,15 +26,24 @@ pub struct LogRules {
     /// Which lines are one event, such as those of a stack trace. A service's own counts before its app's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<LogJoin>,
+    /// What is taken out of lines, besides the values of secrets and what the platform always takes out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<Redaction>,
+    /// How the fields of lines are read: of these formats the first that fits. A service's own come before its app's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parse: Vec<LogFormat>,
+    /// Fields that get other names: the old one, and the new one. What gets the name `level` or `time` counts as such.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename: BTreeMap<FieldName, FieldName>,
+    /// What is added to lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<LogAddition>,
     /// Queries for lines that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop: Vec<LogFilter>,
     /// Lines of which only a share is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<LogSample>,
-    /// What is taken out of lines, besides the values of secrets and what the platform always takes out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub redact: Vec<Redaction>,
     /// Of which lines somebody is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<LogAlert>,
@@ -168,17 +179,28 @@ impl LogRules {
             ("drop", self.drop.len()),
             ("sample", self.sample.len()),
             ("redact", self.redact.len()),
+            ("parse", self.parse.len()),
+            ("rename", self.rename.len()),
+            ("add", self.add.len()),
             ("alerts", self.alerts.len()),
         ];
         for (field, _) in lengths.into_iter().filter(|(_, length)| *length > limit::LOG_RULES) {
             let error = Error::invalid("too many rules").with("most", limit::LOG_RULES);
             found.push((vec![field.to_owned()], error));
         }
+        let of_list = |list: &str, at: usize, findings: Vec<(&'static str, Error)>| {
+            let path = |field| [list, &at.to_string(), field].map(str::to_owned).to_vec();
+            findings.into_iter().map(|(field, error)| (path(field), error)).collect::<Vec<_>>()
+        };
+        for (at, addition) in self.add.iter().enumerate().take(limit::LOG_RULES) {
+            found.extend(of_list("add", at, addition.findings()));
+        }
         for (at, alert) in self.alerts.iter().enumerate().take(limit::LOG_RULES) {
-            let findings = alert.findings().into_iter();
-            found.extend(findings.map(|(field, error)| {
-                (["alerts", &at.to_string(), field].map(str::to_owned).to_vec(), error)
-            }));
+            found.extend(of_list("alerts", at, alert.findings()));
+        }
+        for (old, new) in self.rename.iter().take(limit::LOG_RULES) {
+            let wrong = is_free(new).err();
+            found.extend(wrong.map(|error| (vec!["rename".to_owned(), old.as_str().to_owned()], error)));
         }
         found
     }
@@ -350,6 +372,8 @@ mod tests {
             r#"{"join":{"start":"^\\d{4}-"},"drop":["path:\"/health\" -level:>=warn"]}"#,
             r#"{"sample":[{"match":"level:debug","keep":"10%"}]}"#,
             r#"{"redact":["email","national-id",{"name":"iban","pattern":"[A-Z]{2}\\d{20}"}]}"#,
+            r#"{"parse":["nginx",{"pattern":"took (?<ms>\\d+)"}],"rename":{"lvl":"level"}}"#,
+            r#"{"add":[{"fields":{"team":"pay"}},{"match":"\"timed out\"","level":"error"}]}"#,
             r#"{"alerts":[{"match":"OutOfMemoryError","count":3,"within":"5m","notify":"oncall"}]}"#,
         ] {
             let rules = read(json).unwrap();
@@ -384,5 +408,9 @@ mod tests {
         let found: Vec<_> =
             read(rules).unwrap().findings().into_iter().map(|(path, _)| path.join(".")).collect();
         assert_eq!(found, ["alerts.0.count", "alerts.0.within", "alerts.0.cool_down", "alerts.0.notify"]);
+        let rules = r#"{"add":[{"match":"x"},{"fields":{"stream":"x"}}],"rename":{"a":"instance","b":"c"}}"#;
+        let found: Vec<_> =
+            read(rules).unwrap().findings().into_iter().map(|(path, _)| path.join(".")).collect();
+        assert_eq!(found, ["add.0.fields", "add.1.fields", "rename.a"]);
     }
 }

@@ -117,7 +117,8 @@ impl TailLines {
         let origin = Arc::new(batch.origin.clone());
         let entry = |line: super::LogLine<'_>| {
             let text = batch.buffer.slice_ref(line.bytes);
-            LogEntry::new(Arc::clone(&origin), line.position, line.time, line.level, text)
+            let entry = LogEntry::new(Arc::clone(&origin), line.position, line.time, line.level, text);
+            entry.with_fields(line.fields)
         };
         let wanted = |entry: &LogEntry| entry.time >= from && matcher.matches(entry);
         let entries = batch.lines().map(entry).filter(wanted).collect();

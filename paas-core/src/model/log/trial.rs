@@ -1,16 +1,24 @@
 //! What rules do, and what they would do.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::filter::Level;
+use crate::model::time::Timestamp;
 
 /// What a rule does with lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LogRuleKind {
+    /// It reads the fields of lines.
+    Parse,
+    /// It gives fields other names.
+    Rename,
+    /// It adds fields to lines.
+    Add,
     /// It leaves lines out.
     Drop,
     /// It leaves all but a share of some lines out.
@@ -29,9 +37,9 @@ pub struct LogRuleCount {
     pub kind: LogRuleKind,
     /// Its query, or its name.
     pub rule: String,
-    /// Lines that it left out or cut, or parts of lines that it took out.
+    /// Lines that it read, changed, left out or cut, or parts of lines that it took out.
     pub count: u64,
-    /// How long it took to look through all lines; zero for queries, which are looked for together.
+    /// How long it took to look through all lines, as measured on some; zero for queries, which are looked for together.
     pub cost: Duration,
 }
 
@@ -45,6 +53,10 @@ pub struct LogTrial {
     pub after: Option<String>,
     /// How grave it is taken to be.
     pub level: Option<Level>,
+    /// When it is taken to be written, where it says so.
+    pub time: Option<Timestamp>,
+    /// What is known of it beside its bytes, by name.
+    pub fields: BTreeMap<String, String>,
 }
 
 impl LogRuleCount {
@@ -59,6 +71,6 @@ impl LogTrial {
     /// What becomes of a line.
     #[must_use]
     pub fn new(before: String, after: Option<String>, level: Option<Level>) -> Self {
-        Self { before, after, level }
+        Self { before, after, level, time: None, fields: BTreeMap::new() }
     }
 }

@@ -184,7 +184,10 @@ impl Looking<'_> {
         filters: &Filters,
     ) -> Result<Option<&'static str>, Unread> {
         self.words.clear();
-        lines.rows().iter().for_each(|row| self.words.add_line(lines.line(row)));
+        for row in lines.rows() {
+            self.words.add_line(lines.line(row));
+            self.words.add_line(lines.fields(row));
+        }
         let are_all = match filters {
             Filters::Own => {
                 let Some(filter) = Filter::of(block.filter.read(self.file)?) else {

@@ -81,6 +81,10 @@ fn batches(dice: &mut Dice) -> Vec<LogBatch> {
             let level = |_| [None, Some(Level::Info), Some(Level::Error)][dice.roll(3) as usize];
             batch.levels = (0..batch.starts.len()).map(level).collect();
         }
+        if dice.roll(4) == 0 {
+            let pairs = |_| ["", "status=501", "path=\"a b\" word=err"][dice.roll(3) as usize];
+            (0..batch.starts.len()).map(pairs).for_each(|pairs| batch.fields.push(pairs.as_bytes()));
+        }
         batches.push(batch);
     }
     batches
