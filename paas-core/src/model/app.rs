@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::environment::EnvironmentOverlay;
 use super::limit;
 use super::log::LogRules;
-use super::name::{AppName, EnvironmentName, ServiceName};
+use super::name::{AppName, EnvironmentName, ServiceName, excerpt};
 use super::service::{Service, ServiceSpec};
 use crate::{Error, Result};
 
@@ -340,6 +340,16 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, candidate)| *distance <= 1.max(candidate.len().min(word.len()) / 3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// That a word names nothing that is known: with the name that was most likely meant, or else with all.
+pub(crate) fn unknown(message: &str, word: &str, known: &[impl AsRef<str>]) -> Error {
+    let (error, names) =
+        (Error::invalid(message).with("found", excerpt(word)), known.iter().map(AsRef::as_ref));
+    match nearest(word, names.clone()) {
+        Some(near) => error.with("did you mean", near),
+        None => error.with("known", names.collect::<Vec<_>>().join(", ")),
+    }
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ mod name;
 mod need;
 mod parse;
 
+pub(crate) use field::pair;
 pub use field::{field, pairs, put_pair, unescaped};
-pub(crate) use matcher::field_of;
 pub use matcher::{LogEvent, LogMatcher};
 pub use name::FieldName;
 pub use need::WordNeed;

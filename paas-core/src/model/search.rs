@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::filter::{Level, LogEvent, LogFilter, field_of};
+use super::filter::{Level, LogEvent, LogFilter, field, pair};
 use super::id::{InstanceId, TenantId};
 use super::log::{LogBatch, LogOrigin, LogPosition, LogStream};
 use super::scope::Resource;
@@ -260,10 +260,6 @@ impl LogEvent for LogEntry {
         self.level
     }
 
-    fn fields(&self) -> &[u8] {
-        &self.fields
-    }
-
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.stored().into_field(name)
     }
@@ -277,11 +273,12 @@ impl<'a> StoredLine<'a> {
         Self { origin: &batch.origin, level, line: batch.line(at), fields: batch.fields.of(at) }
     }
 
-    /// `instance`, `revision` and `stream` are known of every line, whatever it says itself.
+    /// `instance`, `revision` and `stream` are known of every line, whatever it says itself; of others what rules found out
+    /// counts before what it says.
     fn into_field(self, name: &str) -> Option<Cow<'a, [u8]>> {
         match of_origin(name) {
             Some(known) => Some(known(self.origin)),
-            None => field_of(self.line, self.fields, name),
+            None => pair(self.fields, name.as_bytes()).or_else(|| field(self.line, name)),
         }
     }
 }
@@ -293,10 +290,6 @@ impl LogEvent for StoredLine<'_> {
 
     fn level(&self) -> Option<Level> {
         self.level
-    }
-
-    fn fields(&self) -> &[u8] {
-        self.fields
     }
 
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {

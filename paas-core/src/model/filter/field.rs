@@ -122,9 +122,9 @@ fn unicode(rest: &[u8]) -> Option<(char, &[u8])> {
     Some((character, after))
 }
 
-/// The value of the first `name=value`.
-fn pair<'a>(line: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    pairs(line).find(|(own, _)| *own == name).map(|(_, value)| value)
+/// The value of the first `name=value` of a text.
+pub(crate) fn pair<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    pairs(text).find(|(own, _)| *own == name).map(|(_, value)| value)
 }
 
 /// The `name=value` pairs of a text, in order; a value may stand between quotes. Words that are no pairs are passed over.

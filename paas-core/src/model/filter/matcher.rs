@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{Comparison, FieldTest, Level, LogFilter, PROGRAM, TextTest, Words, field, is_word, pairs};
+use super::{Comparison, FieldTest, Level, LogFilter, PROGRAM, TextTest, Words, field, is_word};
 use crate::Result;
 
 /// A line, as far as filters look at it.
@@ -15,21 +15,10 @@ pub trait LogEvent {
     /// How grave it is, where that is known.
     fn level(&self) -> Option<Level>;
 
-    /// What is known of it beside its bytes, as [`pairs`](super::pairs).
-    fn fields(&self) -> &[u8] {
-        &[]
-    }
-
-    /// The text of one of its fields: what is known of the line, or else what it says itself.
+    /// The text of one of its fields; of the line's own, unless somebody knows better.
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        field_of(self.line(), self.fields(), name)
+        field(self.line(), name)
     }
-}
-
-/// A field of what is known of a line, or else of the line.
-pub(crate) fn field_of<'a>(line: &'a [u8], fields: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    let known = pairs(fields).find(|(own, _)| *own == name.as_bytes());
-    known.map(|(_, value)| value).or_else(|| field(line, name))
 }
 
 impl LogEvent for [u8] {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::model::filter::{pairs, put_pair};
+use crate::model::filter::{pair, pairs, put_pair};
 
 /// What is known of lines beside what stands in them: of each, `name=value` pairs.
 ///
@@ -84,10 +84,10 @@ impl LogFields {
 pub struct LogPairs(Vec<u8>);
 
 impl LogPairs {
-    /// Pairs that were written before.
-    #[must_use]
-    pub fn of(pairs: &[u8]) -> Self {
-        Self(pairs.to_vec())
+    /// Takes pairs that were written before in the place of its own.
+    pub fn replace(&mut self, pairs: &[u8]) {
+        self.0.clear();
+        self.0.extend_from_slice(pairs);
     }
 
     /// Gives a name a value, in the place of the one that it had.
@@ -99,7 +99,7 @@ impl LogPairs {
     /// The value of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        pairs(&self.0).find(|(own, _)| *own == name.as_bytes()).map(|(_, value)| value)
+        pair(&self.0, name.as_bytes())
     }
 
     /// Takes a name out, and gives the value that it had.
@@ -113,12 +113,7 @@ impl LogPairs {
         Some(value)
     }
 
-    /// Takes all of them out.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// How many bytes they take.
+    /// They, as text.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::app::nearest;
+use crate::model::app::unknown;
 use crate::model::filter::{FieldName, Level, LogFilter, Pattern};
 use crate::model::limit;
 use crate::model::name::excerpt;
@@ -165,7 +165,7 @@ impl schemars::JsonSchema for LogFormat {
     }
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let form = FormatForm::json_schema(generator);
-        let names: Vec<_> = Self::BUILT_IN.iter().map(Self::name).collect();
+        let names = Self::BUILT_IN.each_ref().map(Self::name);
         schemars::json_schema!({
             "description": "how the fields of a line are read: the name of a format, or an expression of one's own",
             "anyOf": [{ "enum": names }, form],
@@ -190,14 +190,8 @@ impl TryFrom<FormatForm> for LogFormat {
             FormatForm::Word(word) => word,
         };
         let known = Self::BUILT_IN.into_iter().find(|known| known.name() == word);
-        known.ok_or_else(|| {
-            let error = Error::invalid("there is no such format").with("found", excerpt(&word));
-            let names: Vec<String> = Self::BUILT_IN.iter().map(|known| known.name().into_owned()).collect();
-            match nearest(&word, names.iter().map(String::as_str)) {
-                Some(near) => error.with("did you mean", near),
-                None => error.with("known", names.join(", ")),
-            }
-        })
+        let names = Self::BUILT_IN.each_ref().map(Self::name);
+        known.ok_or_else(|| unknown("there is no such format", &word, &names))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::parse::{LogAddition, LogFormat, is_free};
-use crate::model::app::nearest;
+use crate::model::app::unknown;
 use crate::model::filter::{FieldName, LogFilter, Pattern};
 use crate::model::limit;
 use crate::model::name::excerpt;
@@ -343,14 +343,8 @@ impl TryFrom<RedactionForm> for Redaction {
             RedactionForm::Own { name, pattern } => Self::pattern(&name, pattern),
             RedactionForm::Word(word) => {
                 let known = Self::BUILT_IN.into_iter().find(|known| known.name() == word);
-                known.ok_or_else(|| {
-                    let error = Error::invalid("there is no such redaction").with("found", excerpt(&word));
-                    let names = Self::BUILT_IN.each_ref().map(Self::name);
-                    match nearest(&word, names) {
-                        Some(near) => error.with("did you mean", near),
-                        None => error.with("known", names.join(", ")),
-                    }
-                })
+                let names = Self::BUILT_IN.each_ref().map(Self::name);
+                known.ok_or_else(|| unknown("there is no such redaction", &word, &names))
             }
         }
     }
