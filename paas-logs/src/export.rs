@@ -31,8 +31,8 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// | `revision` | a number |
 /// | `stream` | `stdout`, `stderr` or `combined` |
 /// | `position` | where the line begins in its output: `incarnation`, `sequence`, `index` |
-/// | `line` | the line without its newline, where it is UTF-8 |
 /// | `fields` | what rules found out beside the line, by name, each as text; not there where it is nothing |
+/// | `line` | the line without its newline, where it is UTF-8 |
 /// | `line_base64` | its bytes otherwise, in base64 with padding (RFC 4648, section 4) |
 ///
 /// It takes a page of the store at a time, so it holds as much in memory as a page has, whatever there is to export. Lines that

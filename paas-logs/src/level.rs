@@ -9,7 +9,11 @@ const HEAD: usize = 160;
 
 /// The level of each line; nothing where no line has one.
 pub(crate) fn levels(batch: &LogBatch) -> Vec<Option<Level>> {
-    let levels: Vec<_> = (0..batch.starts.len()).map(|at| level(batch.line(at))).collect();
+    if_any((0..batch.starts.len()).map(|at| level(batch.line(at))).collect())
+}
+
+/// The levels of lines as a batch has them: none where no line has one.
+pub(crate) fn if_any(levels: Vec<Option<Level>>) -> Vec<Option<Level>> {
     if levels.iter().all(Option::is_none) { Vec::new() } else { levels }
 }
 

@@ -11,7 +11,7 @@ use paas_core::model::{
 
 use crate::counter::{Counter, Counters};
 use crate::keyword::Keywords;
-use crate::level::levels;
+use crate::level;
 use crate::redact::Redactor;
 
 pub(crate) use join::{JoinRule, Joiner};
@@ -92,7 +92,7 @@ impl Processor {
     /// what the rules do.
     pub(crate) fn process(&self, batch: LogBatch, counts: bool) -> LogBatch {
         let mut batch = self.masked(batch, counts);
-        batch.levels = levels(&batch);
+        batch.levels = level::levels(&batch);
         self.parser.read(&mut batch, counts);
         let left_out = self.left_out(&batch, counts);
         if left_out.is_empty() { batch } else { without(&batch, &left_out) }
@@ -239,7 +239,7 @@ impl Draft {
             batch.position,
         );
         rebuilt.times = self.times;
-        rebuilt.levels = if self.levels.iter().all(Option::is_none) { Vec::new() } else { self.levels };
+        rebuilt.levels = level::if_any(self.levels);
         rebuilt.fields = if self.fields.is_empty() { LogFields::new() } else { self.fields };
         rebuilt.places = Some(LogPlaces { lines: self.places, end: batch.end() });
         rebuilt

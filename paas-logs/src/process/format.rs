@@ -1,5 +1,7 @@
 //! Formats of lines, and what is read of a line that has one.
 
+use std::borrow::Cow;
+
 use paas_core::Result;
 use paas_core::model::{CaptureRoom, LogFormat, LogPairs, Pattern, PatternFinder, field};
 
@@ -15,9 +17,9 @@ pub(super) enum Format {
 
 /// What is read of a line besides its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) level: Option<Vec<u8>>,
-    pub(super) time: Option<Vec<u8>>,
+pub(super) struct Told<'a> {
+    pub(super) level: Option<&'a [u8]>,
+    pub(super) time: Option<Cow<'a, [u8]>>,
 }
 
 /// The fields in which programs tell the time.
@@ -81,7 +83,12 @@ impl Format {
     }
 
     /// Reads a line. `None` where it has another format.
-    pub(super) fn read(&self, line: &[u8], rooms: &mut [CaptureRoom], fields: &mut LogPairs) -> Option<Told> {
+    pub(super) fn read<'a>(
+        &self,
+        line: &'a [u8],
+        rooms: &mut [CaptureRoom],
+        fields: &mut LogPairs,
+    ) -> Option<Told<'a>> {
         let finders = match self {
             Self::Json => return (line.trim_ascii_start().first() == Some(&b'{')).then(|| of_fields(line)),
             Self::Logfmt => return is_logfmt(line).then(|| of_fields(line)),
@@ -90,8 +97,8 @@ impl Format {
         let mut told = Told::default();
         let mut is_read = |(finder, room): (&PatternFinder, &mut CaptureRoom)| {
             finder.capture(line, room, |name, value| match name {
-                "level" => told.level = Some(value.to_vec()),
-                "time" => told.time = Some(value.to_vec()),
+                "level" => told.level = Some(value),
+                "time" => told.time = Some(Cow::Borrowed(value)),
                 _ => fields.set(name, value),
             })
         };
@@ -100,9 +107,8 @@ impl Format {
 }
 
 /// The level is found in every line; the time is not.
-fn of_fields(line: &[u8]) -> Told {
-    let time = TIMES.iter().find_map(|name| field(line, name));
-    Told { level: None, time: time.map(std::borrow::Cow::into_owned) }
+fn of_fields(line: &[u8]) -> Told<'_> {
+    Told { level: None, time: TIMES.iter().find_map(|name| field(line, name)) }
 }
 
 /// Whether a line begins with a pair.

@@ -1,5 +1,6 @@
 //! What is found out about lines, and added to them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,10 +10,10 @@ use paas_core::model::{
     LogRules, StoredLine, field,
 };
 
-use super::format::{Format, Told};
+use super::format::Format;
 use super::stamp::stamp;
 use crate::counter::{Counter, Counters};
-use crate::level::of_value;
+use crate::level::{if_any, of_value};
 
 /// Reads, renames and adds fields.
 #[derive(Debug)]
@@ -29,9 +30,10 @@ const MEASURED: usize = 16;
 struct Draft<'a> {
     batch: &'a LogBatch,
     at: usize,
-    fields: LogPairs,
+    fields: &'a mut LogPairs,
     level: Option<Level>,
-    told: Told,
+    /// When it was written, as it says itself.
+    time: Option<Cow<'a, [u8]>>,
 }
 
 impl Parser {
@@ -65,10 +67,11 @@ impl Parser {
         }
         let mut rooms: Vec<_> = self.formats.iter().map(|(format, _)| format.rooms()).collect();
         let (mut fields, mut levels, mut times) = (LogFields::new(), Vec::new(), Vec::new());
+        let mut own = LogPairs::default();
         for at in 0..batch.starts.len() {
             let level = batch.levels.get(at).copied().flatten();
-            let mut draft =
-                Draft { batch, at, fields: LogPairs::of(batch.fields.of(at)), level, told: Told::default() };
+            own.replace(batch.fields.of(at));
+            let mut draft = Draft { batch, at, fields: &mut own, level, time: None };
             let measured = if counts { Some(at % MEASURED == 0) } else { None };
             self.parse(&mut draft, &mut rooms, measured);
             self.rename(&mut draft, measured);
@@ -76,9 +79,9 @@ impl Parser {
             fields.push(draft.fields.bytes());
             levels.push(draft.level);
             let read = batch.times.get(at).copied().unwrap_or_default();
-            times.push(draft.told.time.as_deref().and_then(|text| stamp(text, read)).unwrap_or(read));
+            times.push(draft.time.as_deref().and_then(|text| stamp(text, read)).unwrap_or(read));
         }
-        batch.levels = if levels.iter().all(Option::is_none) { Vec::new() } else { levels };
+        batch.levels = if_any(levels);
         batch.fields = if fields.is_empty() { LogFields::new() } else { fields };
         batch.times = times;
     }
@@ -86,11 +89,10 @@ impl Parser {
     fn parse(&self, draft: &mut Draft<'_>, rooms: &mut [Vec<CaptureRoom>], measured: Option<bool>) {
         let line = draft.batch.line(draft.at);
         for ((format, counter), rooms) in self.formats.iter().zip(rooms) {
-            let told = counter.around(measured, || format.read(line, rooms, &mut draft.fields));
+            let told = counter.around(measured, || format.read(line, rooms, draft.fields));
             if let Some(told) = told {
-                draft.told = told;
-                let level = draft.told.level.as_deref().and_then(of_value);
-                draft.level = level.or(draft.level);
+                draft.level = told.level.and_then(of_value).or(draft.level);
+                draft.time = told.time;
                 return;
             }
         }
@@ -99,12 +101,12 @@ impl Parser {
     fn rename(&self, draft: &mut Draft<'_>, measured: Option<bool>) {
         for (old, new, counter) in &self.renames {
             counter.around(measured, || {
-                let own = draft.fields.remove(old.as_str());
+                let own = draft.fields.remove(old.as_str()).map(Cow::Owned);
                 let line = draft.batch.line(draft.at);
-                let value = own.or_else(|| field(line, old.as_str()).map(std::borrow::Cow::into_owned))?;
+                let value = own.or_else(|| field(line, old.as_str()))?;
                 match new.as_str() {
                     "level" => draft.level = of_value(&value).or(draft.level),
-                    "time" => draft.told.time = Some(value),
+                    "time" => draft.time = Some(value),
                     name => draft.fields.set(name, &value),
                 }
                 Some(())
@@ -123,10 +125,9 @@ impl Parser {
                 };
                 matcher.matches(&line).then(|| {
                     draft.level = addition.level.or(draft.level);
-                    addition
-                        .fields
-                        .iter()
-                        .for_each(|(name, value)| draft.fields.set(name.as_str(), value.0.as_bytes()));
+                    for (name, value) in &addition.fields {
+                        draft.fields.set(name.as_str(), value.0.as_bytes());
+                    }
                 })
             });
         }

@@ -2,10 +2,11 @@
 
 use paas_core::model::Timestamp;
 
-/// A line whose stamp is older than this, in milliseconds, or of which it cannot be told in which zone it is and that is more
-/// than `NEAR` away, keeps the time at which it was read: so does one of the future.
+/// So many milliseconds before it is read a line may be written. Otherwise its stamp does not count.
 const OLDEST: i64 = 24 * 60 * 60 * 1_000;
-const NEAR: i64 = 15 * 60 * 1_000;
+/// The same, where nobody knows in which zone its stamp is.
+const OLDEST_WITHOUT_ZONE: i64 = 15 * 60 * 1_000;
+/// So far ahead the clock of whoever wrote it may be.
 const FUTURE: i64 = 60 * 1_000;
 
 /// What a stamp says.
@@ -21,8 +22,8 @@ pub(super) fn stamp(text: &[u8], read: Timestamp) -> Option<Timestamp> {
     let read = i64::try_from(read.0).ok()?;
     let stamp = of_text(text.trim_ascii(), read)?;
     let age = read.checked_sub(stamp.millis)?;
-    let bounds = if stamp.has_zone { -FUTURE..=OLDEST } else { -FUTURE..=NEAR };
-    let time = bounds.contains(&age).then_some(stamp.millis)?;
+    let oldest = if stamp.has_zone { OLDEST } else { OLDEST_WITHOUT_ZONE };
+    let time = (-FUTURE..=oldest).contains(&age).then_some(stamp.millis)?;
     u64::try_from(time).ok().map(Timestamp)
 }
 
@@ -34,28 +35,7 @@ fn of_text(text: &[u8], read: i64) -> Option<Stamp> {
         return of_number(text);
     }
     let mut cursor = Cursor(text);
-    let (year, month, day) = match text {
-        [_, _, b'/', ..] => {
-            // 27/Nov/2026:01:02:03 +0000
-            let (day, _) = (cursor.digits(2)?, cursor.one_of(b"/")?);
-            let month = cursor.month()?;
-            cursor.one_of(b"/")?;
-            (cursor.digits(4)?, month, day)
-        }
-        [_, _, _, _, b'-' | b'/', ..] => {
-            let year = cursor.digits(4)?;
-            cursor.one_of(b"-/")?;
-            let month = cursor.digits(2)?;
-            cursor.one_of(b"-/")?;
-            (year, month, cursor.digits(2)?)
-        }
-        // 1127 01:02:03.456789, of the year in which it was read.
-        _ => {
-            let (month, day) = (cursor.digits(2)?, cursor.digits(2)?);
-            let year = (1970..3000).find(|year| days(year + 1, 1, 1) * 86_400_000 > read)?;
-            (year, month, day)
-        }
-    };
+    let (year, month, day) = date(&mut cursor, read)?;
     cursor.one_of(b"Tt :")?;
     let hour = cursor.digits(2)?;
     cursor.one_of(b":")?;
@@ -78,6 +58,32 @@ fn of_text(text: &[u8], read: i64) -> Option<Stamp> {
     let seconds =
         days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - zone.unwrap_or(0) * 60;
     Some(Stamp { millis: seconds * 1_000 + fraction, has_zone: zone.is_some() })
+}
+
+/// Year, month and day.
+fn date(cursor: &mut Cursor<'_>, read: i64) -> Option<(i64, i64, i64)> {
+    Some(match cursor.0 {
+        [_, _, b'/', ..] => {
+            // 27/Nov/2026:01:02:03 +0000
+            let (day, _) = (cursor.digits(2)?, cursor.one_of(b"/")?);
+            let month = cursor.month()?;
+            cursor.one_of(b"/")?;
+            (cursor.digits(4)?, month, day)
+        }
+        [_, _, _, _, b'-' | b'/', ..] => {
+            let year = cursor.digits(4)?;
+            cursor.one_of(b"-/")?;
+            let month = cursor.digits(2)?;
+            cursor.one_of(b"-/")?;
+            (year, month, cursor.digits(2)?)
+        }
+        // 1127 01:02:03.456789, of the year in which it was read.
+        _ => {
+            let (month, day) = (cursor.digits(2)?, cursor.digits(2)?);
+            let year = (1970..3000).find(|year| days(year + 1, 1, 1) * 86_400_000 > read)?;
+            (year, month, day)
+        }
+    })
 }
 
 /// By how large it is a number is one of seconds, or of parts of them.
