@@ -1,14 +1,10 @@
 //! Alerts on their way to people: stored before anything else is done, told until somebody takes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::engine::record::AppRecord;
 use crate::engine::store::{RACES, Store, Versioned, contended};
@@ -16,23 +12,20 @@ use crate::model::limit;
 use crate::model::{Alert, AlertKey, Clock, Digest, Key, Notification, RecordKind, ServiceId, ServiceName};
 use crate::port::{Expected, Notifier};
 use crate::{ErrorKind, Result};
+use delivery::Recipient;
+
+mod delivery;
+mod sweep;
 
 pub(crate) const ALERT: RecordKind = RecordKind::new("alert");
 /// So many alerts of one rule wait to be told; of more, the count of the latest tells.
 const WAITING: usize = 20;
 /// The largest record of a rule, in bytes.
 const LARGEST: usize = limit::STATE_VALUE / 2;
-/// How many are told at once.
-const AT_ONCE: usize = 8;
-/// Pauses between attempts.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Who has not taken an alert by then is not told any more.
-const TOO_LATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is stored of a rule that has raised an alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Raised {
+pub(super) struct Raised {
     key: AlertKey,
     /// The last one.
     last: Alert,
@@ -61,7 +54,7 @@ impl Raised {
 #[derive(Debug)]
 pub(crate) struct Alerts {
     pub(super) store: Store,
-    pub(super) notifiers: BTreeMap<String, Arc<dyn Notifier>>,
+    recipients: BTreeMap<String, Recipient>,
     pub(super) clock: Clock,
     news: Notify,
 }
@@ -72,12 +65,13 @@ fn key(alert: &AlertKey) -> Result<Key> {
 
 impl Alerts {
     pub(super) fn new(store: Store, notifiers: BTreeMap<String, Arc<dyn Notifier>>, clock: Clock) -> Self {
-        Self { store, notifiers, clock, news: Notify::new() }
+        let recipient = |(name, notifier)| (name, Recipient::new(notifier));
+        Self { store, recipients: notifiers.into_iter().map(recipient).collect(), clock, news: Notify::new() }
     }
 
     /// The names of those who can be told.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.notifiers.keys().map(String::as_str)
+        self.recipients.keys().map(String::as_str)
     }
 
     /// The last alert of a rule.
@@ -134,86 +128,10 @@ impl Alerts {
         Err(contended(&key))
     }
 
-    /// Tells what is stored and not taken yet, until this is dropped. Of several replicas the leader's does.
+    /// Tells what is stored and not taken yet, and removes what nobody needs any more, until this is dropped. Of several
+    /// replicas the leader's does.
     pub(super) async fn deliver(&self) {
-        let mut pauses: HashMap<String, (Instant, Duration)> = HashMap::new();
-        loop {
-            let next = match self.deliver_once(&mut pauses).await {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::warn!(?error, "alerts cannot be read");
-                    Some(Instant::now() + LONGEST_PAUSE)
-                }
-            };
-            let due = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.news.notified() => {}
-                () = due => {}
-            }
-        }
-    }
-
-    /// Tells all that is due, and when the next is.
-    async fn deliver_once(
-        &self,
-        pauses: &mut HashMap<String, (Instant, Duration)>,
-    ) -> Result<Option<Instant>> {
-        let all: Vec<Raised> = self.store.list(ALERT, None).await?;
-        let waiting: Vec<(AlertKey, Alert)> = all
-            .into_iter()
-            .flat_map(|raised| raised.waiting.into_iter().map(move |alert| (raised.key.clone(), alert)))
-            .collect();
-        pauses.retain(|id, _| waiting.iter().any(|(_, alert)| alert.id == *id));
-        let now = Instant::now();
-        let is_due = |alert: &Alert| pauses.get(&alert.id).is_none_or(|(at, _)| *at <= now);
-        let due: Vec<(AlertKey, Alert)> = waiting.into_iter().filter(|(_, alert)| is_due(alert)).collect();
-        let told = stream::iter(due).map(async |(key, alert)| (self.tell(&key, &alert).await, alert.id));
-        let told: Vec<(bool, String)> = told.buffer_unordered(AT_ONCE).collect().await;
-        for (taken, id) in told {
-            if taken {
-                pauses.remove(&id);
-            } else {
-                let pause = pauses.get(&id).map_or(FIRST_PAUSE, |(_, pause)| (*pause * 2).min(LONGEST_PAUSE));
-                pauses.insert(id, (Instant::now() + pause, pause));
-            }
-        }
-        Ok(pauses.values().map(|(at, _)| *at).min())
-    }
-
-    /// Tells of an alert. `true` where that is over, in one way or the other.
-    async fn tell(&self, key: &AlertKey, alert: &Alert) -> bool {
-        match self.try_to_tell(key, alert).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(?error, app = %key.app, notify = alert.notify, "an alert was not taken");
-                false
-            }
-        }
-    }
-
-    async fn try_to_tell(&self, of: &AlertKey, alert: &Alert) -> Result<()> {
-        let is_late = self.clock.now().since(alert.at) > TOO_LATE;
-        match (self.notification(of, alert).await?, self.notifiers.get(&alert.notify)) {
-            (Some(notification), Some(notifier)) if !is_late => {
-                match notifier.notify(&self.store.scope, &notification).await {
-                    Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
-                    Err(error) => {
-                        tracing::error!(?error, notify = alert.notify, "an alert is refused for good")
-                    }
-                    Ok(()) => {}
-                }
-            }
-            (None, _) => tracing::info!(app = %of.app, "an alert of an app that is gone is told to nobody"),
-            _ => {
-                tracing::error!(app = %of.app, notify = alert.notify, "an alert could not be told to anybody")
-            }
-        }
-        self.settle(of, &alert.id).await
+        tokio::join!(self.tell_all(), self.sweep());
     }
 
     /// What an alert is about; nothing where the app is gone.

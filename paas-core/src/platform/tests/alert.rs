@@ -19,6 +19,18 @@ struct Busy {
     refusals: AtomicU32,
 }
 
+/// Somebody who never answers.
+#[derive(Debug)]
+struct Stuck;
+
+/// Somebody who takes nothing until a moment, asks to be left alone until then, and counts who asks all the same.
+#[derive(Debug)]
+struct Tired {
+    inner: MemoryNotifier,
+    until: tokio::time::Instant,
+    calls: AtomicU32,
+}
+
 /// A pipeline whose lines a test makes up.
 #[derive(Debug)]
 struct Silent;
@@ -41,6 +53,45 @@ impl Notifier for Busy {
             return Err(Error::new(ErrorKind::Internal, "not now"));
         }
         self.inner.notify(scope, notification).await
+    }
+}
+
+#[async_trait]
+impl Backend for Stuck {
+    fn name(&self) -> &'static str {
+        "stuck"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Notifier for Stuck {
+    async fn notify(&self, _: &Scope, _: &Notification) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Backend for Tired {
+    fn name(&self) -> &'static str {
+        "tired"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Notifier for Tired {
+    async fn notify(&self, scope: &Scope, notification: &Notification) -> Result<()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let left = self.until.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() {
+            return self.inner.notify(scope, notification).await;
+        }
+        Err(Error::new(ErrorKind::Throttled, "not so fast").with_retry_after(left))
     }
 }
 
@@ -71,10 +122,14 @@ impl LogPipeline for Silent {
 }
 
 async fn world(busy: &Arc<Busy>) -> World {
+    world_of(busy.clone(), |builder| builder).await
+}
+
+async fn world_of(oncall: Arc<dyn Notifier>, more: impl FnOnce(PlatformBuilder) -> PlatformBuilder) -> World {
     let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
-    let more =
-        |builder: PlatformBuilder| builder.log_pipeline(Arc::new(Silent)).notifier("oncall", busy.clone());
-    World::of(&scheduler, Arc::new(scheduler.clone()), more).await
+    let all =
+        |builder: PlatformBuilder| more(builder.log_pipeline(Arc::new(Silent)).notifier("oncall", oncall));
+    World::of(&scheduler, Arc::new(scheduler.clone()), all).await
 }
 
 /// The shop, and a rule about the lines of its only service.
@@ -168,6 +223,130 @@ async fn more_alerts_than_can_wait_are_told_as_a_count() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     let told = busy.inner.told();
     assert_eq!((told.len(), told.iter().map(|told| told.alert.held_back).sum::<u64>()), (20, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_of_a_rule_are_told_in_the_order_in_which_they_were_raised() {
+    let busy = Arc::new(Busy { refusals: AtomicU32::new(7), ..Busy::default() });
+    let world = world(&busy).await;
+    let key = key(&world).await;
+    for id in ["1", "2", "3"] {
+        world.platform.0.alerts.raise(&key, alert(&world, id)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(told(&busy), ["1", "2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_somebody_else_who_does_not_answer() {
+    let busy = Arc::<Busy>::default();
+    let world = world_of(busy.clone(), |builder| builder.notifier("stuck", Arc::new(Stuck))).await;
+    let key = key(&world).await;
+    let mut others = key.clone();
+    for number in 0..20 {
+        others.rule = format!("other {number}");
+        let mut alert = alert(&world, &format!("other {number}"));
+        alert.notify = "stuck".into();
+        world.platform.0.alerts.raise(&others, alert).await.unwrap();
+    }
+    for id in ["1", "2", "3"] {
+        world.platform.0.alerts.raise(&key, alert(&world, id)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(told(&busy).last().map(String::as_str), Some(id));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_to_be_left_alone_is() {
+    let until = tokio::time::Instant::now() + Duration::from_secs(900);
+    let tired = Arc::new(Tired { inner: MemoryNotifier::new(), until, calls: AtomicU32::new(0) });
+    let world = world_of(tired.clone(), |builder| builder).await;
+    let mut key = key(&world).await;
+    for number in 0..30 {
+        key.rule = format!("rule {number}");
+        world.platform.0.alerts.raise(&key, alert(&world, &number.to_string())).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep_until(until - Duration::from_millis(10)).await;
+    assert_eq!(tired.calls.load(Ordering::SeqCst), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(tired.inner.told().len(), 30);
+}
+
+/// Whether something is stored of a rule.
+async fn is_known(world: &World, key: &AlertKey) -> bool {
+    world.platform.0.alerts.last(key).await.unwrap().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_goes_when_the_longest_cool_down_is_over() {
+    let busy = Arc::<Busy>::default();
+    let world = world(&busy).await;
+    let key = key(&world).await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let mut old = key.clone();
+    old.rule = "old".into();
+    world.platform.0.alerts.raise(&old, alert(&world, "1")).await.unwrap();
+    tokio::time::sleep(day * 7).await;
+    world.platform.0.alerts.raise(&key, alert(&world, "2")).await.unwrap();
+    assert!(is_known(&world, &old).await);
+    tokio::time::sleep(day + Duration::from_secs(2 * 60 * 60)).await;
+    assert!(!is_known(&world, &old).await);
+    assert!(is_known(&world, &key).await);
+    assert_eq!(told(&busy), ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_goes_with_its_app() {
+    let busy = Arc::<Busy>::default();
+    let world = world(&busy).await;
+    let key = key(&world).await;
+    let alerts = &world.platform.0.alerts;
+    alerts.raise(&key, alert(&world, "1")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.shop().await.remove().await.unwrap().finished_within(LONG).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2 * 60 * 60)).await;
+    assert!(!is_known(&world, &key).await);
+    // What comes late is told to nobody, and leaves nothing.
+    alerts.raise(&key, alert(&world, "2")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!is_known(&world, &key).await);
+    assert_eq!(told(&busy), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_written_again_meanwhile_stays() {
+    let world = world(&Arc::default()).await;
+    let key = key(&world).await;
+    let alerts = &world.platform.0.alerts;
+    let mut first = alert(&world, "1");
+    first.at = Timestamp(0);
+    alerts.raise(&key, first).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let seen = alerts.settled().await.unwrap().remove(0);
+    alerts.raise(&key, alert(&world, "2")).await.unwrap();
+    alerts.forget(&seen).await.unwrap();
+    assert_eq!(alerts.last(&key).await.unwrap().unwrap().id, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_looked_through_piece_by_piece() {
+    let world = world(&Arc::default()).await;
+    let mut key = key(&world).await;
+    let alerts = &world.platform.0.alerts;
+    for number in 0..250 {
+        key.rule = format!("rule {number}");
+        alerts.raise(&key, alert(&world, &number.to_string())).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.shop().await.remove().await.unwrap().finished_within(LONG).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let first = alerts.sweep_some(None).await.unwrap();
+    assert_eq!((alerts.settled().await.unwrap().len(), first.is_some()), (150, true));
+    let second = alerts.sweep_some(first).await.unwrap();
+    assert_eq!(alerts.sweep_some(second).await.unwrap(), None);
+    assert!(alerts.settled().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
