@@ -3,6 +3,7 @@
 mod cluster;
 mod exec;
 mod logs;
+mod notifier;
 mod router;
 mod scheduler;
 mod stores;
@@ -10,6 +11,7 @@ mod stores;
 pub use cluster::Clusters;
 pub use exec::Execs;
 pub use logs::{LogQueues, LogSources};
+pub use notifier::Notifiers;
 pub use router::Routers;
 pub use scheduler::Schedulers;
 pub use stores::{AuditLogs, Authorizers, LogStores, SecretStores, StateStores, Tenancies, VolumeStores};
@@ -27,6 +29,7 @@ pub fn suites() -> Vec<Suite> {
         suite::log_queue::suite("memory", LogQueues::default),
         suite::log_source::suite("memory", LogSources::default),
         suite::log_store::suite("memory", LogStores::default),
+        suite::notifier::suite("memory", Notifiers::default),
         suite::router::suite("memory", Routers::default),
         suite::scheduler::suite("memory", Schedulers::default),
         suite::secret_store::suite("memory", SecretStores::default),

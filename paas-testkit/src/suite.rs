@@ -7,6 +7,7 @@ pub mod exec;
 pub mod log_queue;
 pub mod log_source;
 pub mod log_store;
+pub mod notifier;
 pub mod router;
 pub mod scheduler;
 pub mod secret_store;

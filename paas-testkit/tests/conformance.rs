@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use paas_testkit::memory::{
-    AuditLogs, Authorizers, Clusters, Execs, LogQueues, LogSources, LogStores, Routers, Schedulers,
-    SecretStores, StateStores, Tenancies, VolumeStores,
+    AuditLogs, Authorizers, Clusters, Execs, LogQueues, LogSources, LogStores, Notifiers, Routers,
+    Schedulers, SecretStores, StateStores, Tenancies, VolumeStores,
 };
 use paas_testkit::{Conformance, Faults, Faulty, Suite, memory, suite};
 
@@ -23,7 +23,7 @@ macro_rules! around {
 }
 
 fn main() -> ExitCode {
-    let around: [Suite; 26] = around![
+    let around: [Suite; 28] = around![
         audit_log AuditLogs::default,
         authorizer Authorizers::default,
         cluster Clusters::default,
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         log_queue LogQueues::default,
         log_source LogSources::default,
         log_store LogStores::default,
+        notifier Notifiers::default,
         router Routers::default,
         scheduler Schedulers::default,
         secret_store SecretStores::default,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::lock;
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 use crate::model::{Notification, Scope};
 use crate::port::Notifier;
 
@@ -13,6 +13,7 @@ use crate::port::Notifier;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryNotifier {
     told: Arc<Mutex<Vec<Notification>>>,
+    refusal: Arc<Mutex<Option<ErrorKind>>>,
 }
 
 impl MemoryNotifier {
@@ -20,6 +21,11 @@ impl MemoryNotifier {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes nothing from now on, and says so in this way; or takes everything again.
+    pub fn refuse(&self, kind: Option<ErrorKind>) {
+        *lock(&self.refusal) = kind;
     }
 
     /// What was told, the oldest first.
@@ -32,6 +38,9 @@ impl MemoryNotifier {
 #[async_trait]
 impl Notifier for MemoryNotifier {
     async fn notify(&self, _: &Scope, notification: &Notification) -> Result<()> {
+        if let Some(kind) = *lock(&self.refusal) {
+            return Err(Error::new(kind, "whoever is told takes nothing"));
+        }
         let mut told = lock(&self.told);
         if told.iter().all(|known| known.alert.id != notification.alert.id) {
             told.push(notification.clone());

@@ -110,6 +110,14 @@ impl Alert {
     }
 }
 
+impl Notification {
+    /// An alert of an app.
+    #[must_use]
+    pub fn new(tenant: TenantName, environment: EnvironmentName, app: AppName, alert: Alert) -> Self {
+        Self { tenant, environment, app, service: None, instance: None, alert }
+    }
+}
+
 impl AlertLine {
     /// A line without those before it.
     #[must_use]

@@ -9,13 +9,13 @@ use paas_core::Result;
 use paas_core::model::{
     Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
     Environment, ExecRequest, FieldName, InstanceId, Key, LogBatch, LogBucket, LogCount, LogGroup, LogItem,
-    LogOrigin, LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Principal, Record, RecordChange,
+    LogOrigin, LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Notification, Principal, Record, RecordChange,
     RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant,
     TenantId, Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
 };
 use paas_core::port::{
     AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
-    LogConsumer, LogQueue, LogSource, LogStore, Router, RouterCapabilities, Scheduler, SchedulerCapabilities,
+    LogConsumer, LogQueue, LogSource, LogStore, Notifier, Router, RouterCapabilities, Scheduler, SchedulerCapabilities,
     SecretStore, Selector, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
@@ -312,5 +312,13 @@ impl<E: Exec + ?Sized> Exec for Faulty<E> {
         request: &ExecRequest,
     ) -> Result<ExecSession> {
         self.run("exec", "exec", self.inner.exec(scope, workload, instance, request)).await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<N: Notifier + ?Sized> Notifier for Faulty<N> {
+    async fn notify(&self, scope: &Scope, notification: &Notification) -> Result<()> {
+        self.run("notifier", "notify", self.inner.notify(scope, notification)).await
     }
 }
