@@ -19,6 +19,8 @@ mod redact;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "webhook")]
+mod webhook;
 mod whole;
 
 pub use pipeline::{Pipeline, PipelineConfig};
@@ -27,6 +29,9 @@ pub use queue::{WalConfig, WalLogQueue};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use store::fuzzing;
+
+#[cfg(feature = "webhook")]
+pub use webhook::{WebhookConfig, WebhookHeaders, WebhookNotifier, WebhookSecret, WebhookUrl};
 
 pub use export::{LogExport, LogExportProgress};
 pub use store::{

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::lock;
-use crate::{Error, ErrorKind, Result};
 use crate::model::{Notification, Scope};
 use crate::port::Notifier;
+use crate::{Error, ErrorKind, Result};
 
 /// Keeps what was told, each once.
 #[derive(Clone, Debug, Default)]

@@ -9,14 +9,15 @@ use paas_core::Result;
 use paas_core::model::{
     Action, Address, AuditEntry, AuditId, AuditOutcome, AuditQuery, AuditRecord, Confirmation, Digest, Drain,
     Environment, ExecRequest, FieldName, InstanceId, Key, LogBatch, LogBucket, LogCount, LogGroup, LogItem,
-    LogOrigin, LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Notification, Principal, Record, RecordChange,
-    RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion, SlotTraffic, Tenant,
-    TenantId, Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey, WorkloadStatus,
+    LogOrigin, LogPage, LogPosition, LogQuery, LogSelector, Node, NodeName, Notification, Principal, Record,
+    RecordChange, RecordKind, Resource, Route, RouteStatus, Scope, Secret, SecretName, SecretVersion,
+    SlotTraffic, Tenant, TenantId, Timestamp, Version, Volume, VolumeId, VolumeStatus, Workload, WorkloadKey,
+    WorkloadStatus,
 };
 use paas_core::port::{
     AuditLog, Authorizer, Backend, Cluster, Decision, Exec, ExecCapabilities, ExecSession, Expected, Hints,
-    LogConsumer, LogQueue, LogSource, LogStore, Notifier, Router, RouterCapabilities, Scheduler, SchedulerCapabilities,
-    SecretStore, Selector, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
+    LogConsumer, LogQueue, LogSource, LogStore, Notifier, Router, RouterCapabilities, Scheduler,
+    SchedulerCapabilities, SecretStore, Selector, StateStore, Tenancy, VolumeStore, VolumeStoreCapabilities,
 };
 
 use super::Faulty;

@@ -112,7 +112,9 @@ async fn what_is_taken_is_taken_with_all_that_it_says(bed: Bed) -> Result<()> {
 
 async fn any_text_is_taken(bed: Bed) -> Result<()> {
     let mut told = alert(&bed, 1)?;
-    for text in ["", "\"quoted\" \\ {}", "\u{0}\u{1b}[31m\r\n\t", "größer \u{1f4a5} \u{fffd}", &"long ".repeat(2_000)] {
+    for text in
+        ["", "\"quoted\" \\ {}", "\u{0}\u{1b}[31m\r\n\t", "größer \u{1f4a5} \u{fffd}", &"long ".repeat(2_000)]
+    {
         told.alert.lines.push(AlertLine::new(AT, bed.world.instance(), text.to_owned()));
     }
     told.alert.query = "\"a b\" OR /x\\d+/".into();
