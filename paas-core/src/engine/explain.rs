@@ -98,19 +98,21 @@ fn explain_service(name: &ServiceName, service: &ServiceState, observed: &Observ
     let instances = Slot::BOTH.iter().flat_map(|slot| observed.instances(&service.id, *slot));
     let unwell: Vec<&InstanceStatus> = instances.filter(|instance| !instance.is_ready()).collect();
     findings.extend(unwell.iter().map(|instance| describe_instance(instance)));
-    let kept = Slot::BOTH.iter().filter_map(|slot| observed.missing(&service.id, *slot));
-    let kept: Vec<String> = kept.map(|why| format!("instances cannot be made: {why}")).collect();
     let missing = count
         .saturating_sub(u32::try_from(observed.instances(&service.id, service.active).len()).unwrap_or(0));
     if missing > 0 && service.rollout.is_none() {
         findings.push(format!("{missing} instances have not been started yet"));
     }
-    findings.extend(kept);
+    let is_complete = ready >= count && service.rollout.is_none();
+    if !is_complete {
+        let kept = Slot::BOTH.iter().filter_map(|slot| observed.missing(&service.id, *slot));
+        findings.extend(kept.map(|why| format!("instances cannot be made: {why}")));
+    }
     let unpublished = observed.unpublished(&service.id);
     findings.extend(unpublished.map(|why| format!("its domains are not reached: {why}")));
     let worst = unwell.iter().find(|instance| instance.last_exit.is_some());
     let exit = worst.and_then(|instance| instance.last_exit.as_ref());
-    let healthy = ready >= count && service.rollout.is_none() && unpublished.is_none();
+    let healthy = is_complete && unpublished.is_none();
     let suggested = unwell.iter().find_map(|instance| suggest(instance, exit));
     let suggested = suggested.or(unpublished.map(|_| PUBLISH.to_owned()));
     ServiceExplanation {

@@ -50,6 +50,10 @@ async fn instances_that_cannot_be_made_say_why_and_come_once_they_can() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.scheduler.heal();
     operation.finished_within(LONG).await.unwrap();
+    // A backend may tell for a moment longer why it could not make what is there now.
+    world.scheduler.behave(&name("web"), Behaviour::refused("exceeded quota: room"));
+    let explained = world.shop().await.explain().await.unwrap().to_string();
+    assert!(explained.contains("all is well") && !explained.contains("quota"), "{explained}");
 }
 
 #[tokio::test(start_paused = true)]
