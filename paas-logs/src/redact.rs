@@ -12,7 +12,7 @@ mod secret;
 mod tests;
 mod token;
 
-pub(crate) use credential::is_open_key;
+pub(crate) use credential::{is_key_line, is_open_key};
 
 use std::sync::Arc;
 use std::time::Instant;

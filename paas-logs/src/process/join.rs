@@ -10,12 +10,14 @@ use paas_core::model::{
 };
 use tokio::time::Instant;
 
-use crate::redact::is_open_key;
+use crate::redact::{is_key_line, is_open_key};
 
 /// How long the last event waits for a line that belongs to it.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Half a private key waits longer: without its beginning nobody knows what the rest is.
 const KEY_PAUSE: Duration = Duration::from_secs(30);
+/// Stands before the rest of a key whose beginning was given up: so it is known for what it is, and taken out.
+const KEY_BEGIN: &[u8] = b"-----BEGIN PRIVATE KEY-----";
 /// An event has at most so many lines, and about so many bytes.
 const LINES: usize = 1_000;
 const BYTES: usize = 256 * 1024;
@@ -26,6 +28,8 @@ pub(crate) struct Joiner {
     rule: JoinRule,
     origin: LogOrigin,
     waiting: Option<Waiting>,
+    /// The last event was given with a private key that had not ended.
+    has_open_key: bool,
 }
 
 /// What belongs together. Cloning shares what was compiled.
@@ -70,13 +74,13 @@ enum Trace {
 
 impl Joiner {
     pub(crate) fn new(origin: LogOrigin, rule: JoinRule) -> Self {
-        Self { rule, origin, waiting: None }
+        Self { rule, origin, waiting: None, has_open_key: false }
     }
 
     /// Takes in lines, and gives the events that are whole. The last one may wait for more.
     pub(crate) fn push(&mut self, batch: LogBatch) -> Option<LogBatch> {
         let is_plain = matches!(self.rule, JoinRule::None) && !has_key(&batch.buffer);
-        if is_plain && self.waiting.is_none() {
+        if is_plain && !self.has_open_key && self.waiting.is_none() {
             return Some(batch);
         }
         let (mut whole, end) = (Vec::new(), batch.end());
@@ -92,7 +96,12 @@ impl Joiner {
         for line in batch.lines() {
             match &mut last {
                 Some(event) if self.rule.continues(event, line.bytes) => event.add(line.bytes),
-                last => whole.extend(last.replace(Event::new(line.bytes, line.time, line.position))),
+                last => {
+                    let is_in_key = last.as_ref().map_or(self.has_open_key, |event| event.has_open_key);
+                    let is_rest = is_in_key && is_key_line(line.bytes);
+                    whole.extend(last.replace(Event::new(line.bytes, line.time, line.position, is_rest)));
+                    self.has_open_key = false;
+                }
             }
         }
         match last {
@@ -117,6 +126,7 @@ impl Joiner {
     pub(crate) fn overdue(&mut self) -> Option<LogBatch> {
         let pause = |waiting: &Waiting| if waiting.event.has_open_key { KEY_PAUSE } else { PAUSE };
         let waiting = self.waiting.take_if(|waiting| waiting.since.elapsed() >= pause(waiting))?;
+        self.has_open_key = waiting.event.has_open_key;
         self.events(&[waiting.event], waiting.end)
     }
 
@@ -198,11 +208,16 @@ fn has_key(text: &[u8]) -> bool {
 }
 
 impl Event {
-    fn new(line: &[u8], time: Timestamp, place: LogPosition) -> Self {
+    fn new(line: &[u8], time: Timestamp, place: LogPosition, is_rest_of_key: bool) -> Self {
         let is_panic = line.starts_with(b"panic: ") || line.starts_with(b"fatal error: ");
         let trace = if is_panic { Trace::Go } else { Trace::None };
         let mut event = Self { text: Vec::new(), lines: 0, time, place, trace, has_open_key: false };
-        event.take(line);
+        if is_rest_of_key {
+            event.take(KEY_BEGIN);
+            event.add(line);
+        } else {
+            event.take(line);
+        }
         event
     }
 
@@ -293,6 +308,38 @@ mod tests {
     fn a_private_key_is_one_event_without_any_rule() {
         let key = "-----BEGIN PRIVATE KEY-----\nMII\nabc\n-----END PRIVATE KEY-----";
         check("{}", &format!("a\nb {key} c\nd\n{key}\ne\n"), &["a", &format!("b {key} c"), "d", key, "e"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_key_is_known_however_late_it_comes() {
+        let mut joiner = joiner(&LogRules::default());
+        let mut offset = 0;
+        let mut push = |joiner: &mut Joiner, text: &'static str| {
+            let position = LogPosition::offset(1, offset);
+            offset += text.len() as u64;
+            joiner.push(LogBatch::new(origin(), Bytes::from_static(text.as_bytes()), Timestamp(1), position))
+        };
+        let key = "-----BEGIN PRIVATE KEY-----";
+        for (text, given) in [("-----BEGIN RSA PRIVATE KEY-----\nMII\n", "MII"), ("abc\n", "abc")] {
+            assert!(push(&mut joiner, text).is_none());
+            tokio::time::advance(KEY_PAUSE).await;
+            let event = joiner.overdue().unwrap();
+            assert!(event.line(0).starts_with(b"-----BEGIN ") && event.line(0).ends_with(given.as_bytes()));
+        }
+        let given = push(&mut joiner, "def\n-----END RSA PRIVATE KEY-----\nafter\n").unwrap();
+        let rest = format!("{key}\ndef\n-----END RSA PRIVATE KEY-----");
+        assert_eq!((given.line(0), given.line(1)), (rest.as_bytes(), &b"after"[..]));
+        assert_eq!(push(&mut joiner, "abc\n").unwrap().line(0), b"abc");
+    }
+
+    #[test]
+    fn a_key_of_many_lines_is_known_to_its_end() {
+        let text =
+            format!("-----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY-----\nx\n", "abcd\n".repeat(2_500));
+        let events = joined(&LogRules::default(), &text, 700);
+        let is_key = |(_, event): &(u64, String)| event.starts_with("-----BEGIN PRIVATE KEY-----");
+        assert!(events.len() == 4 && events[..3].iter().all(is_key), "{:?}", events.len());
+        assert_eq!(events[3].1, "x");
     }
 
     #[test]

@@ -64,13 +64,23 @@ fn key_word(rest: &[u8]) -> Option<usize> {
     memmem::find(&near[..end], KEY).map(|_| end + DASHES.len())
 }
 
-/// How much of a text may be of a key that does not end in it: lines of base64, and of what stands before them.
+/// Whether a line may be of a private key that has begun before it.
+pub(crate) fn is_key_line(line: &[u8]) -> bool {
+    is_key_body(line) || line.starts_with(END)
+}
+
+/// Whether a line is base64, or one of what stands before that.
+fn is_key_body(line: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(byte);
+    let is_header = [&b"Proc-Type:"[..], b"DEK-Info:"].iter().any(|name| line.starts_with(name));
+    is_header || line.iter().all(is_base64)
+}
+
+/// How much of a text may be of a key that does not end in it.
 fn key_body(rest: &[u8]) -> usize {
     let mut length = 0;
     for line in rest.split_inclusive(|byte| *byte == b'\n') {
-        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(byte);
-        let is_header = [&b"Proc-Type:"[..], b"DEK-Info:"].iter().any(|name| line.starts_with(name));
-        if length > 0 && !is_header && !line.iter().all(is_base64) {
+        if length > 0 && !is_key_body(line) {
             break;
         }
         length += line.len();

@@ -191,11 +191,16 @@ fn private_keys_are_taken_out_from_end_to_end() {
 
 #[test]
 fn values_of_secrets_are_taken_out_in_every_form() {
-    let redactor = redactor(&[], &["p\"w d/1", "tiny", "first line\nsecond line"]);
+    let redactor = redactor(&[], &["p\"w d/1", "tiny", "first line\nsecond line", "a<b>&ö\u{1f511}"]);
     for (text, expected) in [
         ("got p\"w d/1!", "got #!"),
         (r#"{"v":"p\"w d/1"}"#, r##"{"v":"#"}"##),
         ("?v=p%22w%20d%2F1&x", "?v=#&x"),
+        ("?v=p%22w%20d%2f1&x", "?v=#&x"),
+        ("v=p%22w+d%2F1&x", "v=#&x"),
+        (r#"{"v":"p\"w d\/1"}"#, r##"{"v":"#"}"##),
+        (r#"{"v":"a\u003cb\u003e\u0026ö🔑"}"#, r##"{"v":"#"}"##),
+        (r#"{"v":"a<b>&\u00f6\ud83d\udd11"}"#, r##"{"v":"#"}"##),
         ("tiny stays", "tiny stays"),
         ("the second line of it", "the # of it"),
     ] {
@@ -213,6 +218,11 @@ fn values_of_secrets_are_taken_out_of_base64() {
         "eDpjb3JyZWN0IGhvcnNlIGJhdHRlcnk=",
         "Y29ycmVjdCBob3JzZSBiYXR0ZXJ5",
     ] {
+        assert!(redacted(&redactor, text).contains("[redacted:secret]"), "{text}");
+    }
+    // The alphabet for URLs has other last letters.
+    let redactor = self::redactor(&[], &["\u{3ff}>>>???~~~ab"]);
+    for text in ["z78-Pj4_Pz9-fn5hYg==", "z78+Pj4/Pz9+fn5hYg=="] {
         assert!(redacted(&redactor, text).contains("[redacted:secret]"), "{text}");
     }
 }
