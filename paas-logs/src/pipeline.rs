@@ -1,9 +1,11 @@
 //! From where lines are born to who stores and watches them.
 //!
-//! One *collector* reads the outputs of all services and hands what the rules leave of them to the store. It keeps no place of its
-//! own: the store knows where each output ends, so after whatever end it goes on after the last line that is stored. A *tail*
-//! reads the source for itself, behind the same rules, and does not wait for the store.
+//! One *collector* reads the outputs of all services, and a *lane* for each app hands what the rules leave of its lines to the
+//! store. They keep no place of their own: the store knows where each output ends, so after whatever end they go on after the last
+//! line that is stored. A *tail* does not wait for the store. All on one replica who follow the same share one reading of the
+//! source, a *feed*; whoever is slower than it reads for themselves what they have missed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +17,20 @@ use paas_core::port::{Backend, LogPipeline, LogPorts};
 
 use crate::process::{self, ProcessConfig};
 use collector::Collector;
+use feed::Feeds;
 use services::Services;
+use sink::Sink;
 
 mod collector;
+mod feed;
+mod follower;
+mod lane;
+mod queue;
+mod read;
 mod services;
+mod sink;
 mod stage;
+mod storing;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -36,13 +47,14 @@ pub struct PipelineConfig {
 #[derive(Debug, Default)]
 pub struct Pipeline {
     services: Arc<Services>,
+    feeds: Feeds,
 }
 
 impl Pipeline {
     /// A pipeline that does nothing until a platform runs it.
     #[must_use]
     pub fn new(config: PipelineConfig) -> Self {
-        Self { services: Arc::new(Services::new(config.process)) }
+        Self { services: Arc::new(Services::new(config.process)), feeds: Feeds::default() }
     }
 }
 
@@ -66,17 +78,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 #[async_trait]
 impl LogPipeline for Pipeline {
     async fn run(&self, ports: LogPorts) {
-        let Some(store) = ports.store.clone() else { return std::future::pending().await };
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let begun = tokio::time::Instant::now();
-            let ended = Collector::new(&self.services, &ports, &*store).run().await;
-            if begun.elapsed() > LONGEST_PAUSE {
-                pause = FIRST_PAUSE;
+        let Some(sink) = Sink::first(&ports) else { return std::future::pending().await };
+        let sink = Arc::new(sink);
+        let collect = lasting("lines are not taken in for a moment", || {
+            Collector::new(&self.services, &self.feeds, &ports, Arc::clone(&sink)).run()
+        });
+        match (&ports.queue, &ports.store) {
+            (Some(queue), Some(store)) => {
+                let store = lasting("lines are not stored for a moment", || {
+                    storing::store_on(&ports.scope, &**queue, Arc::clone(store))
+                });
+                tokio::join!(collect, store);
             }
-            tracing::warn!(error = ?ended.err(), "lines are not taken in for a moment");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            _ => collect.await,
         }
     }
 
@@ -86,7 +100,7 @@ impl LogPipeline for Pipeline {
         ports: LogPorts,
         tail: LogTail,
     ) -> Result<BoxStream<'static, Result<TailItem>>> {
-        tail::open(Arc::clone(&self.services), scope.clone(), ports, tail).await
+        tail::open(Arc::clone(&self.services), self.feeds.clone(), scope.clone(), ports, tail).await
     }
 
     async fn counts(&self, _: &Scope, resource: &Resource) -> Result<Vec<(ServiceId, Vec<LogRuleCount>)>> {
@@ -95,5 +109,20 @@ impl LogPipeline for Pipeline {
 
     fn dry_run(&self, rules: &[LogRules], lines: &[u8]) -> Result<Vec<LogTrial>> {
         process::dry_run(self.services.config(), rules, lines)
+    }
+}
+
+/// Does what is to last again and again.
+async fn lasting<F: Future<Output = Result<Infallible>>>(what: &str, mut work: impl FnMut() -> F) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let begun = tokio::time::Instant::now();
+        let Err(error) = work().await;
+        if begun.elapsed() > LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
+        }
+        tracing::warn!(?error, "{what}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

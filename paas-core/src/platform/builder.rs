@@ -14,8 +14,8 @@ use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogSource, LogStore, Notifier,
-    Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogQueue, LogSource, LogStore,
+    Notifier, Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -34,6 +34,7 @@ pub struct PlatformBuilder {
     exec: Option<Arc<dyn Exec>>,
     logs: Option<Arc<dyn LogSource>>,
     log_store: Option<Arc<dyn LogStore>>,
+    log_queue: Option<Arc<dyn LogQueue>>,
     log_pipeline: Option<Arc<dyn LogPipeline>>,
     notifiers: BTreeMap<String, Arc<dyn Notifier>>,
     guard: Guard,
@@ -77,6 +78,9 @@ impl PlatformBuilder {
         logs: LogSource;
         /// What keeps log lines to be searched. A log pipeline fills it.
         log_store: LogStore;
+        /// What holds log lines between the log pipeline and the log store, for others who work on them, too. Without one, the
+        /// pipeline brings them to the store itself.
+        log_queue: LogQueue;
         /// What is done to log lines on their way, and who gets them. It needs a log source.
         log_pipeline: LogPipeline;
     }
@@ -145,6 +149,9 @@ impl PlatformBuilder {
         if self.log_pipeline.is_some() && self.logs.is_none() {
             return Err(Error::invalid("a log pipeline needs a log source").with("missing", "logs"));
         }
+        if self.log_queue.is_some() && self.log_pipeline.is_none() {
+            return Err(Error::invalid("a log queue needs a log pipeline").with("missing", "log_pipeline"));
+        }
         let volumes: Arc<dyn VolumeStore> = Arc::new(Self::guarded(guard, "volumes", self.volumes)?);
         let state: Arc<dyn StateStore> = Arc::new(Self::guarded(guard, "state", self.state)?);
         let secrets: Arc<dyn SecretStore> = Arc::new(Self::guarded(guard, "secrets", self.secrets)?);
@@ -158,6 +165,8 @@ impl PlatformBuilder {
         let clock = self.clock.unwrap_or_else(Clock::system);
         let log_store =
             self.log_store.map(|store| Arc::new(Guarded::new(guard.clone(), store)) as Arc<dyn LogStore>);
+        let log_queue =
+            self.log_queue.map(|queue| Arc::new(Guarded::new(guard.clone(), queue)) as Arc<dyn LogQueue>);
         let ports = Ports {
             scheduler: Arc::clone(&scheduler),
             router: Arc::clone(&router),
@@ -182,6 +191,7 @@ impl PlatformBuilder {
         let logs = self.logs.map(|source| LogPorts {
             source: Arc::new(Guarded::new(guard.clone(), source)),
             store: log_store,
+            queue: log_queue,
             directory: Arc::new(Directory {
                 store: store.clone(),
                 secrets: Arc::clone(&secrets),

@@ -15,11 +15,11 @@ use crate::model::{
 };
 
 mod alert;
+mod altered;
 mod change;
 mod claim;
 mod drift;
 mod exec;
-mod forgetful;
 mod gate;
 mod native;
 mod node;
@@ -30,7 +30,7 @@ mod rig;
 mod task;
 mod tenancy;
 
-use forgetful::Forgetful;
+use altered::Altered;
 
 /// A platform, the backends behind it, and somebody who may do everything.
 struct World {
@@ -151,7 +151,8 @@ fn shop(version: &str, release: &str) -> AppSpec {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_shows_nothing_of_what_it_took_is_asked_less_and_less() {
     let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
-    let world = World::on(&scheduler, Arc::new(Forgetful(scheduler.clone()))).await;
+    let forgetful = Altered(scheduler.clone(), |workload| workload.applied = None);
+    let world = World::on(&scheduler, Arc::new(forgetful)).await;
     let app = AppSpec::new("shop").unwrap().with_service("web", &service("1", &[])).unwrap();
     world.deploy(&app).await.unwrap();
     tokio::time::sleep(LONG).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use super::{Backend, LogSource, LogStore};
+use super::{Backend, LogQueue, LogSource, LogStore};
 use crate::Result;
 use crate::guard::{Guarded, call};
 use crate::model::{
@@ -21,8 +21,8 @@ use crate::model::{
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait LogPipeline: Backend {
-    /// Takes in the lines of all services and hands them to the store, for as long as it is not dropped; whatever happens
-    /// meanwhile, it tries again. Of several replicas of a platform the leader's does this. Safe to drop at any time: whoever
+    /// Takes in the lines of all services and hands them to the store, by way of the queue where there is one, for as long as it is
+    /// not dropped; whatever happens meanwhile, it tries again. Of several replicas of a platform the leader's does this. Safe to drop at any time: whoever
     /// goes on begins after the last line that is stored.
     async fn run(&self, ports: LogPorts);
 
@@ -62,6 +62,8 @@ pub struct LogPorts {
     pub source: Arc<dyn LogSource>,
     /// Where they are kept, if they are.
     pub store: Option<Arc<dyn LogStore>>,
+    /// What holds them on their way there, if anything does.
+    pub queue: Option<Arc<dyn LogQueue>>,
     /// What is known of the services that they come from.
     pub directory: Arc<dyn LogDirectory>,
     /// What reads and stores in the platform's own name.
@@ -71,7 +73,7 @@ pub struct LogPorts {
 }
 
 impl LogPorts {
-    /// All of them.
+    /// All of them but a queue.
     #[must_use]
     pub fn new(
         source: Arc<dyn LogSource>,
@@ -80,7 +82,13 @@ impl LogPorts {
         scope: Scope,
         clock: Clock,
     ) -> Self {
-        Self { source, store, directory, scope, clock }
+        Self { source, store, queue: None, directory, scope, clock }
+    }
+
+    /// With a queue before the store.
+    #[must_use]
+    pub fn with_queue(self, queue: Arc<dyn LogQueue>) -> Self {
+        Self { queue: Some(queue), ..self }
     }
 }
 

@@ -1,131 +1,94 @@
-//! Takes the lines of all services to the store.
+//! Reads the lines of all services, and gives those of each app to a lane of its own.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{BoxStream, StreamExt};
-use paas_core::model::{LogBatch, LogItem, LogSelector, Resource};
-use paas_core::port::{LogPorts, LogStore};
-use paas_core::{Error, ErrorKind, Result};
+use paas_core::model::{AppId, LogItem, LogOrigin, LogSelector, Resource};
+use paas_core::port::LogPorts;
+use paas_core::{Error, Result};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, MissedTickBehavior};
 
+use super::feed::{Feed, Feeds};
+use super::follower::Follower;
+use super::lane::{Lane, Work};
+use super::queue::Queue;
 use super::services::Services;
-use super::stage::{Done, Stage};
-use super::{FIRST_PAUSE, LONGEST_PAUSE, TICK};
-use crate::alert::AlertCounts;
+use super::sink::Sink;
 
-/// While so many bytes wait for the store, nothing more is read: the source keeps it, or tells what it could not keep.
-const WAITING: usize = 8 * 1024 * 1024;
+/// Between two looks at which lanes rest.
+const LOOK: Duration = Duration::from_secs(60);
 
-/// Reads the source, and hands on.
-pub(super) struct Collector<'a> {
-    ports: &'a LogPorts,
-    store: &'a dyn LogStore,
-    stage: Stage,
-    alerts: AlertCounts,
-    waiting: Vec<LogBatch>,
-    bytes: usize,
+/// Reads everything, once.
+pub(super) struct Collector {
+    work: Arc<Work>,
+    feeds: Feeds,
+    feed: Arc<Feed>,
+    open: HashMap<AppId, Arc<Queue>>,
+    lanes: JoinSet<()>,
 }
 
-impl<'a> Collector<'a> {
-    pub(super) fn new(services: &Arc<Services>, ports: &'a LogPorts, store: &'a dyn LogStore) -> Self {
-        let stage = Stage::new(Arc::clone(services), ports.clone(), true);
-        Self { ports, store, stage, alerts: AlertCounts::default(), waiting: Vec::new(), bytes: 0 }
+impl Drop for Collector {
+    /// Who watches what was read here goes on with a feed of their own.
+    fn drop(&mut self) {
+        self.feed.end();
+    }
+}
+
+impl Collector {
+    pub(super) fn new(services: &Arc<Services>, feeds: &Feeds, ports: &LogPorts, sink: Arc<Sink>) -> Self {
+        let work = Arc::new(Work { services: Arc::clone(services), ports: ports.clone(), sink });
+        let (feed, feeds) = (feeds.everything(), feeds.clone());
+        Self { work, feeds, feed, open: HashMap::new(), lanes: JoinSet::new() }
     }
 
-    /// Goes on where the store ends, for as long as it can be read.
+    /// Goes on where the store ends, for as long as the source can be read.
     pub(super) async fn run(mut self) -> Result<Infallible> {
-        let mut items = self.open().await?;
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut appending: Option<BoxFuture<'a, ()>> = None;
+        let mut items = self.items().await?;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if appending.is_none() && !self.waiting.is_empty() {
-                self.bytes = 0;
-                let (store, ports, batches) = (self.store, self.ports, std::mem::take(&mut self.waiting));
-                appending = Some(Box::pin(append(store, ports, batches)));
-            }
             tokio::select! {
                 biased;
-                Some(()) = OptionFuture::from(appending.as_mut()) => appending = None,
-                item = items.next(), if self.bytes < WAITING => {
+                Some(ended) = self.lanes.join_next() => {
+                    // What it had is read anew, with everything else.
+                    ended.map_err(|cause| Error::internal("a lane of log lines has ended").with_source(cause))?;
+                }
+                item = items.next() => {
                     let item = item.ok_or_else(|| Error::unavailable("the log source has ended"))??;
-                    self.take(item).await?;
+                    if let LogItem::Batch(batch) = &item {
+                        self.open_lane(&batch.origin);
+                    }
+                    self.feed.give(item);
                 }
-                _ = tick.tick() => {
-                    let done = self.stage.overdue();
-                    self.put(done).await?;
-                }
+                _ = look.tick() => self.open.retain(|_, queue| !queue.end_at_rest()),
             }
         }
     }
 
-    async fn open(&self) -> Result<BoxStream<'static, Result<LogItem>>> {
-        let scope = &self.ports.scope;
+    async fn items(&self) -> Result<BoxStream<'static, Result<LogItem>>> {
+        let ports = &self.work.ports;
         let mut selector = LogSelector::follow(Resource::Platform);
-        let ends = self.store.ends(scope, &Resource::Platform).await?;
-        selector.after =
-            ends.into_iter().map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
-        self.ports.source.lines(scope, selector).await
-    }
-
-    async fn take(&mut self, item: LogItem) -> Result<()> {
-        let done = match item {
-            LogItem::Batch(batch) => self.stage.take(batch).await?,
-            LogItem::Gap { origin, bytes, reason } => {
-                let instance = origin.as_ref().map(|origin| origin.instance.clone());
-                let resource = origin.map(|origin| origin.resource().to_string());
-                tracing::warn!(resource, bytes, reason, "lines are lost");
-                self.stage.finish(instance.as_ref())
-            }
-            LogItem::Notice { instance, .. } => self.stage.finish(Some(&instance)),
-            // A kind that a later version knows.
-            _ => Vec::new(),
-        };
-        self.put(done).await
-    }
-
-    /// Lines are counted before they are stored: what is not stored is counted again after a crash.
-    async fn put(&mut self, done: Vec<Done>) -> Result<()> {
-        for (service, batch) in done {
-            self.alerts.take(self.ports, service.alerts(), &batch).await?;
-            self.bytes += weight(&batch);
-            self.waiting.push(batch);
+        if let Some(store) = &ports.store {
+            let ends = store.ends(&ports.scope, &Resource::Platform).await?;
+            selector.after =
+                ends.into_iter().map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
         }
-        Ok(())
+        ports.source.lines(&ports.scope, selector).await
     }
-}
 
-/// About how much memory a batch takes.
-fn weight(batch: &LogBatch) -> usize {
-    batch.buffer.len() + 64 * batch.starts.len() + 512
-}
-
-/// Stores batches, however long that takes. Where some are refused for good, each is stored for itself; one that still is refused
-/// is lost, and that is told: else no line after it would ever be stored.
-async fn append(store: &dyn LogStore, ports: &LogPorts, batches: Vec<LogBatch>) {
-    let Err(error) = append_together(store, ports, &batches).await else { return };
-    tracing::warn!(?error, "the log store refuses some lines");
-    for batch in &batches {
-        if let Err(error) = append_together(store, ports, std::slice::from_ref(batch)).await {
-            let (resource, lines) = (batch.origin.resource(), batch.starts.len());
-            tracing::error!(?error, %resource, lines, "lines are lost: the log store refuses them");
+    /// Whatever of an app is not stored comes here from now on.
+    fn open_lane(&mut self, of: &LogOrigin) {
+        if self.open.contains_key(&of.app) {
+            return;
         }
-    }
-}
-
-/// Stores batches, and tries again as long as that may help.
-async fn append_together(store: &dyn LogStore, ports: &LogPorts, batches: &[LogBatch]) -> Result<()> {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match store.append(&ports.scope, batches).await {
-            // A disk that may not be written to, say, may be again.
-            Err(error) if error.kind() != ErrorKind::Invalid => {
-                tracing::warn!(?error, "the log store takes no lines for now");
-                tokio::time::sleep(error.retry_after().unwrap_or(pause)).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            outcome => return outcome,
-        }
+        let app = Resource::App(of.tenant.clone(), of.environment.clone(), of.app.clone());
+        let queue = self.feed.join(&app, None);
+        let (feeds, ports) = (self.feeds.clone(), self.work.ports.clone());
+        let lines = Follower::of_all_that_comes(feeds, ports, Arc::clone(&self.feed), Arc::clone(&queue));
+        self.lanes.spawn(Lane::new(Arc::clone(&self.work), lines).run());
+        self.open.insert(of.app.clone(), queue);
     }
 }

@@ -34,6 +34,8 @@ struct Kept {
     is_stale: bool,
 }
 
+/// So many secrets of a service are known that are not in use any more.
+const EARLIER: usize = 100;
 /// How many services are kept before those go that may have changed.
 const MOST: usize = 10_000;
 
@@ -42,6 +44,7 @@ const MOST: usize = 10_000;
 pub(crate) struct Service {
     resource: Resource,
     rules: Vec<LogRules>,
+    /// Those in use, and before them those that were: lines of a revision that is gone come late.
     secrets: Vec<Secret>,
     join: JoinRule,
     processor: Processor,
@@ -54,10 +57,9 @@ impl Service {
         &self.processor
     }
 
-    /// Whether it was made with these values.
+    /// Whether it was made with these values, among others.
     fn knows(&self, secrets: &[Secret]) -> bool {
-        self.secrets.len() == secrets.len()
-            && self.secrets.iter().zip(secrets).all(|(own, other)| own.expose() == other.expose())
+        secrets.iter().all(|other| self.secrets.iter().any(|own| own.expose() == other.expose()))
     }
 
     pub(crate) fn alerts(&self) -> &AlertRules {
@@ -68,6 +70,15 @@ impl Service {
     pub(crate) fn joiner(&self, origin: &LogOrigin) -> Joiner {
         Joiner::new(origin.clone(), self.join.clone())
     }
+}
+
+/// Secrets in use, and before them the newest of those that were.
+fn with_earlier(secrets: Vec<Secret>, earlier: &[Secret]) -> Vec<Secret> {
+    let is_gone = |own: &&Secret| secrets.iter().all(|other| own.expose() != other.expose());
+    let mut all: Vec<Secret> = earlier.iter().filter(is_gone).cloned().collect();
+    all.drain(..all.len().saturating_sub(EARLIER));
+    all.extend(secrets);
+    all
 }
 
 /// The rules of lines of which nothing may go on.
@@ -133,6 +144,7 @@ impl Services {
             // Whoever has it goes on with it.
             return Ok(self.keep(key, Arc::clone(before), era));
         }
+        let secrets = with_earlier(secrets, before.as_deref().map_or(&[], |before| &before.secrets));
         let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
         let (join, alerts, resource) = (JoinRule::of(&rules)?, AlertRules::new(&rules)?, origin.resource());

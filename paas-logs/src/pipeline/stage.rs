@@ -7,11 +7,12 @@ use paas_core::Result;
 use paas_core::model::{InstanceId, LogBatch, LogOrigin};
 use paas_core::port::LogPorts;
 
+use super::read::Read;
 use super::services::{Service, Services};
 use crate::process::Joiner;
 
 /// Lines that are done, and whose they are.
-pub(super) type Done = (Arc<Service>, LogBatch);
+pub(super) type Done = (Arc<Service>, Arc<LogBatch>);
 
 /// Joins and processes.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ impl Stage {
         Self { services, ports, counts, waiting: HashMap::new() }
     }
 
-    /// What comes of a batch. Where it fails nothing has become of it.
-    pub(super) async fn take(&mut self, batch: LogBatch) -> Result<Vec<Done>> {
+    /// What comes of a batch that was read. Where it fails nothing has become of it.
+    pub(super) async fn take(&mut self, read: &Read, batch: &LogBatch) -> Result<Vec<Done>> {
         let service = self.services.of(&self.ports, &batch.origin).await?;
         let (mut done, counts) = (Vec::new(), self.counts);
         let mut joiner = match self.waiting.remove(&batch.origin) {
@@ -41,12 +42,18 @@ impl Stage {
                 service.joiner(&batch.origin)
             }
         };
-        let origin = batch.origin.clone();
-        done.extend(processed(&service, joiner.push(batch), counts));
+        if let Some(events) = joiner.push(batch.clone()) {
+            done.push((Arc::clone(&service), read.made(&service, events, counts)));
+        }
         if joiner.is_waiting() {
-            self.waiting.insert(origin, (joiner, service));
+            self.waiting.insert(batch.origin.clone(), (joiner, service));
         }
         Ok(done)
+    }
+
+    /// Whether no event waits for more lines.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Events for which no more lines come, as it seems.
@@ -75,5 +82,5 @@ impl Stage {
 
 /// What the rules of a service leave of events.
 fn processed(service: &Arc<Service>, events: Option<LogBatch>, counts: bool) -> Option<Done> {
-    Some((Arc::clone(service), service.processor().process(events?, counts)))
+    Some((Arc::clone(service), Arc::new(service.processor().process(events?, counts))))
 }

@@ -1,17 +1,20 @@
 //! Shows lines as they are born, and before them those that are stored.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use paas_core::Result;
 use paas_core::model::{
-    InstanceId, LogEntry, LogItem, LogMatcher, LogOrder, LogOrigin, LogPosition, LogQuery, LogSelector,
-    LogStream, LogTail, Scope, TailItem, TailLines, Timestamp,
+    LogEntry, LogItem, LogMatcher, LogOrder, LogOrigin, LogPosition, LogQuery, LogSelector, LogTail, Scope,
+    TailItem, TailLines, Timestamp,
 };
 use paas_core::port::{LogPorts, LogStore};
 use tokio::sync::mpsc;
 
+use super::feed::Feeds;
+use super::follower::{Follower, Outputs};
+use super::read::Read;
 use super::services::Services;
 use super::stage::{Done, Stage};
 
@@ -25,12 +28,10 @@ const TOGETHER: usize = 16;
 /// How much older than the last that was read a line of another output may be, in milliseconds.
 const LATE: u64 = 60_000;
 
-/// Where outputs are read up to.
-type Ends = HashMap<(InstanceId, LogStream), LogPosition>;
-
 /// Begins a tail.
 pub(super) async fn open(
     services: Arc<Services>,
+    feeds: Feeds,
     scope: Scope,
     ports: LogPorts,
     tail: LogTail,
@@ -43,8 +44,8 @@ pub(super) async fn open(
         Some(store) => store.ends(&scope, &tail.resource).await?,
         None => Vec::new(),
     };
-    let work =
-        Tail { stage: Stage::new(services, ports.clone(), false), scope, ports, tail, matcher, from, shown };
+    let stage = Stage::new(services, ports.clone(), false);
+    let work = Tail { stage, feeds, scope, ports, tail, matcher, from, shown };
     tokio::spawn(async move {
         let shown = work.shown.clone();
         tokio::select! {
@@ -63,6 +64,7 @@ pub(super) async fn open(
 
 struct Tail {
     stage: Stage,
+    feeds: Feeds,
     scope: Scope,
     ports: LogPorts,
     tail: LogTail,
@@ -74,10 +76,10 @@ struct Tail {
 impl Tail {
     /// First what is stored, up to where it ended when this began; from there on what the source has.
     async fn run(mut self, stored: Vec<(LogOrigin, LogPosition)>) -> Result<()> {
-        let mut ends: Ends =
+        let mut ends: Outputs =
             self.tail.after.iter().map(|(own, stream, at)| ((own.clone(), *stream), *at)).collect();
         if let Some(store) = self.ports.store.clone() {
-            let stored: Ends =
+            let stored: Outputs =
                 stored.into_iter().map(|(own, end)| ((own.instance, own.stream), end)).collect();
             if self.tail.since.is_some() {
                 self.history(&*store, &ends, &stored).await?;
@@ -90,7 +92,7 @@ impl Tail {
     }
 
     /// Shows lines that are stored.
-    async fn history(&self, store: &dyn LogStore, known: &Ends, stored: &Ends) -> Result<()> {
+    async fn history(&self, store: &dyn LogStore, known: &Outputs, stored: &Outputs) -> Result<()> {
         let mut query = LogQuery::of(self.tail.resource.clone()).matching(self.tail.filter.clone());
         (query.instance, query.from) = (self.tail.instance.clone(), self.from);
         if !known.is_empty() {
@@ -121,67 +123,77 @@ impl Tail {
     }
 
     /// Shows what the source has after these places.
-    async fn live(&mut self, ends: Ends) -> Result<()> {
+    async fn live(&mut self, ends: Outputs) -> Result<()> {
         let mut selector = LogSelector::existing(self.tail.resource.clone());
         (selector.follow, selector.instance) = (self.tail.follow, self.tail.instance.clone());
-        selector.after = ends.into_iter().map(|((instance, stream), at)| (instance, stream, at)).collect();
-        let items = self.ports.source.lines(&self.scope, selector).await?;
-        let mut items = items.ready_chunks(TOGETHER);
+        let reads = if self.tail.follow {
+            let follower = self.feeds.follow(&self.ports, &selector, ends);
+            let next = async |mut follower: Follower| Some((follower.next().await?, follower));
+            stream::unfold(follower, next).boxed()
+        } else {
+            selector.after =
+                ends.into_iter().map(|((instance, stream), at)| (instance, stream, at)).collect();
+            let items = self.ports.source.lines(&self.scope, selector).await?;
+            items.map_ok(|item| Arc::new(Read::new(item))).boxed()
+        };
+        let mut reads = reads.ready_chunks(TOGETHER);
         let mut tick = tokio::time::interval(super::TICK);
         loop {
-            let items = tokio::select! {
+            let shown = tokio::select! {
                 biased;
-                items = items.next() => items,
+                reads = reads.next() => {
+                    let Some(reads) = reads else { break };
+                    self.show_together(reads).await?
+                }
                 _ = tick.tick() => {
-                    let done = batches(self.stage.overdue()).collect();
-                    if !self.show_together(done).await {
-                        return Ok(());
-                    }
-                    continue;
+                    let done = self.stage.overdue();
+                    self.show_lines(self.lines(done)).await
                 }
             };
-            let Some(items) = items else { break };
-            let mut done = Vec::new();
-            for item in items {
-                match item? {
-                    LogItem::Batch(batch) => done.extend(batches(self.stage.take(batch).await?)),
-                    item => {
-                        // Nothing goes on after it.
-                        if let LogItem::Gap { origin, .. } = &item {
-                            let instance = origin.as_ref().map(|origin| &origin.instance);
-                            done.extend(batches(self.stage.finish(instance)));
-                        }
-                        done.push(item);
-                    }
-                }
-            }
-            if !self.show_together(done).await {
+            if !shown {
                 return Ok(());
             }
         }
-        let rest = batches(self.stage.finish(None)).collect();
-        self.show_together(rest).await;
+        let rest = self.stage.finish(None);
+        self.show_lines(self.lines(rest)).await;
         Ok(())
     }
 
-    /// Shows items that came together, lines in the order of time. `false` where nobody watches any more.
-    async fn show_together(&self, items: Vec<LogItem>) -> bool {
+    /// Shows what came together, lines in the order of time. `false` where nobody watches any more.
+    async fn show_together(&mut self, reads: Vec<Result<Arc<Read>>>) -> Result<bool> {
         let mut lines = TailLines::default();
-        for item in items {
-            let from = match &item {
-                LogItem::Batch(batch) if self.tail.start(&batch.origin).is_some() => Timestamp(0),
-                _ => self.from,
+        for read in reads {
+            let read = read?;
+            let done = match &read.item {
+                LogItem::Batch(batch) => self.stage.take(&read, batch).await?,
+                // Nothing goes on after it.
+                LogItem::Gap { origin, .. } => {
+                    self.stage.finish(origin.as_ref().map(|origin| &origin.instance))
+                }
+                _ => Vec::new(),
             };
-            match TailItem::of(item, &self.matcher, from) {
-                TailItem::Lines(more) => lines.merge(more),
-                other => {
-                    if !self.show_lines(std::mem::take(&mut lines)).await || !self.show(other).await {
-                        return false;
-                    }
+            lines.merge(self.lines(done));
+            if !matches!(read.item, LogItem::Batch(_)) {
+                let other = TailItem::of(read.item.clone(), &self.matcher, self.from);
+                if !self.show_lines(std::mem::take(&mut lines)).await || !self.show(other).await {
+                    return Ok(false);
                 }
             }
         }
-        self.show_lines(lines).await
+        Ok(self.show_lines(lines).await)
+    }
+
+    /// What of lines is watched.
+    fn lines(&self, done: Vec<Done>) -> TailLines {
+        let mut lines = TailLines::default();
+        for (_, batch) in done {
+            let from = match self.tail.start(&batch.origin) {
+                Some(_) => Timestamp(0),
+                None => self.from,
+            };
+            lines.merge(TailLines::of(&batch, &self.matcher, from));
+        }
+        lines
     }
 
     async fn show_lines(&self, lines: TailLines) -> bool {
@@ -191,8 +203,4 @@ impl Tail {
     async fn show(&self, item: TailItem) -> bool {
         self.shown.send(Ok(item)).await.is_ok()
     }
-}
-
-fn batches(done: Vec<Done>) -> impl Iterator<Item = LogItem> {
-    done.into_iter().map(|(_, batch)| LogItem::Batch(batch))
 }

@@ -1,14 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use futures_util::StreamExt;
 use paas_core::memory::{MemoryLogSource, MemoryLogStore};
 use paas_core::model::{
-    Alert, AlertKey, AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogOrder, LogOrigin, LogPage,
-    LogPosition, LogQuery, LogRules, Resource, Secret, TenantId, Timestamp,
+    Alert, AlertKey, AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogItem, LogOrder, LogOrigin,
+    LogPage, LogPosition, LogQuery, LogRules, LogSelector, Resource, Secret, TenantId, Timestamp,
 };
-use paas_core::port::{LogDirectory, LogService, LogStore};
+use paas_core::port::{LogDirectory, LogService, LogSource, LogStore};
 use paas_core::{Error, ErrorKind};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
@@ -16,13 +16,17 @@ use tokio::time::timeout;
 use super::*;
 use crate::testing::{origin, origin_of, rules};
 
+mod isolation;
+mod queue;
+
 /// Services that a test describes.
 #[derive(Debug)]
 struct Services {
     rules: Mutex<LogRules>,
-    secrets: Vec<&'static str>,
+    secrets: Mutex<Vec<&'static str>>,
     changes: broadcast::Sender<AppId>,
     failures: AtomicU32,
+    unreadable: Mutex<HashSet<AppId>>,
     asked: AtomicU32,
     is_gone: AtomicBool,
     raised: Mutex<Vec<(AlertKey, Alert)>>,
@@ -43,8 +47,11 @@ impl LogDirectory for Services {
         Ok(())
     }
 
-    async fn service(&self, _: &LogOrigin) -> Result<Option<LogService>> {
+    async fn service(&self, origin: &LogOrigin) -> Result<Option<LogService>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.unreadable.lock().unwrap().contains(&origin.app) {
+            return Err(Error::unavailable("no records of this app now"));
+        }
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::unavailable("no records now"));
@@ -54,7 +61,8 @@ impl LogDirectory for Services {
         }
         let mut service = LogService::new("shop".parse()?, "web".parse()?);
         service.rules = vec![self.rules.lock().unwrap().clone()];
-        service.secrets = self.secrets.iter().map(|value| Secret::new(*value)).collect::<Result<_>>()?;
+        let secrets = self.secrets.lock().unwrap();
+        service.secrets = secrets.iter().map(|value| Secret::new(*value)).collect::<Result<_>>()?;
         Ok(Some(service))
     }
 
@@ -71,6 +79,7 @@ struct Failing {
     inner: MemoryLogStore,
     failures: AtomicU32,
     kind: ErrorKind,
+    refuses: Mutex<HashSet<TenantId>>,
 }
 
 #[async_trait]
@@ -89,6 +98,10 @@ impl LogStore for Failing {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(self.kind, "no room now"));
+        }
+        let is_refused = |batch: &LogBatch| self.refuses.lock().unwrap().contains(&batch.origin.tenant);
+        if batches.iter().any(is_refused) {
+            return Err(Error::unavailable("no room for this tenant"));
         }
         self.inner.append(scope, batches).await
     }
@@ -109,10 +122,40 @@ impl LogStore for Failing {
     }
 }
 
+/// A source that counts who follows it.
+#[derive(Debug)]
+struct Reading {
+    inner: MemoryLogSource,
+    following: AtomicU32,
+}
+
+#[async_trait]
+impl Backend for Reading {
+    fn name(&self) -> &'static str {
+        "reading"
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LogSource for Reading {
+    async fn lines(
+        &self,
+        scope: &Scope,
+        selector: LogSelector,
+    ) -> Result<BoxStream<'static, Result<LogItem>>> {
+        self.following.fetch_add(u32::from(selector.follow), Ordering::Relaxed);
+        self.inner.lines(scope, selector).await
+    }
+}
+
 /// A pipeline with all that it works with.
 struct Bed {
     pipeline: Arc<Pipeline>,
     source: MemoryLogSource,
+    reading: Arc<Reading>,
     store: Arc<Failing>,
     services: Arc<Services>,
     ports: LogPorts,
@@ -120,24 +163,27 @@ struct Bed {
 
 fn bed(json: &str) -> Bed {
     let clock = Clock::runtime(Timestamp(1_800_000_000_000));
-    let source = MemoryLogSource::new(clock.clone());
+    let source = MemoryLogSource::with_capacity(clock.clone(), 64 * 1024 * 1024);
     let store = Arc::new(Failing {
         inner: MemoryLogStore::new(),
         failures: AtomicU32::new(0),
         kind: ErrorKind::Unavailable,
+        refuses: Mutex::default(),
     });
+    let reading = Arc::new(Reading { inner: source.clone(), following: AtomicU32::new(0) });
     let services = Arc::new(Services {
         rules: Mutex::new(rules(json)),
-        secrets: vec!["hunter2!"],
+        secrets: Mutex::new(vec!["hunter2!"]),
         changes: broadcast::channel(16).0,
         failures: AtomicU32::new(0),
+        unreadable: Mutex::default(),
         asked: AtomicU32::new(0),
         is_gone: AtomicBool::new(false),
         raised: Mutex::default(),
     });
     let scope = Scope::testing(Resource::Platform);
-    let ports = LogPorts::new(Arc::new(source.clone()), Some(store.clone()), services.clone(), scope, clock);
-    Bed { pipeline: Arc::new(Pipeline::default()), source, store, services, ports }
+    let ports = LogPorts::new(reading.clone(), Some(store.clone()), services.clone(), scope, clock);
+    Bed { pipeline: Arc::new(Pipeline::default()), source, reading, store, services, ports }
 }
 
 impl Bed {
@@ -374,6 +420,7 @@ async fn lines_that_the_store_refuses_for_good_hold_up_no_others() {
         inner: MemoryLogStore::new(),
         failures: AtomicU32::new(2),
         kind: ErrorKind::Invalid,
+        refuses: Mutex::default(),
     });
     bed.ports.store = Some(bed.store.clone());
     let _collecting = bed.collect();
@@ -455,6 +502,23 @@ async fn the_last_lines_of_a_service_that_is_gone_are_treated_as_those_before() 
     tokio::time::sleep(Duration::from_millis(10)).await;
     bed.source.push(&origin(), "key hunter2!");
     assert_eq!(bed.wait_for(2).await[1..], ["key [redacted:secret]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_replaced_is_known_for_lines_that_come_late() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    for (number, secret) in ["swordfish", "open sesame", "hunter2!"].into_iter().enumerate() {
+        *bed.services.secrets.lock().unwrap() = vec![secret];
+        if number > 0 {
+            bed.services.changes.send(origin().app).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        bed.source.push(&origin(), "line");
+        bed.wait_for(number + 1).await;
+    }
+    bed.source.push(&origin(), "keys hunter2! swordfish");
+    assert_eq!(bed.wait_for(4).await[3..], ["keys [redacted:secret] [redacted:secret]"]);
 }
 
 #[tokio::test(start_paused = true)]

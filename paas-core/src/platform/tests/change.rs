@@ -50,8 +50,15 @@ async fn instances_that_cannot_be_made_say_why_and_come_once_they_can() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.scheduler.heal();
     operation.finished_within(LONG).await.unwrap();
-    // A backend may tell for a moment longer why it could not make what is there now.
-    world.scheduler.behave(&name("web"), Behaviour::refused("exceeded quota: room"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_instances_could_not_be_made_is_not_told_of_those_that_are_there() {
+    let scheduler = MemoryScheduler::new(Clock::runtime(Timestamp(1_000_000)));
+    // For a moment longer than it is true.
+    let late = Altered(scheduler.clone(), |workload| workload.message = Some("exceeded quota: room".into()));
+    let world = World::on(&scheduler, Arc::new(late)).await;
+    world.deploy(&one(&service("1", &[]))).await.unwrap();
     let explained = world.shop().await.explain().await.unwrap().to_string();
     assert!(explained.contains("all is well") && !explained.contains("quota"), "{explained}");
 }

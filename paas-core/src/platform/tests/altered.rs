@@ -1,4 +1,4 @@
-//! A backend that takes everything and shows nothing of it.
+//! A backend that shows something else than there is.
 
 use async_trait::async_trait;
 
@@ -7,14 +7,14 @@ use crate::memory::MemoryScheduler;
 use crate::model::{Digest, Scope, Workload, WorkloadKey, WorkloadStatus};
 use crate::port::{Backend, Hints, Scheduler, SchedulerCapabilities, Selector};
 
-/// A scheduler that never tells what was applied last.
+/// A scheduler that tells of workloads what a test makes of it.
 #[derive(Debug)]
-pub(super) struct Forgetful(pub(super) MemoryScheduler);
+pub(super) struct Altered(pub(super) MemoryScheduler, pub(super) fn(&mut WorkloadStatus));
 
 #[async_trait]
-impl Backend for Forgetful {
+impl Backend for Altered {
     fn name(&self) -> &'static str {
-        "forgetful"
+        "altered"
     }
     async fn check(&self) -> Result<()> {
         Ok(())
@@ -22,7 +22,7 @@ impl Backend for Forgetful {
 }
 
 #[async_trait]
-impl Scheduler for Forgetful {
+impl Scheduler for Altered {
     fn capabilities(&self) -> SchedulerCapabilities {
         self.0.capabilities()
     }
@@ -31,7 +31,7 @@ impl Scheduler for Forgetful {
     }
     async fn list(&self, scope: &Scope, selector: &Selector) -> Result<Vec<WorkloadStatus>> {
         let mut listed = self.0.list(scope, selector).await?;
-        listed.iter_mut().for_each(|workload| workload.applied = None);
+        listed.iter_mut().for_each(self.1);
         Ok(listed)
     }
     async fn watch(&self, scope: &Scope) -> Result<Hints> {

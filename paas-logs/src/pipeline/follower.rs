@@ -1,0 +1,170 @@
+//! One who follows a part of a source: every line once, in the order of its output, and nobody waits for them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use paas_core::Result;
+use paas_core::model::{InstanceId, LogItem, LogOrigin, LogPosition, LogSelector, LogStream, Resource};
+use paas_core::port::LogPorts;
+
+use super::FIRST_PAUSE;
+use super::feed::{Feed, Feeds};
+use super::queue::{Next, Queue};
+use super::read::Read;
+
+/// Where outputs are read up to.
+pub(super) type Outputs = HashMap<(InstanceId, LogStream), LogPosition>;
+
+/// A part of a source, read with others.
+///
+/// Whoever comes new or is behind reads for themselves what there is (a *round*), while what comes is kept in the queue. Both
+/// overlap; where each output is read up to tells what came twice.
+pub(super) struct Follower {
+    feeds: Feeds,
+    ports: LogPorts,
+    /// What a round reads.
+    selector: LogSelector,
+    feed: Arc<Feed>,
+    queue: Arc<Queue>,
+    /// Up to where each output was given.
+    ends: Outputs,
+    round: Option<BoxStream<'static, Result<LogItem>>>,
+    /// Whether it goes on with another feed where this one ends.
+    lasts: bool,
+}
+
+impl Follower {
+    /// One that begins where the ends say, and for other outputs at the oldest line that is there.
+    pub(super) fn new(feeds: Feeds, ports: LogPorts, selector: &LogSelector, ends: Outputs) -> Self {
+        let feed = feeds.of(&ports, &selector.resource);
+        let queue = feed.join(&selector.resource, selector.instance.clone());
+        let mut selector = selector.clone();
+        selector.follow = false;
+        let mut own = Self { feeds, ports, selector, feed, queue, ends, round: None, lasts: true };
+        own.begin_round();
+        own
+    }
+
+    /// One that begins with what the feed is given next, and ends with the feed.
+    pub(super) fn of_all_that_comes(
+        feeds: Feeds,
+        ports: LogPorts,
+        feed: Arc<Feed>,
+        queue: Arc<Queue>,
+    ) -> Self {
+        let selector = LogSelector::existing(queue.part().clone());
+        Self { feeds, ports, selector, feed, queue, ends: Outputs::new(), round: None, lasts: false }
+    }
+
+    pub(super) fn part(&self) -> &Resource {
+        &self.selector.resource
+    }
+
+    /// There is nothing to do, unless something has come.
+    pub(super) fn rest(&self) {
+        if self.round.is_none() {
+            self.queue.rest();
+        }
+    }
+
+    /// Begins anew after these ends.
+    pub(super) fn restart(&mut self, ends: Outputs) {
+        self.ends = ends;
+        self.begin_round();
+    }
+
+    fn begin_round(&mut self) {
+        let (ports, mut selector) = (self.ports.clone(), self.selector.clone());
+        let after = self.ends.iter().map(|((instance, stream), end)| (instance.clone(), *stream, *end));
+        selector.after = after.collect();
+        // Whoever is given all that is not stored was given nothing yet of outputs that only the store knows.
+        let store = ports.store.clone().filter(|_| !self.lasts);
+        let items = async move {
+            if let Some(store) = store {
+                let stored = store.ends(&ports.scope, &selector.resource).await?;
+                let given = std::mem::take(&mut selector.after);
+                let is_new = |of: &LogOrigin| {
+                    !given.iter().any(|(own, stream, _)| *own == of.instance && *stream == of.stream)
+                };
+                let stored = stored.into_iter().filter(|(origin, _)| is_new(origin));
+                selector.after = stored.map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
+                selector.after.extend(given);
+            }
+            ports.source.lines(&ports.scope, selector).await
+        };
+        self.round = Some(stream::once(items).try_flatten().boxed());
+    }
+
+    /// What comes next; `None` where nothing does any more. Safe to give up and ask again.
+    pub(super) async fn next(&mut self) -> Option<Result<Arc<Read>>> {
+        loop {
+            let read = if let Some(round) = &mut self.round {
+                match round.next().await {
+                    Some(Ok(item)) => Arc::new(Read::new(item)),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => {
+                        self.round = None;
+                        continue;
+                    }
+                }
+            } else {
+                match self.queue.next().await {
+                    Next::Read(read) => read,
+                    Next::Behind => {
+                        self.begin_round();
+                        continue;
+                    }
+                    Next::End if self.lasts => {
+                        self.join_another();
+                        continue;
+                    }
+                    Next::End => return None,
+                }
+            };
+            if let Some(read) = self.news(read) {
+                return Some(Ok(read));
+            }
+        }
+    }
+
+    /// Goes on with another feed. Where that cannot be read either, the round tells.
+    fn join_another(&mut self) {
+        self.feed = self.feeds.of(&self.ports, &self.selector.resource);
+        self.queue = self.feed.join(&self.selector.resource, self.selector.instance.clone());
+        self.begin_round();
+        if let Some(round) = self.round.take() {
+            // Not at once: this may be the next of many.
+            let pause = stream::once(tokio::time::sleep(FIRST_PAUSE)).filter_map(async |()| None);
+            self.round = Some(pause.chain(round).boxed());
+        }
+    }
+
+    /// What of an item was not given before.
+    fn news(&mut self, read: Arc<Read>) -> Option<Arc<Read>> {
+        let LogItem::Batch(batch) = &read.item else { return Some(read) };
+        let end = batch.end();
+        let own = self.ends.entry((batch.origin.instance.clone(), batch.origin.stream));
+        let before = match own {
+            Entry::Vacant(own) => {
+                own.insert(end);
+                return Some(read);
+            }
+            Entry::Occupied(mut own) if *own.get() < end => own.insert(end),
+            Entry::Occupied(_) => return None,
+        };
+        let known = batch.lines().take_while(|line| line.position < before).count();
+        if known == 0 {
+            return Some(read);
+        }
+        batch.without_first(known).map(|rest| Arc::new(Read::new(LogItem::Batch(rest))))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.feed.leave(&self.queue);
+    }
+}
