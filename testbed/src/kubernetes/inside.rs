@@ -182,7 +182,7 @@ impl Cluster {
         self.wait("kube-apiserver", "the API server", |own| {
             Ok(own.kubectl(&["get", "--raw", "/readyz"])? == "ok")
         })?;
-        let manager = [
+        let mut manager = vec![
             format!("--kubeconfig={}", self.file("config/controller-manager.kubeconfig")),
             format!("--service-account-private-key-file={}", self.pki("accounts.key")),
             format!("--root-ca-file={}", self.pki("ca.crt")),
@@ -195,6 +195,7 @@ impl Cluster {
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
         ];
+        manager.extend(self.patience_with_nodes());
         self.start_own("kube-controller-manager", "kube-controller-manager", &manager)?;
         let scheduler = [
             format!("--kubeconfig={}", self.file("config/scheduler.kubeconfig")),

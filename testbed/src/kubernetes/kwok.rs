@@ -14,9 +14,9 @@ pub(super) const NAME: &str = "kwok";
 /// How a node says that it is one of these.
 const MARK: &str = "kwok.x-k8s.io/node=fake";
 
-/// A node renews its lease after a quarter of this. A thousand of them keep a small machine busy at the 10 s of a real
-/// node; at 40 s they still do so before the 50 s are over after which a node counts as lost.
-const LEASE_SECONDS: u32 = 160;
+/// A node renews its lease after a quarter of this. A thousand of them keep a small machine busy at the 10 s of a real node; and
+/// when it is busy with ten thousand pods, too, leases come minutes late.
+const LEASE_SECONDS: u32 = 3600;
 
 /// Builds it once.
 pub(super) fn program() -> Result<PathBuf> {
@@ -32,12 +32,22 @@ pub(super) fn program() -> Result<PathBuf> {
 }
 
 impl Cluster {
+    /// How it talks to the API server, if there are to be such nodes.
+    fn kubeconfig_of_fake_nodes(&self) -> Option<PathBuf> {
+        let kubeconfig = self.sandbox.folder().join("config").join(format!("{NAME}.kubeconfig"));
+        kubeconfig.exists().then_some(kubeconfig)
+    }
+
+    /// How long a node may say nothing before it counts as lost, if that is to be longer than usual: all of a busy machine's
+    /// pods would be made anew elsewhere, and never be ready.
+    pub(super) fn patience_with_nodes(&self) -> Option<String> {
+        let seconds = self.kubeconfig_of_fake_nodes().map(|_| LEASE_SECONDS)?;
+        Some(format!("--node-monitor-grace-period={seconds}s"))
+    }
+
     /// Starts it, if there are to be such nodes; whoever wants one makes it as an object.
     pub(super) fn fake_nodes(&mut self) -> Result<()> {
-        let kubeconfig = self.sandbox.folder().join("config").join(format!("{NAME}.kubeconfig"));
-        if !kubeconfig.exists() {
-            return Ok(());
-        }
+        let Some(kubeconfig) = self.kubeconfig_of_fake_nodes() else { return Ok(()) };
         const SEE: &[&str] = &["get", "list", "watch"];
         const CHANGE: &[&str] = &["update", "patch"];
         let rules = may(
