@@ -50,8 +50,8 @@ pub use id::{
 };
 pub use log::{
     AlertScope, LogAddition, LogAlert, LogBatch, LogFields, LogFormat, LogItem, LogJoin, LogLine, LogOrigin,
-    LogPairs, LogPlaces, LogPosition, LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogStream,
-    LogTail, LogTrial, Redaction, TailItem, TailLines, WhenFull,
+    LogPairs, LogPlaces, LogPosition, LogRoute, LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector,
+    LogStream, LogTail, LogTrial, Redaction, TailItem, TailLines, WhenFull,
 };
 pub use name::{AppName, EnvironmentName, LogGroup, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};

@@ -33,7 +33,7 @@ pub use audit_log::AuditLog;
 pub use authorizer::{Authorizer, Decision};
 pub use cluster::Cluster;
 pub use exec::{EXEC_PIECE, Exec, ExecCapabilities, ExecReader, ExecResult, ExecSession, ExecWriter};
-pub use log_pipeline::{LogDirectory, LogPipeline, LogPorts, LogService};
+pub use log_pipeline::{LogDirectory, LogPipeline, LogPorts, LogService, LogSink};
 pub use log_queue::{LogConsumer, LogQueue};
 pub use log_source::LogSource;
 pub use log_store::LogStore;

@@ -19,7 +19,7 @@ use crate::process::{self, ProcessConfig};
 use collector::Collector;
 use feed::Feeds;
 use services::Services;
-use sink::Sink;
+use sink::Sinks;
 
 mod collector;
 mod feed;
@@ -78,10 +78,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 #[async_trait]
 impl LogPipeline for Pipeline {
     async fn run(&self, ports: LogPorts) {
-        let Some(sink) = Sink::first(&ports) else { return std::future::pending().await };
-        let sink = Arc::new(sink);
+        let Some(sinks) = Sinks::of(&ports) else { return std::future::pending().await };
+        let sinks = Arc::new(sinks);
         let collect = lasting("lines are not taken in for a moment", || {
-            Collector::new(&self.services, &self.feeds, &ports, Arc::clone(&sink)).run()
+            Collector::new(&self.services, &self.feeds, &ports, Arc::clone(&sinks)).run()
         });
         match (&ports.queue, &ports.store) {
             (Some(queue), Some(store)) => {

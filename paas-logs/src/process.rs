@@ -16,11 +16,13 @@ use crate::redact::Redactor;
 
 pub(crate) use join::{JoinRule, Joiner};
 use parse::Parser;
+pub(crate) use route::{Parted, Routes};
 pub(crate) use trial::dry_run;
 
 mod format;
 mod join;
 mod parse;
+mod route;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -161,10 +163,15 @@ impl Processor {
 
 /// A batch without some of its lines, which are in order.
 fn without(batch: &LogBatch, left_out: &[usize]) -> LogBatch {
-    let mut draft = Draft::with_room(batch);
     let mut left_out = left_out.iter().peekable();
+    only(batch, |at| left_out.next_if(|own| **own == at).is_none())
+}
+
+/// A batch of some lines of another, which ends where that does. Each line is asked about once, in order.
+fn only(batch: &LogBatch, mut is_wanted: impl FnMut(usize) -> bool) -> LogBatch {
+    let mut draft = Draft::with_room(batch);
     for (at, line) in batch.lines().enumerate() {
-        if left_out.next_if(|own| **own == at).is_none() {
+        if is_wanted(at) {
             draft.begin(&line);
             draft.text.extend_from_slice(line.bytes);
             draft.text.push(b'\n');

@@ -17,7 +17,7 @@ mod trial;
 pub use batch::{LogBatch, LogLine, LogPlaces};
 pub use fields::{LogFields, LogPairs};
 pub use parse::{LogAddition, LogFormat};
-pub use rules::{AlertScope, LogAlert, LogJoin, LogRules, LogSample, Redaction};
+pub use rules::{AlertScope, LogAlert, LogJoin, LogRoute, LogRules, LogSample, Redaction};
 pub use tail::{LogTail, TailItem, TailLines};
 pub use trial::{LogRuleCount, LogRuleKind, LogTrial};
 

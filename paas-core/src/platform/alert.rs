@@ -70,7 +70,7 @@ impl Alerts {
     }
 
     /// The names of those who can be told.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.recipients.keys().map(String::as_str)
     }
 

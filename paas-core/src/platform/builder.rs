@@ -14,8 +14,8 @@ use crate::engine::{Engine, EngineConfig, Ports};
 use crate::guard::{Guard, Guarded};
 use crate::model::{Action, Clock, IdSource, Principal, Resource, Scope};
 use crate::port::{
-    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogQueue, LogSource, LogStore,
-    Notifier, Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
+    AuditLog, Authorizer, Backend, Cluster, Exec, LogPipeline, LogPorts, LogQueue, LogSink, LogSource,
+    LogStore, Notifier, Router, Scheduler, SecretStore, StateStore, Tenancy, VolumeStore,
 };
 use crate::{Error, Result};
 
@@ -35,6 +35,7 @@ pub struct PlatformBuilder {
     logs: Option<Arc<dyn LogSource>>,
     log_store: Option<Arc<dyn LogStore>>,
     log_queue: Option<Arc<dyn LogQueue>>,
+    log_sinks: BTreeMap<String, LogSink>,
     log_pipeline: Option<Arc<dyn LogPipeline>>,
     notifiers: BTreeMap<String, Arc<dyn Notifier>>,
     guard: Guard,
@@ -106,6 +107,13 @@ impl PlatformBuilder {
         self
     }
 
+    /// Where log lines are kept that rules send there, under the name that app files give in `to`. It needs a log pipeline.
+    #[must_use]
+    pub fn log_sink(mut self, name: impl Into<String>, sink: LogSink) -> Self {
+        self.log_sinks.insert(name.into(), sink);
+        self
+    }
+
     /// How the engine works: this replica's name, lease, resync.
     #[must_use]
     pub fn engine(mut self, config: EngineConfig) -> Self {
@@ -149,8 +157,9 @@ impl PlatformBuilder {
         if self.log_pipeline.is_some() && self.logs.is_none() {
             return Err(Error::invalid("a log pipeline needs a log source").with("missing", "logs"));
         }
-        if self.log_queue.is_some() && self.log_pipeline.is_none() {
-            return Err(Error::invalid("a log queue needs a log pipeline").with("missing", "log_pipeline"));
+        if (self.log_queue.is_some() || !self.log_sinks.is_empty()) && self.log_pipeline.is_none() {
+            let text = "a log queue, or a place for log lines, needs a log pipeline";
+            return Err(Error::invalid(text).with("missing", "log_pipeline"));
         }
         let volumes: Arc<dyn VolumeStore> = Arc::new(Self::guarded(guard, "volumes", self.volumes)?);
         let state: Arc<dyn StateStore> = Arc::new(Self::guarded(guard, "state", self.state)?);
@@ -192,6 +201,7 @@ impl PlatformBuilder {
             source: Arc::new(Guarded::new(guard.clone(), source)),
             store: log_store,
             queue: log_queue,
+            sinks: self.log_sinks.into_iter().map(|(name, sink)| (name, behind_guard(guard, sink))).collect(),
             directory: Arc::new(Directory {
                 store: store.clone(),
                 secrets: Arc::clone(&secrets),
@@ -238,6 +248,13 @@ impl PlatformBuilder {
             *own = tasks;
         }
         Ok(platform)
+    }
+}
+
+fn behind_guard(guard: &Guard, sink: LogSink) -> LogSink {
+    match sink {
+        LogSink::Store(store) => LogSink::Store(Arc::new(Guarded::new(guard.clone(), store))),
+        LogSink::Queue(queue) => LogSink::Queue(Arc::new(Guarded::new(guard.clone(), queue))),
     }
 }
 

@@ -52,12 +52,14 @@ impl Inner {
     fn check_capabilities(&self, spec: &AppSpec) -> Result<()> {
         let (scheduler, router) = (self.scheduler.capabilities(), self.router.capabilities());
         let rules = std::iter::once(&spec.logs).chain(spec.services.values().map(|service| &service.logs));
-        for alert in rules.flat_map(|rules| &rules.alerts) {
-            if !self.alerts.names().any(|name| name == alert.notify) {
-                let known: Vec<_> = self.alerts.names().collect();
-                let error =
-                    Error::invalid("the platform knows nobody of this name who could be told of alerts");
-                return Err(error.with("notify", &alert.notify).with("known", known.join(", ")));
+        for rules in rules {
+            for alert in &rules.alerts {
+                let text = "the platform knows nobody of this name who could be told of alerts";
+                is_known("notify", &alert.notify, self.alerts.names(), text)?;
+            }
+            for route in &rules.route {
+                let names = self.logs.iter().flat_map(|logs| logs.sinks.keys().map(String::as_str));
+                is_known("to", &route.to, names, "the platform knows no place of this name for log lines")?;
             }
         }
         for (name, service) in &spec.services {
@@ -386,4 +388,18 @@ fn trim_revisions(app: &mut AppRecord) {
             !goes
         });
     }
+}
+
+/// Refuses a name that is not among those that are known.
+fn is_known<'a>(
+    field: &'static str,
+    name: &str,
+    mut known: impl Iterator<Item = &'a str> + Clone,
+    text: &str,
+) -> Result<()> {
+    let all = known.clone();
+    if known.any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::invalid(text).with(field, name).with("known", all.collect::<Vec<_>>().join(", ")))
 }

@@ -1,5 +1,6 @@
 //! Brings log lines from where they are born to whoever wants them.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -54,6 +55,16 @@ pub trait LogPipeline: Backend {
     fn dry_run(&self, rules: &[LogRules], lines: &[u8]) -> Result<Vec<LogTrial>>;
 }
 
+/// Where lines go once everything else was done to them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LogSink {
+    /// A store.
+    Store(Arc<dyn LogStore>),
+    /// A queue.
+    Queue(Arc<dyn LogQueue>),
+}
+
 /// What a platform gives to its log pipeline: all of it is guarded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -64,6 +75,8 @@ pub struct LogPorts {
     pub store: Option<Arc<dyn LogStore>>,
     /// What holds them on their way there, if anything does.
     pub queue: Option<Arc<dyn LogQueue>>,
+    /// Where some of them are kept instead, by the names that rules know.
+    pub sinks: BTreeMap<String, LogSink>,
     /// What is known of the services that they come from.
     pub directory: Arc<dyn LogDirectory>,
     /// What reads and stores in the platform's own name.
@@ -73,7 +86,7 @@ pub struct LogPorts {
 }
 
 impl LogPorts {
-    /// All of them but a queue.
+    /// All of them but a queue and other places.
     #[must_use]
     pub fn new(
         source: Arc<dyn LogSource>,
@@ -82,7 +95,14 @@ impl LogPorts {
         scope: Scope,
         clock: Clock,
     ) -> Self {
-        Self { source, store, queue: None, directory, scope, clock }
+        Self { source, store, queue: None, sinks: BTreeMap::new(), directory, scope, clock }
+    }
+
+    /// With a place of this name for lines that rules send there.
+    #[must_use]
+    pub fn with_sink(mut self, name: impl Into<String>, sink: LogSink) -> Self {
+        self.sinks.insert(name.into(), sink);
+        self
     }
 
     /// With a queue before the store.

@@ -16,7 +16,7 @@ use super::follower::Follower;
 use super::lane::{Lane, Work};
 use super::queue::Queue;
 use super::services::Services;
-use super::sink::Sink;
+use super::sink::Sinks;
 
 /// Between two looks at which lanes rest.
 const LOOK: Duration = Duration::from_secs(60);
@@ -38,8 +38,8 @@ impl Drop for Collector {
 }
 
 impl Collector {
-    pub(super) fn new(services: &Arc<Services>, feeds: &Feeds, ports: &LogPorts, sink: Arc<Sink>) -> Self {
-        let work = Arc::new(Work { services: Arc::clone(services), ports: ports.clone(), sink });
+    pub(super) fn new(services: &Arc<Services>, feeds: &Feeds, ports: &LogPorts, sinks: Arc<Sinks>) -> Self {
+        let work = Arc::new(Work { services: Arc::clone(services), ports: ports.clone(), sinks });
         let (feed, feeds) = (feeds.everything(), feeds.clone());
         Self { work, feeds, feed, open: HashMap::new(), lanes: JoinSet::new() }
     }

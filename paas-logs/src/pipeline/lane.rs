@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use paas_core::Result;
-use paas_core::model::{LogBatch, LogItem, Resource};
+use paas_core::model::{LogItem, Resource};
 use paas_core::port::LogPorts;
 use tokio::time::{Duration, Instant};
 
 use super::follower::{Follower, Outputs};
 use super::read::{Read, weight};
 use super::services::Services;
-use super::sink::Sink;
+use super::sink::{Load, Sinks};
 use super::stage::{Done, Stage};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, TICK};
 use crate::alert::AlertCounts;
@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Work {
     pub(super) services: Arc<Services>,
     pub(super) ports: LogPorts,
-    pub(super) sink: Arc<Sink>,
+    pub(super) sinks: Arc<Sinks>,
 }
 
 /// Takes the lines of one app to the store, or to the queue before it.
@@ -40,7 +40,7 @@ pub(super) struct Lane {
 struct Passage {
     stage: Stage,
     alerts: AlertCounts,
-    waiting: Vec<Arc<LogBatch>>,
+    waiting: Load,
     bytes: usize,
 }
 
@@ -83,7 +83,7 @@ impl Lane {
     async fn pass(&mut self) -> Result<()> {
         let work = Arc::clone(&self.work);
         let stage = Stage::new(Arc::clone(&work.services), work.ports.clone(), true);
-        let (alerts, waiting) = (AlertCounts::default(), Vec::new());
+        let (alerts, waiting) = (AlertCounts::default(), Load::default());
         let mut passage = Passage { stage, alerts, waiting, bytes: 0 };
         let mut appending: Option<BoxFuture<'_, ()>> = None;
         let outcome = self.pass_on(&work, &mut passage, &mut appending).await;
@@ -106,8 +106,8 @@ impl Lane {
         loop {
             if appending.is_none() && !passage.waiting.is_empty() {
                 passage.bytes = 0;
-                let batches = std::mem::take(&mut passage.waiting);
-                *appending = Some(Box::pin(work.sink.put(&work.ports.scope, batches)));
+                let load = std::mem::take(&mut passage.waiting);
+                *appending = Some(Box::pin(work.sinks.put(&work.ports.scope, load)));
             }
             tokio::select! {
                 biased;
@@ -115,11 +115,11 @@ impl Lane {
                 read = self.lines.next(), if passage.bytes < WAITING => {
                     last = Instant::now();
                     let Some(read) = read.transpose()? else { return Ok(()) };
-                    passage.take(&work.ports, &read).await?;
+                    passage.take(work, &read).await?;
                 }
                 _ = tick.tick() => {
                     let done = passage.stage.overdue();
-                    passage.put(&work.ports, done).await?;
+                    passage.put(work, done).await?;
                     if appending.is_none() && passage.is_empty() && last.elapsed() >= REST {
                         self.lines.rest();
                     }
@@ -134,7 +134,7 @@ impl Passage {
         self.waiting.is_empty() && self.stage.is_empty()
     }
 
-    async fn take(&mut self, ports: &LogPorts, read: &Read) -> Result<()> {
+    async fn take(&mut self, work: &Work, read: &Read) -> Result<()> {
         let done = match &read.item {
             LogItem::Batch(batch) => self.stage.take(read, batch).await?,
             LogItem::Gap { origin, bytes, reason } => {
@@ -146,15 +146,15 @@ impl Passage {
             // A kind that a later version knows.
             _ => Vec::new(),
         };
-        self.put(ports, done).await
+        self.put(work, done).await
     }
 
     /// Lines are counted before they are stored: what is not stored is counted again after a crash.
-    async fn put(&mut self, ports: &LogPorts, done: Vec<Done>) -> Result<()> {
+    async fn put(&mut self, work: &Work, done: Vec<Done>) -> Result<()> {
         for (service, batch) in done {
-            self.alerts.take(ports, service.alerts(), &batch).await?;
+            self.alerts.take(&work.ports, service.alerts(), &batch).await?;
             self.bytes += weight(&batch);
-            self.waiting.push(batch);
+            self.waiting.add(work.sinks.part(service.routes(), batch));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use paas_core::port::LogPorts;
 
 use crate::alert::AlertRules;
 use crate::counter::Counters;
-use crate::process::{JoinRule, Joiner, ProcessConfig, Processor};
+use crate::process::{JoinRule, Joiner, ProcessConfig, Processor, Routes};
 
 /// Services whose lines were seen.
 #[derive(Debug, Default)]
@@ -49,6 +49,7 @@ pub(crate) struct Service {
     join: JoinRule,
     processor: Processor,
     alerts: AlertRules,
+    routes: Routes,
     counters: Counters,
 }
 
@@ -64,6 +65,10 @@ impl Service {
 
     pub(crate) fn alerts(&self) -> &AlertRules {
         &self.alerts
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// What joins the lines of one of its outputs.
@@ -148,7 +153,9 @@ impl Services {
         let counters = before.map(|before| before.counters.clone()).unwrap_or_default();
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
         let (join, alerts, resource) = (JoinRule::of(&rules)?, AlertRules::new(&rules)?, origin.resource());
-        let service = Arc::new(Service { resource, rules, secrets, join, processor, alerts, counters });
+        let routes = Routes::new(&rules, &counters)?;
+        let service = Service { resource, rules, secrets, join, processor, alerts, routes, counters };
+        let service = Arc::new(service);
         Ok(self.keep(key, service, era))
     }
 

@@ -1,13 +1,15 @@
 //! Where lines go once all is done to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paas_core::model::{LogBatch, Scope};
-use paas_core::port::{LogPorts, LogQueue, LogStore};
-use paas_core::{ErrorKind, Result};
+use paas_core::port::{LogPorts, LogSink};
+use paas_core::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::process::{Parted, Routes};
 
 /// So many put lines in at once.
 const AT_ONCE: usize = 32;
@@ -15,28 +17,12 @@ const AT_ONCE: usize = 32;
 /// Takes lines in, however long that takes.
 #[derive(Debug)]
 pub(super) struct Sink {
-    to: To,
+    to: LogSink,
     turns: Semaphore,
 }
 
-#[derive(Debug)]
-enum To {
-    Store(Arc<dyn LogStore>),
-    Queue(Arc<dyn LogQueue>),
-}
-
 impl Sink {
-    /// The queue, where there is one, else the store; `None` where there is neither.
-    pub(super) fn first(ports: &LogPorts) -> Option<Self> {
-        let queue = ports.queue.clone().map(To::Queue);
-        Some(Self::to(queue.or_else(|| ports.store.clone().map(To::Store))?))
-    }
-
-    pub(super) fn store(store: Arc<dyn LogStore>) -> Self {
-        Self::to(To::Store(store))
-    }
-
-    fn to(to: To) -> Self {
+    pub(super) fn new(to: LogSink) -> Self {
         Self { to, turns: Semaphore::new(AT_ONCE) }
     }
 
@@ -74,8 +60,62 @@ impl Sink {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         match &self.to {
-            To::Store(store) => store.append(scope, batches).await,
-            To::Queue(queue) => queue.publish(scope, batches).await,
+            LogSink::Store(store) => store.append(scope, batches).await,
+            LogSink::Queue(queue) => queue.publish(scope, batches).await,
+            _ => Err(Error::unsupported("log_sink")),
         }
+    }
+}
+
+/// All places where lines go.
+#[derive(Debug)]
+pub(super) struct Sinks {
+    main: Sink,
+    others: BTreeMap<String, Sink>,
+}
+
+/// Lines on their way to places.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    main: Vec<Arc<LogBatch>>,
+    others: BTreeMap<String, Vec<Arc<LogBatch>>>,
+}
+
+impl Load {
+    pub(super) fn is_empty(&self) -> bool {
+        self.main.is_empty()
+    }
+
+    pub(super) fn add(&mut self, lines: Parted) {
+        self.main.push(lines.rest);
+        for (to, batch) in lines.routed {
+            self.others.entry(to).or_default().push(Arc::new(batch));
+        }
+    }
+}
+
+impl Sinks {
+    /// The queue, where there is one, or else the store, and others by their names; `None` where there is neither.
+    pub(super) fn of(ports: &LogPorts) -> Option<Self> {
+        let queue = ports.queue.clone().map(LogSink::Queue);
+        let main = Sink::new(queue.or_else(|| ports.store.clone().map(LogSink::Store))?);
+        let other = |(name, to): (&String, &LogSink)| (name.clone(), Sink::new(to.clone()));
+        Some(Self { main, others: ports.sinks.iter().map(other).collect() })
+    }
+
+    /// Parts lines by where they go. A deploy is refused that names a place which is not there; lines for one that was there once go
+    /// where all others go.
+    pub(super) fn part(&self, routes: &Routes, batch: Arc<LogBatch>) -> Parted {
+        routes.part(batch, |name| self.others.contains_key(name))
+    }
+
+    /// Puts lines in. What goes elsewhere does first: up to where the store has lines, they are not read again.
+    pub(super) async fn put(&self, scope: &Scope, load: Load) {
+        for (name, batches) in load.others {
+            if let Some(sink) = self.others.get(&name) {
+                sink.put(scope, batches).await;
+            }
+        }
+        self.main.put(scope, load.main).await;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use paas_core::model::{LogGroup, LogItem, Scope};
-use paas_core::port::{LogConsumer, LogQueue, LogStore};
+use paas_core::port::{LogConsumer, LogQueue, LogSink, LogStore};
 use paas_core::{Error, Result};
 
 use super::read::weight;
@@ -24,7 +24,7 @@ pub(super) async fn store_on(
     store: Arc<dyn LogStore>,
 ) -> Result<Infallible> {
     let group = LogGroup::new(GROUP).map_err(|error| Error::internal("a name is none").with_source(error))?;
-    let (mut consumer, sink) = (queue.subscribe(scope, &group).await?, Sink::store(store));
+    let (mut consumer, sink) = (queue.subscribe(scope, &group).await?, Sink::new(LogSink::Store(store)));
     loop {
         let batches = together(&mut *consumer).await?;
         sink.put(scope, batches.into_iter().map(Arc::new).collect()).await;

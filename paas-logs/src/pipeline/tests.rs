@@ -18,6 +18,7 @@ use crate::testing::{origin, origin_of, rules};
 
 mod isolation;
 mod queue;
+mod route;
 
 /// Services that a test describes.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use paas_core::model::{
 };
 use paas_core::{Error, Result};
 
-use super::{JoinRule, Joiner, ProcessConfig, Processor};
+use super::{JoinRule, Joiner, ProcessConfig, Processor, Routes};
 use crate::counter::Counters;
 
 /// At most so many bytes of lines are looked at.
@@ -26,24 +26,28 @@ pub(crate) fn dry_run(config: &ProcessConfig, rules: &[LogRules], lines: &[u8]) 
     }
     let (origin, start) = (nobody()?, LogPosition::offset(0, 0));
     let processor = Processor::new(config, rules, &[], &Counters::default())?;
+    let routes = Routes::new(rules, &Counters::default())?;
     let mut joiner = Joiner::new(origin.clone(), JoinRule::of(rules)?);
     let batch = LogBatch::new(origin, Bytes::copy_from_slice(lines), SystemTime::now().into(), start);
     let whole = joiner.push(batch);
-    Ok(whole.iter().chain(&joiner.finish()).flat_map(|events| trials(&processor, events)).collect())
+    Ok(whole.iter().chain(&joiner.finish()).flat_map(|events| trials(&processor, &routes, events)).collect())
 }
 
-fn trials(processor: &Processor, events: &LogBatch) -> Vec<LogTrial> {
+fn trials(processor: &Processor, routes: &Routes, events: &LogBatch) -> Vec<LogTrial> {
     let done = processor.process(events.clone(), false);
-    let mut left = done.lines().peekable();
+    let to = routes.of_lines(&done);
+    let mut left = done.lines().enumerate().peekable();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let trial = |event: LogLine<'_>| {
-        let after = left.next_if(|line| line.position == event.position);
+        let (at, after) = left.next_if(|(_, line)| line.position == event.position).unzip();
         let mut trial = LogTrial::new(
             text(event.bytes),
             after.map(|line| text(line.bytes)),
             after.and_then(|line| line.level),
         );
         if let Some(after) = after {
+            let route = at.and_then(|at| *to.get(at)?);
+            trial.to = route.map(|route| routes.to(route).to_owned());
             trial.time = (after.time != event.time).then_some(after.time);
             trial.fields = pairs(after.fields).map(|(name, value)| (text(name), text(&value))).collect();
         }
@@ -75,6 +79,14 @@ mod tests {
         let error = ("ERROR a@b.io\n  at x", Some("ERROR [redacted:email]\n  at x"));
         assert_eq!(told, [("health", None), error, ("end", Some("end"))]);
         assert_eq!(trials[1].level, Some(paas_core::model::Level::Error));
+    }
+
+    #[test]
+    fn a_trial_tells_where_lines_go() {
+        let rules = rules(r#"{"drop":["health"],"route":[{"match":"audit","to":"archive"}]}"#);
+        let trials = dry_run(&ProcessConfig::default(), &[rules], b"a\nhealth audit\naudit\n").unwrap();
+        let told: Vec<_> = trials.iter().map(|trial| trial.to.as_deref()).collect();
+        assert_eq!(told, [None, None, Some("archive")]);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// What becomes of the lines of an app, or of one of its services.
 ///
 /// Rules come in this order, whatever order a file has: lines join, things are taken out, fields are read, renamed and added, some lines
-/// are dropped, of some a share is kept, and what is left is stored, shown and counted. A service has its app's rules and its own.
+/// are dropped, of some a share is kept, and what is left is shown, counted and stored, some of it elsewhere. A service has its app's rules
+/// and its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Log rules")]
@@ -44,6 +45,9 @@ pub struct LogRules {
     /// Lines of which only a share is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<LogSample>,
+    /// Lines that are stored elsewhere. Of several that match the first counts; a service's own come before its app's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<LogRoute>,
     /// Of which lines somebody is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<LogAlert>,
@@ -70,6 +74,18 @@ pub struct LogSample {
     pub filter: LogFilter,
     /// How many of them.
     pub keep: Percent,
+}
+
+/// Lines that are stored elsewhere, and not in the platform's log store. They are shown as they are born and counted like others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LogRoute {
+    /// Which.
+    #[serde(rename = "match")]
+    pub filter: LogFilter,
+    /// Where to: a name that the platform knows.
+    pub to: String,
 }
 
 /// Something that is taken out of lines.
@@ -182,6 +198,7 @@ impl LogRules {
             ("parse", self.parse.len()),
             ("rename", self.rename.len()),
             ("add", self.add.len()),
+            ("route", self.route.len()),
             ("alerts", self.alerts.len()),
         ];
         for (field, _) in lengths.into_iter().filter(|(_, length)| *length > limit::LOG_RULES) {
@@ -194,6 +211,9 @@ impl LogRules {
         };
         for (at, addition) in self.add.iter().enumerate().take(limit::LOG_RULES) {
             found.extend(of_list("add", at, addition.findings()));
+        }
+        for (at, route) in self.route.iter().enumerate().take(limit::LOG_RULES) {
+            found.extend(of_list("route", at, name_findings("to", &route.to)));
         }
         for (at, alert) in self.alerts.iter().enumerate().take(limit::LOG_RULES) {
             found.extend(of_list("alerts", at, alert.findings()));
@@ -211,6 +231,14 @@ impl LogSample {
     #[must_use]
     pub fn new(filter: LogFilter, keep: Percent) -> Self {
         Self { filter, keep }
+    }
+}
+
+impl LogRoute {
+    /// Those that match go there.
+    #[must_use]
+    pub fn new(filter: LogFilter, to: impl Into<String>) -> Self {
+        Self { filter, to: to.into() }
     }
 }
 
@@ -240,12 +268,18 @@ impl LogAlert {
         if !(Duration::from_secs(60)..=7 * day).contains(&self.cool_down) {
             found.push(("cool_down", Error::invalid("`cool_down` is from 1m to 7days")));
         }
-        if !is_name(&self.notify) {
-            let error = Error::invalid("`notify` is a name of letters, digits, `-` and `_`");
-            found.push(("notify", error.with("found", excerpt(&self.notify))));
-        }
+        found.extend(name_findings("notify", &self.notify));
         found
     }
+}
+
+/// What is wrong with a name that the platform is to know.
+fn name_findings(field: &'static str, text: &str) -> Vec<(&'static str, Error)> {
+    if is_name(text) {
+        return Vec::new();
+    }
+    let error = Error::invalid(format!("`{field}` is a name of letters, digits, `-` and `_`"));
+    vec![(field, error.with("found", excerpt(text)))]
 }
 
 fn is_name(text: &str) -> bool {

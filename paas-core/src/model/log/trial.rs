@@ -23,6 +23,8 @@ pub enum LogRuleKind {
     Drop,
     /// It leaves all but a share of some lines out.
     Sample,
+    /// It has lines stored elsewhere.
+    Route,
     /// It takes something out of lines.
     Redact,
     /// It cuts lines that are too long.
@@ -37,7 +39,7 @@ pub struct LogRuleCount {
     pub kind: LogRuleKind,
     /// Its query, or its name.
     pub rule: String,
-    /// Lines that it read, changed, left out or cut, or parts of lines that it took out.
+    /// Lines that it read, changed, left out, cut or sent elsewhere, or parts of lines that it took out.
     pub count: u64,
     /// How long it took to look through all lines, as measured on some; zero for queries, which are looked for together.
     pub cost: Duration,
@@ -57,6 +59,8 @@ pub struct LogTrial {
     pub time: Option<Timestamp>,
     /// What is known of it beside its bytes, by name.
     pub fields: BTreeMap<String, String>,
+    /// Where it is stored, unless that is the platform's log store.
+    pub to: Option<String>,
 }
 
 impl LogRuleCount {
@@ -71,6 +75,6 @@ impl LogTrial {
     /// What becomes of a line.
     #[must_use]
     pub fn new(before: String, after: Option<String>, level: Option<Level>) -> Self {
-        Self { before, after, level, time: None, fields: BTreeMap::new() }
+        Self { before, after, level, time: None, fields: BTreeMap::new(), to: None }
     }
 }
