@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt};
-use paas_core::model::{AppId, LogItem, LogOrigin, LogSelector, Resource};
+use paas_core::model::{LogItem, LogOrigin, LogSelector, Resource};
 use paas_core::port::LogPorts;
 use paas_core::{Error, Result};
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ pub(super) struct Collector {
     work: Arc<Work>,
     feeds: Feeds,
     feed: Arc<Feed>,
-    open: HashMap<AppId, Arc<Queue>>,
+    open: HashMap<Resource, Arc<Queue>>,
     lanes: JoinSet<()>,
 }
 
@@ -81,14 +81,14 @@ impl Collector {
 
     /// Whatever of an app is not stored comes here from now on.
     fn open_lane(&mut self, of: &LogOrigin) {
-        if self.open.contains_key(&of.app) {
+        let app = Resource::App(of.tenant.clone(), of.environment.clone(), of.app.clone());
+        if self.open.contains_key(&app) {
             return;
         }
-        let app = Resource::App(of.tenant.clone(), of.environment.clone(), of.app.clone());
         let queue = self.feed.join(&app, None);
         let (feeds, ports) = (self.feeds.clone(), self.work.ports.clone());
         let lines = Follower::of_all_that_comes(feeds, ports, Arc::clone(&self.feed), Arc::clone(&queue));
         self.lanes.spawn(Lane::new(Arc::clone(&self.work), lines).run());
-        self.open.insert(of.app.clone(), queue);
+        self.open.insert(app, queue);
     }
 }

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::*;
-use crate::memory::MemoryNotifier;
+use crate::memory::{MemoryLogStore, MemoryNotifier};
 use crate::model::{
     Alert, AlertKey, LogRuleCount, LogRules, LogTail, LogTrial, Notification, ServiceId, TailItem,
 };
-use crate::port::{Backend, LogPorts, Notifier};
+use crate::port::{Backend, LogPorts, LogSink, Notifier};
 
 /// Somebody who takes nothing the first few times.
 #[derive(Debug, Default)]
@@ -357,4 +357,16 @@ async fn an_app_that_tells_somebody_unknown_is_refused() {
     let refused = world.platform.deploy(&world.user, &app).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("notify: nobody") && text.contains("known: oncall"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_sends_lines_to_a_place_unknown_is_refused() {
+    let archive = LogSink::Store(Arc::new(MemoryLogStore::new()));
+    let world = world_of(Arc::new(Busy::default()), |builder| builder.log_sink("archive", archive)).await;
+    let mut app = one(&with("1", "\"rolling\""));
+    app.logs = serde_json::from_str(r#"{"route":[{"match":"audit","to":"attic"}]}"#).unwrap();
+    let text = world.platform.deploy(&world.user, &app).await.unwrap_err().to_string();
+    assert!(text.contains("to: attic") && text.contains("known: archive"), "{text}");
+    app.logs = serde_json::from_str(r#"{"route":[{"match":"audit","to":"archive"}]}"#).unwrap();
+    world.deploy(&app).await.unwrap();
 }
