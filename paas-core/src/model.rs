@@ -46,12 +46,14 @@ pub use filter::{
     PatternFinder, QueryError, TextTest, WordNeed, Words, field, is_word, pairs, put_pair, unescaped,
 };
 pub use id::{
-    AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, OperationId, ServiceId, TenantId, VolumeId,
+    AppId, AuditEntryId, EnvironmentId, IdSource, InstanceId, LogCredentialId, OperationId, ServiceId,
+    TenantId, VolumeId,
 };
 pub use log::{
-    AlertScope, LogAddition, LogAlert, LogBatch, LogFields, LogFormat, LogItem, LogJoin, LogLine, LogOrigin,
-    LogPairs, LogPlaces, LogPosition, LogRoute, LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector,
-    LogStream, LogTail, LogTrial, Redaction, TailItem, TailLines, WhenFull,
+    AlertScope, LogAddition, LogAlert, LogBatch, LogCredential, LogFields, LogFormat, LogItem, LogJoin,
+    LogLine, LogOrigin, LogPairs, LogPlaces, LogPosition, LogQuarantine, LogQuarantineReason, LogRoute,
+    LogRuleCount, LogRuleKind, LogRules, LogSample, LogSelector, LogSender, LogStream, LogTail, LogTrial,
+    Redaction, TailItem, TailLines, WhenFull,
 };
 pub use name::{AppName, EnvironmentName, LogGroup, SecretName, ServiceName, TenantName, VolumeName};
 pub use node::{Blocked, Drain, Node, NodeName, NodeResources, Occupant};

@@ -60,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) exec: Option<Arc<dyn Exec>>,
     pub(crate) logs: Option<LogPorts>,
+    log_directory: Arc<log::Directory>,
     pub(crate) alerts: Arc<alert::Alerts>,
     pub(crate) log_pipeline: Option<Arc<dyn LogPipeline>>,
     pub(crate) store: Store,
@@ -253,6 +254,9 @@ impl Platform {
         inner.state().check().await?;
         inner.secrets.check().await?;
         inner.audit.check().await?;
+        if let Some(pipeline) = &inner.log_pipeline {
+            pipeline.check().await?;
+        }
         inner.authorizer.check().await
     }
 

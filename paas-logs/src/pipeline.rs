@@ -12,7 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use paas_core::Result;
-use paas_core::model::{LogRuleCount, LogRules, LogTail, LogTrial, Resource, Scope, ServiceId, TailItem};
+use paas_core::model::{
+    LogQuarantine, LogRuleCount, LogRules, LogTail, LogTrial, Resource, Scope, ServiceId, TailItem,
+};
 use paas_core::port::{Backend, LogPipeline, LogPorts};
 
 use crate::process::{self, ProcessConfig};
@@ -92,6 +94,14 @@ impl LogPipeline for Pipeline {
             }
             _ => collect.await,
         }
+    }
+
+    async fn serve(&self, _: LogPorts) {
+        std::future::pending().await
+    }
+
+    async fn quarantine(&self, _: &Scope) -> Result<Vec<LogQuarantine>> {
+        Ok(Vec::new())
     }
 
     async fn tail(

@@ -21,6 +21,7 @@ pub(crate) const TENANT: RecordKind = RecordKind::new("tenant");
 pub(crate) const ENVIRONMENT: RecordKind = RecordKind::new("environment");
 pub(crate) const NAME: RecordKind = RecordKind::new("name");
 pub(crate) const DOMAIN: RecordKind = RecordKind::new("domain");
+pub(crate) const LOG_CREDENTIAL: RecordKind = RecordKind::new("logcredential");
 pub(crate) const LEASE: RecordKind = RecordKind::new("lease");
 
 /// How often a compare-and-swap is tried again before the caller is told to.
@@ -276,6 +277,11 @@ pub(crate) fn app_name_key(tenant: &TenantId, environment: &EnvironmentId, name:
 pub(crate) fn domain_key(domain: &crate::model::Domain) -> Result<Key> {
     // Paths may hold characters that keys do not; a digest of the whole name stands in for them.
     Key::new(DOMAIN, None, format!("{}/{}", domain.host, Digest::of(&domain.path)))
+}
+
+/// A credential is found by its token, so it is no tenant's key.
+pub(crate) fn log_credential_key(token: &Digest) -> Result<Key> {
+    Key::new(LOG_CREDENTIAL, None, token.as_str())
 }
 
 pub(crate) fn lease_key() -> Result<Key> {

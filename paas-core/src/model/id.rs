@@ -106,6 +106,8 @@ ids! {
     VolumeId = "v";
     /// Identifies an entry of the audit log.
     AuditEntryId = "u";
+    /// Identifies what allows somebody to send log lines in.
+    LogCredentialId = "l";
 }
 
 /// Makes the unique part of ids: 45 bits of milliseconds and 55 random bits, in 20 characters that sort by time.

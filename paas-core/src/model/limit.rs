@@ -54,6 +54,8 @@ pub const MESSAGE: usize = 1_000;
 pub const LOG_RULES: usize = 50;
 /// Longest value of a field that a log rule adds, in bytes.
 pub const LOG_FIELD: usize = 1_000;
+/// Most credentials for log lines of an app, and most collectors of a platform.
+pub const LOG_CREDENTIALS: usize = 100;
 /// Longest query for log lines, in bytes.
 pub const QUERY: usize = 4 * 1024;
 /// Most things that a query looks for, groups and negations included.

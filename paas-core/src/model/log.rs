@@ -8,6 +8,7 @@ use super::scope::Resource;
 use super::time::Timestamp;
 
 mod batch;
+mod credential;
 mod fields;
 mod parse;
 mod rules;
@@ -15,6 +16,7 @@ mod tail;
 mod trial;
 
 pub use batch::{LogBatch, LogLine, LogPlaces};
+pub use credential::{LogCredential, LogQuarantine, LogQuarantineReason, LogSender};
 pub use fields::{LogFields, LogPairs};
 pub use parse::{LogAddition, LogFormat};
 pub use rules::{AlertScope, LogAlert, LogJoin, LogRoute, LogRules, LogSample, Redaction};

@@ -369,6 +369,10 @@ pub struct InstanceStatus {
     pub message: Option<String>,
     /// When it was first started.
     pub started: Timestamp,
+    /// By what else agents that collect its lines may know it, like the uid of a pod or the id of a container; none of them is
+    /// another instance's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Box<str>>,
 }
 
 impl InstanceStatus {
@@ -392,6 +396,7 @@ impl InstanceStatus {
             last_exit: None,
             message: None,
             started,
+            aliases: Vec::new(),
         }
     }
 

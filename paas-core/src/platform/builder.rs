@@ -197,16 +197,18 @@ impl PlatformBuilder {
         };
         let notifiers = self.notifiers.into_iter().map(behind).collect();
         let alerts = Arc::new(Alerts::new(store.clone(), notifiers, clock.clone()));
+        let directory = Arc::new(Directory::new(
+            store.clone(),
+            Arc::clone(&secrets),
+            Arc::clone(&alerts),
+            Arc::clone(&scheduler),
+        ));
         let logs = self.logs.map(|source| LogPorts {
             source: Arc::new(Guarded::new(guard.clone(), source)),
             store: log_store,
             queue: log_queue,
             sinks: self.log_sinks.into_iter().map(|(name, sink)| (name, behind_guard(guard, sink))).collect(),
-            directory: Arc::new(Directory {
-                store: store.clone(),
-                secrets: Arc::clone(&secrets),
-                alerts: Arc::clone(&alerts),
-            }),
+            directory: directory.clone(),
             scope: store.scope.clone(),
             clock: clock.clone(),
         });
@@ -221,6 +223,7 @@ impl PlatformBuilder {
             cluster,
             exec,
             logs,
+            log_directory: directory,
             alerts,
             log_pipeline,
             store,
@@ -234,11 +237,14 @@ impl PlatformBuilder {
         platform.check().await?;
         let mut tasks = Vec::new();
         if let (Some(pipeline), Some(ports)) = (&platform.0.log_pipeline, &platform.0.logs) {
-            let (pipeline, ports, alerts) = (pipeline.clone(), ports.clone(), platform.0.alerts.clone());
+            tasks.push(tokio::spawn(serve(pipeline.clone(), ports.clone(), stopped.clone())));
+            let (pipeline, ports) = (pipeline.clone(), ports.clone());
+            let (alerts, directory) = (platform.0.alerts.clone(), platform.0.log_directory.clone());
             let work = move || -> BoxFuture<'static, ()> {
-                let (pipeline, ports, alerts) = (pipeline.clone(), ports.clone(), alerts.clone());
+                let (pipeline, ports) = (pipeline.clone(), ports.clone());
+                let (alerts, directory) = (alerts.clone(), directory.clone());
                 Box::pin(async move {
-                    tokio::join!(pipeline.run(ports), alerts.deliver());
+                    tokio::join!(pipeline.run(ports), alerts.deliver(), directory.sweep());
                 })
             };
             tasks.push(tokio::spawn(while_leading(engine.leads(), stopped.clone(), work)));
@@ -255,6 +261,15 @@ fn behind_guard(guard: &Guard, sink: LogSink) -> LogSink {
     match sink {
         LogSink::Store(store) => LogSink::Store(Arc::new(Guarded::new(guard.clone(), store))),
         LogSink::Queue(queue) => LogSink::Queue(Arc::new(Guarded::new(guard.clone(), queue))),
+    }
+}
+
+/// Takes in what others send, until the platform is stopped.
+async fn serve(pipeline: Arc<dyn LogPipeline>, ports: LogPorts, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = pipeline.serve(ports) => {}
     }
 }
 

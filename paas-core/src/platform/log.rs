@@ -1,5 +1,8 @@
 //! Log lines of an app: as they are born, and as they are kept.
 
+mod credential;
+mod sender;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +17,13 @@ use super::{AppHandle, EnvironmentHandle, Inner};
 use crate::engine::record::AppRecord;
 use crate::engine::store::{APP, Store};
 use crate::model::{
-    Action, Alert, AlertKey, AppId, FieldName, LogBucket, LogCount, LogOrigin, LogPage, LogQuery,
-    LogRuleCount, LogRules, LogSelector, LogTail, LogTrial, RecordChange, Resource, Revision, Scope, Secret,
-    ServiceName, TailItem, Timestamp,
+    Action, Alert, AlertKey, AppId, FieldName, LogBucket, LogCount, LogCredential, LogOrigin, LogPage,
+    LogQuery, LogRuleCount, LogRules, LogSelector, LogTail, LogTrial, RecordChange, Resource, Revision,
+    Scope, Secret, ServiceName, TailItem, Timestamp,
 };
-use crate::port::{LogDirectory, LogPipeline, LogService, LogSource, LogStore, SecretStore};
+use crate::port::{LogDirectory, LogPipeline, LogService, LogSource, LogStore, Scheduler, SecretStore};
 use crate::{Error, Result};
+use sender::{Instances, Senders};
 
 impl AppHandle {
     /// A tail of all its services, or of one; to be narrowed before it is watched.
@@ -166,12 +170,34 @@ async fn raw(
 /// What the platform's own records say of services.
 #[derive(Debug)]
 pub(super) struct Directory {
-    pub(super) store: Store,
-    pub(super) secrets: Arc<dyn SecretStore>,
-    pub(super) alerts: Arc<Alerts>,
+    store: Store,
+    secrets: Arc<dyn SecretStore>,
+    alerts: Arc<Alerts>,
+    senders: Senders,
+    instances: Instances,
 }
 
 impl Directory {
+    pub(super) fn new(
+        store: Store,
+        secrets: Arc<dyn SecretStore>,
+        alerts: Arc<Alerts>,
+        scheduler: Arc<dyn Scheduler>,
+    ) -> Self {
+        Self { store, secrets, alerts, senders: Senders::default(), instances: Instances::new(scheduler) }
+    }
+
+    /// Removes what nobody needs any more, for as long as it is not dropped.
+    pub(super) async fn sweep(&self) {
+        sender::sweep(&self.store).await;
+    }
+
+    /// Removes the credentials of apps that are gone.
+    #[cfg(test)]
+    pub(super) async fn forget_gone(&self) -> Result<()> {
+        sender::forget_gone(&self.store).await
+    }
+
     /// The revisions that an app may run, the newest first.
     async fn revisions(&self, app: &AppRecord) -> Result<Vec<Revision>> {
         let numbers: BTreeSet<_> = app.revisions_in_use().collect();
@@ -230,6 +256,14 @@ impl LogDirectory for Directory {
         }
         service.secrets = self.values(&app, &name, &revisions).await?;
         Ok(Some(service))
+    }
+
+    async fn sender(&self, token: &Secret) -> Result<Option<LogCredential>> {
+        self.senders.of(&self.store, token).await
+    }
+
+    async fn instance(&self, id: &str) -> Result<Option<LogOrigin>> {
+        self.instances.find(&self.store.scope, id).await
     }
 
     async fn last_alert(&self, key: &AlertKey) -> Result<Option<Alert>> {

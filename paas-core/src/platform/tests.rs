@@ -27,6 +27,7 @@ mod refusal;
 mod removal;
 mod replica;
 mod rig;
+mod sender;
 mod task;
 mod tenancy;
 

@@ -11,8 +11,8 @@ use super::{Backend, LogQueue, LogSource, LogStore};
 use crate::Result;
 use crate::guard::{Guarded, call};
 use crate::model::{
-    Alert, AlertKey, AppId, AppName, Clock, LogOrigin, LogRuleCount, LogRules, LogTail, LogTrial, Resource,
-    Scope, Secret, ServiceId, ServiceName, TailItem,
+    Alert, AlertKey, AppId, AppName, Clock, LogCredential, LogOrigin, LogQuarantine, LogRuleCount, LogRules,
+    LogTail, LogTrial, Resource, Scope, Secret, ServiceId, ServiceName, TailItem,
 };
 
 /// What stands between where lines are born, and who stores, watches and counts them: everything that is done to a line is
@@ -26,6 +26,17 @@ pub trait LogPipeline: Backend {
     /// not dropped; whatever happens meanwhile, it tries again. Of several replicas of a platform the leader's does this. Safe to drop at any time: whoever
     /// goes on begins after the last line that is stored.
     async fn run(&self, ports: LogPorts);
+
+    /// Takes in the lines that others send, and hands them to the store, for as long as it is not dropped; whatever happens
+    /// meanwhile, it tries again. Every replica of a platform does this. Who sends is told that lines are taken once they are
+    /// stored, and not before. A pipeline that nobody sends to waits.
+    async fn serve(&self, ports: LogPorts);
+
+    /// What came to this replica from collectors since it began to serve, and went nowhere. Of each collector and reason one.
+    ///
+    /// # Errors
+    /// `Denied`.
+    async fn quarantine(&self, scope: &Scope) -> Result<Vec<LogQuarantine>>;
 
     /// Lines as they are born, after all that is done to them, and not by way of the store; before them, with
     /// [`LogTail::since`], those that are stored. Each line that matches is given once. What cannot be given any more shows as a
@@ -121,6 +132,19 @@ pub trait LogDirectory: Debug + Send + Sync {
     /// Those of the backends.
     async fn service(&self, origin: &LogOrigin) -> Result<Option<LogService>>;
 
+    /// Who sends with this token; `None` where it is nobody's, was revoked, or its service is gone. What changes counts within
+    /// seconds.
+    ///
+    /// # Errors
+    /// Those of the backends: then nobody may send with it.
+    async fn sender(&self, token: &Secret) -> Result<Option<LogCredential>>;
+
+    /// The combined output of an instance that the platform knows by this id, or has known lately; `None` where there is none.
+    ///
+    /// # Errors
+    /// Those of the backends.
+    async fn instance(&self, id: &str) -> Result<Option<LogOrigin>>;
+
     /// The last alert that a rule has raised.
     ///
     /// # Errors
@@ -168,6 +192,16 @@ impl<L: LogPipeline + ?Sized> LogPipeline for Guarded<L> {
     /// It lasts, so it is no call; what it does is.
     async fn run(&self, ports: LogPorts) {
         self.inner.run(ports).await;
+    }
+
+    /// As `run`.
+    async fn serve(&self, ports: LogPorts) {
+        self.inner.serve(ports).await;
+    }
+
+    async fn quarantine(&self, scope: &Scope) -> Result<Vec<LogQuarantine>> {
+        let call = call!(self, scope, "log_pipeline", "quarantine", Read, Resource::Platform, idempotent);
+        self.guard.run(call, || self.inner.quarantine(scope)).await
     }
 
     async fn tail(

@@ -149,6 +149,10 @@ fn describe(pod: &Pod, key: &WorkloadKey, instance: &mut InstanceStatus) {
     instance.endpoint = endpoint(pod, key, &instance.id);
     instance.state = state(pod, container, conditions);
     instance.message = message(pod, container, conditions).as_deref().map(brief);
+    // The runtime stands before the id: `containerd://`.
+    let container_id = container.and_then(|container| container.container_id.as_deref()?.rsplit('/').next());
+    let ids = [pod.metadata.uid.as_deref(), container_id];
+    instance.aliases = ids.into_iter().flatten().filter(|id| !id.is_empty()).map(Box::from).collect();
 }
 
 fn condition<'a>(conditions: &'a [PodCondition], name: &str) -> Option<&'a PodCondition> {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use futures_util::StreamExt;
 use paas_core::memory::{MemoryLogSource, MemoryLogStore};
 use paas_core::model::{
-    Alert, AlertKey, AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogItem, LogOrder, LogOrigin,
-    LogPage, LogPosition, LogQuery, LogRules, LogSelector, Resource, Secret, TenantId, Timestamp,
+    Alert, AlertKey, AppId, Clock, FieldName, LogBatch, LogBucket, LogCount, LogCredential, LogItem,
+    LogOrder, LogOrigin, LogPage, LogPosition, LogQuery, LogRules, LogSelector, Resource, Secret, TenantId,
+    Timestamp,
 };
 use paas_core::port::{LogDirectory, LogService, LogSource, LogStore};
 use paas_core::{Error, ErrorKind};
@@ -65,6 +66,14 @@ impl LogDirectory for Services {
         let secrets = self.secrets.lock().unwrap();
         service.secrets = secrets.iter().map(|value| Secret::new(*value)).collect::<Result<_>>()?;
         Ok(Some(service))
+    }
+
+    async fn sender(&self, _: &Secret) -> Result<Option<LogCredential>> {
+        Ok(None)
+    }
+
+    async fn instance(&self, _: &str) -> Result<Option<LogOrigin>> {
+        Ok(None)
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, AppId>> {

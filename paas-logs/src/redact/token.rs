@@ -21,7 +21,8 @@ enum Of {
 }
 
 /// How tokens begin, how long the rest is at least, and what it is made of.
-const BEGINNINGS: [(&str, usize, Of); 37] = [
+const BEGINNINGS: [(&str, usize, Of); 38] = [
+    ("paaslog_", 64, Of::Letters),
     ("ghp_", 30, Of::Letters),
     ("gho_", 30, Of::Letters),
     ("ghu_", 30, Of::Letters),

@@ -8,7 +8,8 @@ use futures_util::stream::BoxStream;
 use super::*;
 use crate::memory::{MemoryLogStore, MemoryNotifier};
 use crate::model::{
-    Alert, AlertKey, LogRuleCount, LogRules, LogTail, LogTrial, Notification, ServiceId, TailItem,
+    Alert, AlertKey, LogQuarantine, LogRuleCount, LogRules, LogTail, LogTrial, Notification, ServiceId,
+    TailItem,
 };
 use crate::port::{Backend, LogPorts, LogSink, Notifier};
 
@@ -109,6 +110,12 @@ impl Backend for Silent {
 impl LogPipeline for Silent {
     async fn run(&self, _: LogPorts) {
         std::future::pending().await
+    }
+    async fn serve(&self, _: LogPorts) {
+        std::future::pending().await
+    }
+    async fn quarantine(&self, _: &Scope) -> Result<Vec<LogQuarantine>> {
+        Ok(Vec::new())
     }
     async fn tail(&self, _: &Scope, _: LogPorts, _: LogTail) -> Result<BoxStream<'static, Result<TailItem>>> {
         Err(Error::unsupported("tail"))
