@@ -7,9 +7,10 @@ const FIELDS: [&str; 6] = ["level", "severity", "lvl", "loglevel", "log.level", 
 /// Only so far into a line a word is taken for its level.
 const HEAD: usize = 160;
 
-/// The level of each line; nothing where no line has one.
+/// The level of each line, as it is known or as the line says it; nothing where no line has one.
 pub(crate) fn levels(batch: &LogBatch) -> Vec<Option<Level>> {
-    if_any((0..batch.starts.len()).map(|at| level(batch.line(at))).collect())
+    let known = |at: usize| batch.levels.get(at).copied().flatten();
+    if_any((0..batch.starts.len()).map(|at| known(at).or_else(|| level(batch.line(at)))).collect())
 }
 
 /// The levels of lines as a batch has them: none where no line has one.

@@ -19,6 +19,7 @@ use parse::Parser;
 pub(crate) use route::{Parted, Routes};
 pub(crate) use trial::dry_run;
 
+mod concealed;
 mod format;
 mod join;
 mod parse;
@@ -127,7 +128,11 @@ impl Processor {
     }
 
     /// The lines without what is taken out of them, and cut where they are too long.
-    fn masked(&self, batch: LogBatch, counts: bool) -> LogBatch {
+    fn masked(&self, mut batch: LogBatch, counts: bool) -> LogBatch {
+        // What came with a line may have what is taken out of lines, too.
+        if let Some(fields) = concealed::fields(&self.redactor, &batch.fields, counts) {
+            batch.fields = fields;
+        }
         let spans = self.redactor.spans(&batch.buffer, counts);
         let is_long = (0..batch.starts.len()).any(|at| batch.line(at).len() > self.longest);
         if spans.is_empty() && !is_long {

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use memchr::memmem;
 use paas_core::Result;
 use paas_core::model::{
-    LogBatch, LogJoin, LogOrigin, LogPlaces, LogPosition, LogRules, PatternFinder, Timestamp,
+    Level, LogBatch, LogJoin, LogLine, LogOrigin, LogPlaces, LogPosition, LogRules, PatternFinder, Timestamp,
 };
 use tokio::time::Instant;
 
+use crate::level::if_any;
 use crate::redact::{is_key_line, is_open_key};
 
 /// How long the last event waits for a line that belongs to it.
@@ -50,10 +51,12 @@ struct Waiting {
     since: Instant,
 }
 
-/// An event in the making.
+/// An event in the making. What is known of its first line is known of it.
 #[derive(Debug)]
 struct Event {
     text: Vec<u8>,
+    level: Option<Level>,
+    fields: Vec<u8>,
     lines: usize,
     time: Timestamp,
     place: LogPosition,
@@ -99,7 +102,7 @@ impl Joiner {
                 last => {
                     let is_in_key = last.as_ref().map_or(self.has_open_key, |event| event.has_open_key);
                     let is_rest = is_in_key && is_key_line(line.bytes);
-                    whole.extend(last.replace(Event::new(line.bytes, line.time, line.position, is_rest)));
+                    whole.extend(last.replace(Event::new(&line, is_rest)));
                     self.has_open_key = false;
                 }
             }
@@ -149,6 +152,10 @@ impl Joiner {
         let buffer = Bytes::from(text);
         let mut batch = LogBatch::stamped(self.origin.clone(), buffer, starts, Vec::new(), first.place);
         batch.times = events.iter().map(|event| event.time).collect();
+        batch.levels = if_any(events.iter().map(|event| event.level).collect());
+        if events.iter().any(|event| !event.fields.is_empty()) {
+            events.iter().for_each(|event| batch.fields.push(&event.fields));
+        }
         batch.places = Some(LogPlaces { lines: events.iter().map(|event| event.place).collect(), end });
         Some(batch)
     }
@@ -208,15 +215,23 @@ fn has_key(text: &[u8]) -> bool {
 }
 
 impl Event {
-    fn new(line: &[u8], time: Timestamp, place: LogPosition, is_rest_of_key: bool) -> Self {
-        let is_panic = line.starts_with(b"panic: ") || line.starts_with(b"fatal error: ");
-        let trace = if is_panic { Trace::Go } else { Trace::None };
-        let mut event = Self { text: Vec::new(), lines: 0, time, place, trace, has_open_key: false };
+    fn new(line: &LogLine<'_>, is_rest_of_key: bool) -> Self {
+        let is_panic = line.bytes.starts_with(b"panic: ") || line.bytes.starts_with(b"fatal error: ");
+        let mut event = Self {
+            text: Vec::new(),
+            level: line.level,
+            fields: line.fields.to_vec(),
+            lines: 0,
+            time: line.time,
+            place: line.position,
+            trace: if is_panic { Trace::Go } else { Trace::None },
+            has_open_key: false,
+        };
         if is_rest_of_key {
             event.take(KEY_BEGIN);
-            event.add(line);
+            event.add(line.bytes);
         } else {
-            event.take(line);
+            event.take(line.bytes);
         }
         event
     }
