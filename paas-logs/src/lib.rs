@@ -9,6 +9,16 @@ mod disk;
 mod error;
 mod export;
 mod folder;
+/// What fuzzers call.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    #[cfg(feature = "intake")]
+    pub use crate::intake::fuzzing::*;
+    pub use crate::store::fuzzing::*;
+}
+#[cfg(feature = "intake")]
+mod intake;
 mod journal;
 mod keyword;
 mod level;
@@ -23,12 +33,11 @@ mod testing;
 mod webhook;
 mod whole;
 
+#[cfg(feature = "intake")]
+pub use intake::IntakeConfig;
 pub use pipeline::{Pipeline, PipelineConfig};
 pub use process::ProcessConfig;
 pub use queue::{WalConfig, WalLogQueue};
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub use store::fuzzing;
 
 #[cfg(feature = "webhook")]
 pub use webhook::{WebhookConfig, WebhookHeaders, WebhookNotifier, WebhookSecret, WebhookUrl};

@@ -17,18 +17,29 @@ use paas_core::model::{
 };
 use paas_core::port::{Backend, LogPipeline, LogPorts};
 
+#[cfg(feature = "intake")]
+use crate::intake::Shared;
 use crate::process::{self, ProcessConfig};
 use collector::Collector;
 use feed::Feeds;
-use services::Services;
-use sink::Sinks;
+pub(crate) use pushed::Pushed;
+#[cfg(feature = "intake")]
+use served::Served;
+#[cfg(feature = "intake")]
+pub(crate) use services::Service;
+pub(crate) use services::Services;
+pub(crate) use sink::Sinks;
+use tail::Live;
 
 mod collector;
 mod feed;
 mod follower;
 mod lane;
+mod pushed;
 mod queue;
 mod read;
+#[cfg(feature = "intake")]
+mod served;
 mod services;
 mod sink;
 mod stage;
@@ -38,25 +49,60 @@ mod tail;
 mod tests;
 
 /// How a pipeline works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PipelineConfig {
     /// What is done to every line.
     pub process: ProcessConfig,
+    /// Whether it reads the outputs of all instances by itself, from the platform's log source. Where it does not, they are
+    /// stored only if a collector sends them in: so there is one way for each line, and none comes twice.
+    pub reads_instances: bool,
+    /// Where others may send lines; nowhere, where this is `None`.
+    #[cfg(feature = "intake")]
+    pub intake: Option<crate::IntakeConfig>,
+}
+
+impl Default for PipelineConfig {
+    /// Reads the outputs of all instances, and takes nothing in from others.
+    fn default() -> Self {
+        Self {
+            process: ProcessConfig::default(),
+            reads_instances: true,
+            #[cfg(feature = "intake")]
+            intake: None,
+        }
+    }
 }
 
 /// Takes lines in, applies the rules of their services, stores them, and shows them to who watches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipeline {
     services: Arc<Services>,
     feeds: Feeds,
+    pushed: Arc<Pushed>,
+    reads_instances: bool,
+    #[cfg(feature = "intake")]
+    served: Served,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::new(PipelineConfig::default())
+    }
 }
 
 impl Pipeline {
     /// A pipeline that does nothing until a platform runs it.
     #[must_use]
     pub fn new(config: PipelineConfig) -> Self {
-        Self { services: Arc::new(Services::new(config.process)), feeds: Feeds::default() }
+        Self {
+            services: Arc::new(Services::new(config.process)),
+            feeds: Feeds::default(),
+            pushed: Arc::default(),
+            reads_instances: config.reads_instances,
+            #[cfg(feature = "intake")]
+            served: Served::new(config.intake),
+        }
     }
 }
 
@@ -66,7 +112,11 @@ impl Backend for Pipeline {
         "paas-logs"
     }
 
+    /// # Errors
+    /// `Invalid` where a bound of the intake lets nothing in.
     async fn check(&self) -> Result<()> {
+        #[cfg(feature = "intake")]
+        self.served.check()?;
         Ok(())
     }
 }
@@ -82,9 +132,15 @@ impl LogPipeline for Pipeline {
     async fn run(&self, ports: LogPorts) {
         let Some(sinks) = Sinks::of(&ports) else { return std::future::pending().await };
         let sinks = Arc::new(sinks);
-        let collect = lasting("lines are not taken in for a moment", || {
-            Collector::new(&self.services, &self.feeds, &ports, Arc::clone(&sinks)).run()
-        });
+        let collect = async {
+            if !self.reads_instances {
+                return std::future::pending().await;
+            }
+            lasting("lines are not taken in for a moment", || {
+                Collector::new(&self.services, &self.feeds, &ports, Arc::clone(&sinks)).run()
+            })
+            .await;
+        };
         match (&ports.queue, &ports.store) {
             (Some(queue), Some(store)) => {
                 let store = lasting("lines are not stored for a moment", || {
@@ -96,11 +152,26 @@ impl LogPipeline for Pipeline {
         }
     }
 
+    #[cfg(feature = "intake")]
+    async fn serve(&self, ports: LogPorts) {
+        let shared = Shared {
+            services: Arc::clone(&self.services),
+            pushed: Arc::clone(&self.pushed),
+            quarantine: self.served.quarantine(),
+            reads_instances: self.reads_instances,
+        };
+        self.served.serve(shared, ports).await;
+    }
+
+    #[cfg(not(feature = "intake"))]
     async fn serve(&self, _: LogPorts) {
         std::future::pending().await
     }
 
     async fn quarantine(&self, _: &Scope) -> Result<Vec<LogQuarantine>> {
+        #[cfg(feature = "intake")]
+        return Ok(self.served.quarantine().all());
+        #[cfg(not(feature = "intake"))]
         Ok(Vec::new())
     }
 
@@ -110,7 +181,9 @@ impl LogPipeline for Pipeline {
         ports: LogPorts,
         tail: LogTail,
     ) -> Result<BoxStream<'static, Result<TailItem>>> {
-        tail::open(Arc::clone(&self.services), self.feeds.clone(), scope.clone(), ports, tail).await
+        let (feeds, pushed) = (self.feeds.clone(), self.pushed.watch());
+        let live = Live { feeds, pushed, reads_instances: self.reads_instances };
+        tail::open(Arc::clone(&self.services), live, scope.clone(), ports, tail).await
     }
 
     async fn counts(&self, _: &Scope, resource: &Resource) -> Result<Vec<(ServiceId, Vec<LogRuleCount>)>> {

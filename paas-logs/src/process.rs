@@ -17,6 +17,8 @@ use crate::redact::Redactor;
 pub(crate) use join::{JoinRule, Joiner};
 use parse::Parser;
 pub(crate) use route::{Parted, Routes};
+#[cfg(feature = "intake")]
+pub(crate) use stamp::stamp;
 pub(crate) use trial::dry_run;
 
 mod concealed;

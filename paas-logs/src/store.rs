@@ -36,7 +36,7 @@ mod check;
 mod files;
 mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod inner;
 mod journal;
 mod keep;

@@ -43,6 +43,8 @@ const MOST: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Service {
     resource: Resource,
+    /// Nobody knows it, so nothing of its lines goes on.
+    is_unknown: bool,
     rules: Vec<LogRules>,
     /// Those in use, and before them those that were: lines of a revision that is gone come late.
     secrets: Vec<Secret>,
@@ -56,6 +58,11 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn processor(&self) -> &Processor {
         &self.processor
+    }
+
+    #[cfg(feature = "intake")]
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.is_unknown
     }
 
     /// Whether it was made with these values, among others.
@@ -140,11 +147,14 @@ impl Services {
         if let (None, Some(before)) = (&found, &before) {
             return Ok(Arc::clone(before));
         }
+        let is_unknown = found.is_none();
         let (rules, secrets) = match found {
             Some(found) => (found.rules, found.secrets),
             None => (vec![nothing()], Vec::new()),
         };
-        let same = |before: &&Arc<Service>| before.rules == rules && before.knows(&secrets);
+        let same = |before: &&Arc<Service>| {
+            before.is_unknown == is_unknown && before.rules == rules && before.knows(&secrets)
+        };
         if let Some(before) = before.as_ref().filter(same) {
             // Whoever has it goes on with it.
             return Ok(self.keep(key, Arc::clone(before), era));
@@ -154,7 +164,8 @@ impl Services {
         let processor = Processor::new(&self.config, &rules, &secrets, &counters)?;
         let (join, alerts, resource) = (JoinRule::of(&rules)?, AlertRules::new(&rules)?, origin.resource());
         let routes = Routes::new(&rules, &counters)?;
-        let service = Service { resource, rules, secrets, join, processor, alerts, routes, counters };
+        let service =
+            Service { resource, is_unknown, rules, secrets, join, processor, alerts, routes, counters };
         let service = Arc::new(service);
         Ok(self.keep(key, service, era))
     }

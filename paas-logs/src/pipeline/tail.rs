@@ -6,11 +6,12 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use paas_core::Result;
 use paas_core::model::{
-    LogEntry, LogItem, LogMatcher, LogOrder, LogOrigin, LogPosition, LogQuery, LogSelector, LogTail, Scope,
-    TailItem, TailLines, Timestamp,
+    LogBatch, LogEntry, LogItem, LogMatcher, LogOrder, LogOrigin, LogPosition, LogQuery, LogSelector,
+    LogTail, Scope, TailItem, TailLines, Timestamp,
 };
 use paas_core::port::{LogPorts, LogStore};
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 
 use super::feed::Feeds;
 use super::follower::{Follower, Outputs};
@@ -28,10 +29,19 @@ const TOGETHER: usize = 16;
 /// How much older than the last that was read a line of another output may be, in milliseconds.
 const LATE: u64 = 60_000;
 
+/// Where lines come from that are born now.
+pub(super) struct Live {
+    pub(super) feeds: Feeds,
+    /// Those that others send.
+    pub(super) pushed: broadcast::Receiver<Arc<LogBatch>>,
+    /// Whether the source is read. Where it is not, places in the store are none of the source's.
+    pub(super) reads_instances: bool,
+}
+
 /// Begins a tail.
 pub(super) async fn open(
     services: Arc<Services>,
-    feeds: Feeds,
+    live: Live,
     scope: Scope,
     ports: LogPorts,
     tail: LogTail,
@@ -45,7 +55,7 @@ pub(super) async fn open(
         None => Vec::new(),
     };
     let stage = Stage::new(services, ports.clone(), false);
-    let work = Tail { stage, feeds, scope, ports, tail, matcher, from, shown };
+    let work = Tail { stage, live, scope, ports, tail, matcher, from, shown };
     tokio::spawn(async move {
         let shown = work.shown.clone();
         tokio::select! {
@@ -64,7 +74,7 @@ pub(super) async fn open(
 
 struct Tail {
     stage: Stage,
-    feeds: Feeds,
+    live: Live,
     scope: Scope,
     ports: LogPorts,
     tail: LogTail,
@@ -81,7 +91,7 @@ impl Tail {
         if let Some(store) = self.ports.store.clone() {
             let stored: Outputs =
                 stored.into_iter().map(|(own, end)| ((own.instance, own.stream), end)).collect();
-            if self.tail.since.is_some() {
+            if self.tail.since.is_some() || !(self.tail.follow || self.live.reads_instances) {
                 self.history(&*store, &ends, &stored).await?;
             }
             for (output, end) in stored {
@@ -126,8 +136,11 @@ impl Tail {
     async fn live(&mut self, ends: Outputs) -> Result<()> {
         let mut selector = LogSelector::existing(self.tail.resource.clone());
         (selector.follow, selector.instance) = (self.tail.follow, self.tail.instance.clone());
-        let reads = if self.tail.follow {
-            let follower = self.feeds.follow(&self.ports, &selector, ends);
+        let known = ends.clone();
+        let reads = if !self.live.reads_instances {
+            if self.tail.follow { stream::pending().boxed() } else { stream::empty().boxed() }
+        } else if self.tail.follow {
+            let follower = self.live.feeds.follow(&self.ports, &selector, ends);
             let next = async |mut follower: Follower| Some((follower.next().await?, follower));
             stream::unfold(follower, next).boxed()
         } else {
@@ -138,9 +151,17 @@ impl Tail {
         };
         let mut reads = reads.ready_chunks(TOGETHER);
         let mut tick = tokio::time::interval(super::TICK);
+        let mut is_told = self.tail.follow;
         loop {
             let shown = tokio::select! {
                 biased;
+                pushed = self.live.pushed.recv(), if is_told => {
+                    is_told = !matches!(pushed, Err(RecvError::Closed));
+                    match self.pushed(&known, pushed) {
+                        Some(item) => self.show(item).await,
+                        None => true,
+                    }
+                }
                 reads = reads.next() => {
                     let Some(reads) = reads else { break };
                     self.show_together(reads).await?
@@ -157,6 +178,34 @@ impl Tail {
         let rest = self.stage.finish(None);
         self.show_lines(self.lines(rest)).await;
         Ok(())
+    }
+
+    /// What is to be shown of lines that somebody sent: nothing of those that are not asked for, or were shown before.
+    fn pushed(
+        &self,
+        ends: &Outputs,
+        pushed: std::result::Result<Arc<LogBatch>, RecvError>,
+    ) -> Option<TailItem> {
+        let batch = match pushed {
+            Ok(batch) => batch,
+            Err(RecvError::Lagged(_)) => {
+                let reason =
+                    "lines that others sent may be missing here: more came than were read; they are stored"
+                        .to_owned();
+                return Some(TailItem::Gap { origin: None, bytes: 0, reason });
+            }
+            // The pipeline is gone.
+            Err(RecvError::Closed) => return None,
+        };
+        let (origin, tail) = (&batch.origin, &self.tail);
+        let is_wanted = tail.resource.contains(&origin.resource())
+            && tail.instance.as_ref().is_none_or(|instance| *instance == origin.instance);
+        let known = ends.get(&(origin.instance.clone(), origin.stream));
+        if !is_wanted || known.is_some_and(|end| batch.end() <= *end) {
+            return None;
+        }
+        // They came now, whenever they were written.
+        Some(TailItem::Lines(TailLines::of(&batch, &self.matcher, Timestamp(0))))
     }
 
     /// Shows what came together, lines in the order of time. `false` where nobody watches any more.

@@ -133,6 +133,20 @@ impl Joiner {
         self.events(&[waiting.event], waiting.end)
     }
 
+    /// One that goes on where another ended, be it within a private key.
+    #[cfg(feature = "intake")]
+    pub(crate) fn within_key(mut self, has_open_key: bool) -> Self {
+        self.has_open_key = has_open_key;
+        self
+    }
+
+    /// The event that waits, and whether it ends within a private key: nothing more comes for now.
+    #[cfg(feature = "intake")]
+    pub(crate) fn finish_for_now(mut self) -> (Option<LogBatch>, bool) {
+        let has_open_key = self.waiting.as_ref().map_or(self.has_open_key, |own| own.event.has_open_key);
+        (self.finish(), has_open_key)
+    }
+
     /// The event that waits: nothing comes any more.
     pub(crate) fn finish(&mut self) -> Option<LogBatch> {
         let waiting = self.waiting.take()?;

@@ -18,7 +18,7 @@ struct Stamp {
 }
 
 /// The time that a text tells, where that may be the one at which a line was written that was read at `read`.
-pub(super) fn stamp(text: &[u8], read: Timestamp) -> Option<Timestamp> {
+pub(crate) fn stamp(text: &[u8], read: Timestamp) -> Option<Timestamp> {
     let read = i64::try_from(read.0).ok()?;
     let stamp = of_text(text.trim_ascii(), read)?;
     let age = read.checked_sub(stamp.millis)?;
