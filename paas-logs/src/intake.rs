@@ -15,7 +15,7 @@ use paas_core::port::{LogPorts, LogStore};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::pipeline::{Pushed, Services};
+use crate::pipeline::{Pushed, Services, Sinks};
 use alerts::Alerts;
 use commit::{Commit, Places};
 use rate::Rates;
@@ -80,6 +80,7 @@ impl Intake {
         shared: Shared,
         ports: LogPorts,
         store: Arc<dyn LogStore>,
+        sinks: Sinks,
     ) -> Self {
         let Shared { services, pushed, quarantine, reads_instances } = shared;
         Self {
@@ -92,6 +93,7 @@ impl Intake {
                 pushed,
                 ports,
                 store,
+                sinks,
                 places: Places::default(),
             },
             config,

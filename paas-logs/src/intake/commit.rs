@@ -16,7 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::alerts::Alerts;
 use super::answer::Refusal;
 use super::draft::Draft;
-use crate::pipeline::{Pushed, Service, Services};
+use crate::pipeline::{Pushed, Service, Services, Sinks};
 
 /// Before there are more outputs, those are forgotten that nobody sends to now.
 const MOST: usize = 10_000;
@@ -33,14 +33,23 @@ pub(super) struct Commit {
     pub(super) pushed: Arc<Pushed>,
     pub(super) ports: LogPorts,
     pub(super) store: Arc<dyn LogStore>,
+    /// Where lines go instead that rules send there.
+    pub(super) sinks: Sinks,
     pub(super) places: Places,
 }
 
 /// Lines and the rules that they go by.
 type Output = (Arc<Service>, LogBatch);
 
-/// What is to be stored, and whether each output ends within a private key.
-type Done = (Vec<LogBatch>, Vec<bool>);
+/// What became of lines.
+struct Done {
+    /// All of them, for whoever watches.
+    shown: Vec<LogBatch>,
+    /// Those that are stored elsewhere.
+    routed: Vec<(String, LogBatch)>,
+    /// Whether each output ends within a private key.
+    in_key: Vec<bool>,
+}
 
 impl Commit {
     /// Stores the lines of some outputs, all of them or, as far as anybody is told, none. `Ok` means that what the rules leave of
@@ -69,10 +78,11 @@ impl Commit {
                 batch.position = place.take(batch.buffer.len());
             }
             let in_key: Vec<bool> = places.iter().map(|place| place.is_in_key).collect();
-            let (stored, in_key) = self.append(&outputs, in_key, attempt == 0).await?;
+            let done = self.append(&outputs, in_key, attempt == 0).await?;
             if self.are_stored(&outputs, &mut places).await? {
-                places.iter_mut().zip(in_key).for_each(|(place, is_in_key)| place.is_in_key = is_in_key);
-                self.pushed.tell(stored);
+                self.route(done.routed).await?;
+                places.iter_mut().zip(done.in_key).for_each(|(place, is_in_key)| place.is_in_key = is_in_key);
+                self.pushed.tell(done.shown);
                 return Ok(());
             }
         }
@@ -85,7 +95,7 @@ impl Commit {
         let processed = tokio::task::spawn_blocking(move || processed(work, in_key, is_first)).await;
         let (done, in_key) =
             processed.map_err(|error| self.refusal(&Error::internal("rules failed").with_source(error)))?;
-        let mut batches = Vec::with_capacity(done.len());
+        let (mut shown, mut stored, mut routed) = (Vec::with_capacity(done.len()), Vec::new(), Vec::new());
         for (service, batch) in done {
             if is_first {
                 let counted = self.alerts.count(&self.ports, &service, &batch).await;
@@ -94,13 +104,25 @@ impl Commit {
                     return Err(self.refusal(&error));
                 }
             }
-            batches.push(batch);
+            let parted = self.sinks.part(service.routes(), Arc::new(batch.clone()));
+            routed.extend(parted.routed);
+            stored.push(Arc::unwrap_or_clone(parted.rest));
+            shown.push(batch);
         }
-        if let Err(error) = self.store.append(&self.ports.scope, &batches).await {
+        if let Err(error) = self.store.append(&self.ports.scope, &stored).await {
             self.uncount(outputs);
             return Err(self.refusal(&error));
         }
-        Ok((batches, in_key))
+        Ok(Done { shown, routed, in_key })
+    }
+
+    /// Stores lines elsewhere, once their places are certain. Where that fails, whoever sends sends all of them again.
+    async fn route(&self, routed: Vec<(String, LogBatch)>) -> Result<(), Refusal> {
+        for (to, batch) in routed {
+            let put = self.sinks.try_to_put(&self.ports.scope, &to, batch).await;
+            put.map_err(|error| self.refusal(&error))?;
+        }
+        Ok(())
     }
 
     /// Lines that are not stored come again, and are counted then.

@@ -8,6 +8,7 @@ use paas_core::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::sink::Sinks;
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Pipeline};
 use crate::intake::{Intake, IntakeConfig, Quarantine, Shared};
 
@@ -40,12 +41,13 @@ impl Served {
 
     /// Listens as soon as that is possible, and as long as nobody drops it.
     pub(super) async fn serve(&self, shared: Shared, ports: LogPorts) {
-        let (Some(config), Some(store)) = (self.config.clone(), ports.store.clone()) else {
+        let parts = (self.config.clone(), ports.store.clone(), Sinks::of(&ports));
+        let (Some(config), Some(store), Some(sinks)) = parts else {
             return std::future::pending().await;
         };
         let listener = listen(config.listen).await;
         self.address.send_replace(listener.local_addr().ok());
-        match Intake::new(config, shared, ports, store).serve(listener).await {}
+        match Intake::new(config, shared, ports, store, sinks).serve(listener).await {}
     }
 }
 

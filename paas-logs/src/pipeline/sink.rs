@@ -69,7 +69,7 @@ impl Sink {
 
 /// All places where lines go.
 #[derive(Debug)]
-pub(super) struct Sinks {
+pub(crate) struct Sinks {
     main: Sink,
     others: BTreeMap<String, Sink>,
 }
@@ -96,7 +96,7 @@ impl Load {
 
 impl Sinks {
     /// The queue, where there is one, or else the store, and others by their names; `None` where there is neither.
-    pub(super) fn of(ports: &LogPorts) -> Option<Self> {
+    pub(crate) fn of(ports: &LogPorts) -> Option<Self> {
         let queue = ports.queue.clone().map(LogSink::Queue);
         let main = Sink::new(queue.or_else(|| ports.store.clone().map(LogSink::Store))?);
         let other = |(name, to): (&String, &LogSink)| (name.clone(), Sink::new(to.clone()));
@@ -105,8 +105,24 @@ impl Sinks {
 
     /// Parts lines by where they go. A deploy is refused that names a place which is not there; lines for one that was there once go
     /// where all others go.
-    pub(super) fn part(&self, routes: &Routes, batch: Arc<LogBatch>) -> Parted {
+    pub(crate) fn part(&self, routes: &Routes, batch: Arc<LogBatch>) -> Parted {
         routes.part(batch, |name| self.others.contains_key(name))
+    }
+
+    /// Puts a batch in at one of the other places, once, for whoever keeps it where that fails. `Ok` means that it is there, even
+    /// where others put in lines of the same output meanwhile.
+    #[cfg(feature = "intake")]
+    pub(crate) async fn try_to_put(&self, scope: &Scope, to: &str, batch: LogBatch) -> Result<()> {
+        let Some(sink) = self.others.get(to) else { return Err(Error::not_found("there is no such place")) };
+        sink.try_to_put(scope, std::slice::from_ref(&batch)).await?;
+        let LogSink::Store(store) = &sink.to else { return Ok(()) };
+        let ends = store.ends(scope, &batch.origin.resource()).await?;
+        match ends.into_iter().find(|(origin, _)| *origin == batch.origin) {
+            Some((_, end)) if end != batch.end() => {
+                Err(Error::unavailable("others have put in lines of the same output"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts lines in. What goes elsewhere does first: up to where the store has lines, they are not read again.

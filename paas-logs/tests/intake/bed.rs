@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use paas_core::memory::MemoryLogSource;
+use paas_core::memory::{MemoryLogSource, MemoryLogStore};
 use paas_core::model::{
     Alert, AlertKey, AppId, Clock, FieldName, InstanceId, LogBatch, LogBucket, LogCount, LogCredential,
     LogEntry, LogOrder, LogOrigin, LogPage, LogPosition, LogQuarantine, LogQuery, LogRules, LogSender,
     LogStream, LogTail, Resource, RevisionNumber, Scope, Secret, TailItem, TenantId, Timestamp,
 };
-use paas_core::port::{Backend, LogDirectory, LogPipeline, LogPorts, LogService, LogStore};
+use paas_core::port::{Backend, LogDirectory, LogPipeline, LogPorts, LogService, LogSink, LogStore};
 use paas_core::{Error, Result};
 use paas_logs::{EmbeddedLogStore, IntakeConfig, LogStoreConfig, Pipeline, PipelineConfig};
 use tokio::task::JoinHandle;
@@ -134,6 +134,8 @@ pub(crate) struct Bed {
     pub(crate) address: SocketAddr,
     pub(crate) directory: Arc<Directory>,
     pub(crate) store: Arc<Store>,
+    /// Where rules may send lines.
+    pub(crate) archive: MemoryLogStore,
     pub(crate) ports: LogPorts,
     pipeline: Arc<Pipeline>,
     serving: JoinHandle<()>,
@@ -162,7 +164,9 @@ pub(crate) async fn bed(json: &str, change: impl FnOnce(&mut PipelineConfig, &mu
     let clock = Clock::fixed(NOW);
     let source = Arc::new(MemoryLogSource::new(clock.clone()));
     let scope = Scope::testing(Resource::Platform);
-    let ports = LogPorts::new(source, Some(store.clone()), directory.clone(), scope, clock);
+    let archive = MemoryLogStore::new();
+    let ports = LogPorts::new(source, Some(store.clone()), directory.clone(), scope, clock)
+        .with_sink("archive", LogSink::Store(Arc::new(archive.clone())));
     let mut intake = IntakeConfig::new(([127, 0, 0, 1], 0).into());
     let mut config = PipelineConfig::default();
     change(&mut config, &mut intake);
@@ -174,7 +178,7 @@ pub(crate) async fn bed(json: &str, change: impl FnOnce(&mut PipelineConfig, &mu
         async move { pipeline.serve(ports).await }
     });
     let address = pipeline.intake_address().await.unwrap();
-    Bed { address, directory, store, ports, pipeline, serving, _folder: folder }
+    Bed { address, directory, store, archive, ports, pipeline, serving, _folder: folder }
 }
 
 impl Drop for Bed {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use paas_core::Result;
-use paas_core::model::{Level, LogEntry, LogQuarantineReason, LogStream, TailItem, Timestamp};
+use paas_core::model::{
+    Level, LogEntry, LogQuarantineReason, LogQuery, LogStream, Resource, TailItem, Timestamp,
+};
+use paas_core::port::LogStore;
 
 use super::bed::{NOW, bed, origin};
 use super::client::{exchange, request};
@@ -83,6 +86,20 @@ async fn rules_are_those_of_the_service() {
     assert_eq!(bed.post("/v1/lines", "one", "\"health\"").await.status, 200);
     assert_eq!(bed.post("/v1/lines", "one", "\"on\"").await.status, 200);
     assert_eq!(bed.lines("t-1").await.last().unwrap(), "on");
+}
+
+#[tokio::test]
+async fn lines_go_where_rules_send_them() {
+    let bed = bed(r#"{"route":[{"match":"audit","to":"archive"}]}"#, |_, _| {}).await;
+    for round in 0..3 {
+        let body = format!("\"on {round}\"\n\"audit {round}\"\n");
+        assert_eq!(bed.post("/v1/lines", "one", body).await.status, 200);
+    }
+    assert_eq!(bed.lines("t-1").await, ["on 0", "on 1", "on 2"]);
+    let query = LogQuery::of(Resource::Tenant("t-1".parse().unwrap()));
+    let archived = bed.archive.search(&bed.ports.scope, &query).await.unwrap().entries;
+    let archived: Vec<_> = archived.iter().rev().map(|entry| &entry.line[..]).collect();
+    assert_eq!(archived, [b"audit 0", b"audit 1", b"audit 2"]);
 }
 
 #[tokio::test]

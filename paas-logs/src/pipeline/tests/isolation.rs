@@ -18,11 +18,15 @@ async fn stored_of(bed: &Bed, origin: &LogOrigin) -> Vec<String> {
     let mut query = LogQuery::of(Resource::Tenant(origin.tenant.clone()));
     (query.order, query.limit) = (LogOrder::Oldest, 5_000);
     let page = bed.store.inner.search(&bed.ports.scope, &query).await.unwrap();
-    page.entries.iter().map(|entry| entry.line.slice(..entry.line.len().min(12))).map(text).collect()
+    page.entries
+        .iter()
+        .map(|entry| entry.line.slice(..entry.line.len().min(12)))
+        .map(|line| text(&line))
+        .collect()
 }
 
-fn text(line: bytes::Bytes) -> String {
-    String::from_utf8_lossy(&line).trim_end().to_owned()
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end().to_owned()
 }
 
 /// Waits until so many lines of an output are stored.
