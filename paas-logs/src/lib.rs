@@ -15,6 +15,7 @@ mod folder;
 pub mod fuzzing {
     #[cfg(feature = "intake")]
     pub use crate::intake::fuzzing::*;
+    pub use crate::process::fuzzing::*;
     pub use crate::store::fuzzing::*;
 }
 #[cfg(feature = "intake")]

@@ -23,6 +23,8 @@ pub(crate) use trial::dry_run;
 
 mod concealed;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod join;
 mod parse;
 mod route;

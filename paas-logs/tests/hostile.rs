@@ -151,3 +151,32 @@ fn columns(open: &[u8]) -> Vec<u8> {
     let number = |at: usize| u32::from_le_bytes(*open[at..].first_chunk().unwrap()) as usize;
     zstd::bulk::decompress(&open[80..80 + number(44)], number(12)).unwrap()
 }
+
+/// Lines of which each is read by another rule.
+const LINES: &str = r#"{"level":"warn","msg":"a \"b\" c","ts":"2026-11-27T01:02:03Z","nested":{"a":[1,2]}}
+level=info msg="took \"long\"" ms=12 time=2026-11-27T01:02:03.456+01:00 token=abcdefgh
+10.0.0.1 - bob [27/Nov/2026:01:02:03 +0000] "GET /a?b=c HTTP/1.1" 200 512 "-" "agent"
+2026-11-27T01:02:03.456Z  WARN 1 --- [main] c.e.Shop : took 3 ms
+2026-11-27 01:02:03,456 ERROR [main] shop.Cart - gone
+panic: x
+
+goroutine 1 [running]:
+2026/11/27 01:02:03 main.go:7: started
+Traceback (most recent call last):
+  File "a.py", line 1
+ValueError: z
+-----BEGIN PRIVATE KEY-----
+MIIabc
+-----END PRIVATE KEY-----
+mail bob@example.com, call +44 20 7946 0958, card 4111 1111 1111 1111, id 078-05-1120, https://a:secret@b.c/
+"#;
+
+#[test]
+fn no_line_makes_a_rule_panic() {
+    let seeds = std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
+    for seed in 0..=seeds {
+        let mut bytes = LINES.as_bytes().to_vec();
+        (0..seed.min(20)).for_each(|round| change(&mut bytes, &mut Dice(seed * 100 + round)));
+        fuzzing::rules(&bytes);
+    }
+}

@@ -270,6 +270,20 @@ proptest! {
     }
 
     #[test]
+    fn pairs_are_read_as_they_were_put(
+        put in proptest::collection::vec(
+            ("[a-zA-Z@._-]{1,8}", proptest::collection::vec(any::<u8>(), 0..20)), 0..6,
+        ),
+    ) {
+        let mut text = Vec::new();
+        put.iter().for_each(|(name, value)| put_pair(&mut text, name, value));
+        let read: Vec<(String, Vec<u8>)> = pairs(&text)
+            .map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.into_owned()))
+            .collect();
+        prop_assert_eq!(read, put);
+    }
+
+    #[test]
     fn no_line_is_read_in_a_bad_way(
         line in proptest::collection::vec(any::<u8>(), 0..40),
         noise in r#"\{[a" :,{}\[\]\\u0=]{0,30}"#,
@@ -277,6 +291,8 @@ proptest! {
         for line in [line, noise.into_bytes()] {
             drop(field(&line, "a"));
             drop(field(&line, "a.a"));
+            let read: usize = pairs(&line).map(|(name, value)| name.len() + value.len()).sum();
+            prop_assert!(read <= line.len() * 4);
         }
     }
 }
