@@ -23,16 +23,15 @@ struct Digits<'a> {
     text: &'a [u8],
 }
 
-/// Runs of digits with single spaces, dots or hyphens between them, which no letter or digit touches.
+/// No number that is looked for has fewer digits, and what stands between them.
+const SHORTEST: usize = 8;
+
+/// Runs of digits with single spaces, dots or hyphens between them, which no letter or digit touches. Short ones are left out.
 fn runs(text: &[u8], mut each: impl FnMut(Digits<'_>)) {
     let mut at = 0;
-    while at < text.len() {
-        if !text[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
-        let start = at;
-        let mut end = at + 1;
+    while let Some(ahead) = text[at..].iter().position(u8::is_ascii_digit) {
+        let start = at + ahead;
+        let mut end = start + 1;
         loop {
             match (text.get(end), text.get(end + 1)) {
                 (Some(byte), _) if byte.is_ascii_digit() => end += 1,
@@ -42,7 +41,7 @@ fn runs(text: &[u8], mut each: impl FnMut(Digits<'_>)) {
         }
         let touched = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
         let before = start.checked_sub(1).map(|at| &text[at]);
-        if !touched(before) && !touched(text.get(end)) {
+        if end - start >= SHORTEST && !touched(before) && !touched(text.get(end)) {
             each(Digits { start, end, text: &text[start..end] });
         }
         at = end;
@@ -62,6 +61,13 @@ impl Digits<'_> {
         }
         groups.push((start, self.text.len()));
         groups
+    }
+
+    /// Whether its groups are as long as these.
+    fn is_shaped(&self, lengths: &[usize]) -> bool {
+        // Most are not even as long.
+        self.text.len() == lengths.iter().sum::<usize>() + lengths.len() - 1
+            && self.groups().iter().map(|(start, end)| end - start).eq(lengths.iter().copied())
     }
 }
 
@@ -144,12 +150,11 @@ impl Detector for Cards {
 impl Detector for Phones {
     fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
         runs(text, |run| {
-            let count = run.text.iter().filter(|byte| byte.is_ascii_digit()).count();
+            let count = || run.text.iter().filter(|byte| byte.is_ascii_digit()).count();
             let before = run.start.checked_sub(1).map(|at| text[at]);
-            let lengths: Vec<usize> = run.groups().iter().map(|(start, end)| end - start).collect();
-            if before == Some(b'+') && (8..=15).contains(&count) {
+            if before == Some(b'+') && (8..=15).contains(&count()) {
                 found(run.start - 1, run.end);
-            } else if lengths == [3, 3, 4] || lengths == [1, 3, 3, 4] {
+            } else if run.is_shaped(&[3, 3, 4]) || run.is_shaped(&[1, 3, 3, 4]) {
                 found(run.start, run.end);
             }
         });
@@ -177,9 +182,8 @@ impl Detector for Phones {
 impl Detector for NationalIds {
     fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
         runs(text, |run| {
-            let lengths: Vec<usize> = run.groups().iter().map(|(start, end)| end - start).collect();
             let is_social =
-                lengths == [3, 2, 4] && run.text[3] == b'-' && run.text[6] == b'-' && is_ssn(run.text);
+                run.is_shaped(&[3, 2, 4]) && run.text[3] == b'-' && run.text[6] == b'-' && is_ssn(run.text);
             if is_social || is_resident(run.text) {
                 found(run.start, run.end);
             }
@@ -192,18 +196,33 @@ impl Detector for NationalIds {
     }
 }
 
-/// Runs of letters and digits that have both.
+/// Runs of letters and digits that have both, as long as the numbers that have letters.
 fn words(text: &[u8], mut each: impl FnMut(usize, &[u8])) {
-    let mut at = 0;
-    while at < text.len() {
-        let length = text[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-        let word = &text[at..at + length];
-        if matches!(length, 9 | 18) && word.iter().any(u8::is_ascii_alphabetic) {
-            each(at, word);
+    let mut start = 0;
+    let mut word = |start: usize, end: usize| {
+        if matches!(end - start, 9 | 18) && text[start..end].iter().any(u8::is_ascii_alphabetic) {
+            each(start, &text[start..end]);
         }
-        at += length + 1;
+    };
+    for (at, byte) in text.iter().enumerate() {
+        if !IS_ALPHANUMERIC[usize::from(*byte)] {
+            word(start, at);
+            start = at + 1;
+        }
     }
+    word(start, text.len());
 }
+
+/// Letters and digits.
+const IS_ALPHANUMERIC: [bool; 256] = {
+    let mut all = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        all[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    all
+};
 
 /// Three digits that were given out, two, and four, none of them zeros.
 fn is_ssn(text: &[u8]) -> bool {
