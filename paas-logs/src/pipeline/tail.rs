@@ -12,12 +12,15 @@ use paas_core::model::{
 use paas_core::port::{LogPorts, LogStore};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
+use super::TICK;
 use super::feed::Feeds;
 use super::follower::{Follower, Outputs};
 use super::read::Read;
 use super::services::Services;
 use super::stage::{Done, Stage};
+use crate::keyword::Keywords;
 
 /// So many items may wait for a watcher; who is slower than that reads later, or hears of a gap.
 const WAITING: usize = 4;
@@ -46,7 +49,7 @@ pub(super) async fn open(
     ports: LogPorts,
     tail: LogTail,
 ) -> Result<BoxStream<'static, Result<TailItem>>> {
-    let matcher = tail.filter.matcher()?;
+    let (matcher, query) = (tail.filter.matcher()?, Keywords::new([&tail.filter])?);
     let (shown, watcher) = mpsc::channel(WAITING);
     let now = ports.clock.now();
     let from = tail.since.unwrap_or(if tail.follow { now } else { Timestamp(0) });
@@ -55,7 +58,8 @@ pub(super) async fn open(
         None => Vec::new(),
     };
     let stage = Stage::new(services, ports.clone(), false);
-    let work = Tail { stage, live, scope, ports, tail, matcher, from, shown };
+    let (waiting, told) = (TailLines::default(), Instant::now());
+    let work = Tail { stage, live, scope, ports, tail, matcher, query, from, waiting, told, shown };
     tokio::spawn(async move {
         let shown = work.shown.clone();
         tokio::select! {
@@ -79,7 +83,12 @@ struct Tail {
     ports: LogPorts,
     tail: LogTail,
     matcher: LogMatcher,
+    /// The same, for many lines at once.
+    query: Keywords,
     from: Timestamp,
+    /// What is to be told, and when something was last.
+    waiting: TailLines,
+    told: Instant,
     shown: mpsc::Sender<Result<TailItem>>,
 }
 
@@ -150,7 +159,7 @@ impl Tail {
             items.map_ok(|item| Arc::new(Read::new(item))).boxed()
         };
         let mut reads = reads.ready_chunks(TOGETHER);
-        let mut tick = tokio::time::interval(super::TICK);
+        let mut tick = tokio::time::interval(TICK);
         let mut is_told = self.tail.follow;
         loop {
             let shown = tokio::select! {
@@ -168,7 +177,8 @@ impl Tail {
                 }
                 _ = tick.tick() => {
                     let done = self.stage.overdue();
-                    self.show_lines(self.lines(done)).await
+                    let lines = self.lines(done);
+                    self.show_lines(lines).await
                 }
             };
             if !shown {
@@ -176,7 +186,11 @@ impl Tail {
             }
         }
         let rest = self.stage.finish(None);
-        self.show_lines(self.lines(rest)).await;
+        let mut rest = self.lines(rest);
+        rest.merge(std::mem::take(&mut self.waiting));
+        if !rest.ends.is_empty() {
+            self.show(TailItem::Lines(rest)).await;
+        }
         Ok(())
     }
 
@@ -240,13 +254,27 @@ impl Tail {
                 Some(_) => Timestamp(0),
                 None => self.from,
             };
-            lines.merge(TailLines::of(&batch, &self.matcher, from));
+            let mut wanted = Vec::new();
+            self.query.find(&batch, |_, line| {
+                if batch.times[line] >= from {
+                    wanted.push(line);
+                }
+            });
+            lines.merge(TailLines::of_lines(&batch, &wanted));
         }
         lines
     }
 
-    async fn show_lines(&self, lines: TailLines) -> bool {
-        lines.ends.is_empty() || self.show(TailItem::Lines(lines)).await
+    /// Shows lines. Up to where outputs are read is told with them; where nothing matches, from time to time.
+    async fn show_lines(&mut self, lines: TailLines) -> bool {
+        self.waiting.merge(lines);
+        let is_due = !self.waiting.entries.is_empty() || self.told.elapsed() >= TICK;
+        if !is_due || self.waiting.ends.is_empty() {
+            return true;
+        }
+        self.told = Instant::now();
+        let lines = std::mem::take(&mut self.waiting);
+        self.show(TailItem::Lines(lines)).await
     }
 
     async fn show(&self, item: TailItem) -> bool {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{LogBatch, LogItem, LogOrigin, LogPosition, LogStream};
+use super::{LogBatch, LogItem, LogLine, LogOrigin, LogPosition, LogStream};
 use crate::model::filter::{LogFilter, LogMatcher};
 use crate::model::id::InstanceId;
 use crate::model::scope::Resource;
-use crate::model::search::LogEntry;
+use crate::model::search::{LogEntry, StoredLine};
 use crate::model::time::Timestamp;
 
 /// Which lines somebody watches.
@@ -114,15 +114,27 @@ impl TailLines {
     /// What of a batch is watched.
     #[must_use]
     pub fn of(batch: &LogBatch, matcher: &LogMatcher, from: Timestamp) -> Self {
+        let is_wanted = |at: &usize| batch.times[*at] >= from && matcher.matches(&StoredLine::of(batch, *at));
+        let wanted: Vec<usize> = (0..batch.starts.len()).filter(is_wanted).collect();
+        Self::of_lines(batch, &wanted)
+    }
+
+    /// Some lines of a batch that was read to its end: their numbers, in order.
+    #[must_use]
+    pub fn of_lines(batch: &LogBatch, wanted: &[usize]) -> Self {
         let origin = Arc::new(batch.origin.clone());
-        let entry = |line: super::LogLine<'_>| {
+        let ends = vec![(Arc::clone(&origin), batch.end())];
+        if wanted.is_empty() {
+            return Self { entries: Vec::new(), ends };
+        }
+        let mut wanted = wanted.iter().peekable();
+        let lines = batch.lines().enumerate().filter(|(at, _)| wanted.next_if(|own| *own == at).is_some());
+        let entry = |(_, line): (usize, LogLine<'_>)| {
             let text = batch.buffer.slice_ref(line.bytes);
             let entry = LogEntry::new(Arc::clone(&origin), line.position, line.time, line.level, text);
             entry.with_fields(line.fields)
         };
-        let wanted = |entry: &LogEntry| entry.time >= from && matcher.matches(entry);
-        let entries = batch.lines().map(entry).filter(wanted).collect();
-        Self { entries, ends: vec![(origin, batch.end())] }
+        Self { entries: lines.map(entry).collect(), ends }
     }
 
     /// Lines from a store.
