@@ -34,9 +34,9 @@ use tail::Live;
 mod collector;
 mod feed;
 mod follower;
+mod inbox;
 mod lane;
 mod pushed;
-mod queue;
 mod read;
 #[cfg(feature = "intake")]
 mod served;

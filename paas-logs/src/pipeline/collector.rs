@@ -13,8 +13,8 @@ use tokio::time::{Duration, MissedTickBehavior};
 
 use super::feed::{Feed, Feeds};
 use super::follower::Follower;
+use super::inbox::Inbox;
 use super::lane::{Lane, Work};
-use super::queue::Queue;
 use super::services::Services;
 use super::sink::Sinks;
 
@@ -26,7 +26,7 @@ pub(super) struct Collector {
     work: Arc<Work>,
     feeds: Feeds,
     feed: Arc<Feed>,
-    open: HashMap<Resource, Arc<Queue>>,
+    open: HashMap<Resource, Arc<Inbox>>,
     lanes: JoinSet<()>,
 }
 
@@ -63,7 +63,7 @@ impl Collector {
                     }
                     self.feed.give(item);
                 }
-                _ = look.tick() => self.open.retain(|_, queue| !queue.end_at_rest()),
+                _ = look.tick() => self.open.retain(|_, inbox| !inbox.end_at_rest()),
             }
         }
     }
@@ -85,10 +85,10 @@ impl Collector {
         if self.open.contains_key(&app) {
             return;
         }
-        let queue = self.feed.join(&app, None);
+        let inbox = self.feed.join(&app, None);
         let (feeds, ports) = (self.feeds.clone(), self.work.ports.clone());
-        let lines = Follower::of_all_that_comes(feeds, ports, Arc::clone(&self.feed), Arc::clone(&queue));
+        let lines = Follower::of_all_that_comes(feeds, ports, Arc::clone(&self.feed), Arc::clone(&inbox));
         self.lanes.spawn(Lane::new(Arc::clone(&self.work), lines).run());
-        self.open.insert(app, queue);
+        self.open.insert(app, inbox);
     }
 }

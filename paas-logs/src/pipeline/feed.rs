@@ -10,7 +10,7 @@ use paas_core::{Error, Result};
 use tokio::task::AbortHandle;
 
 use super::follower::{Follower, Outputs};
-use super::queue::{Budget, Queue};
+use super::inbox::{Budget, Inbox};
 use super::read::Read;
 
 /// The feeds of a replica. Cloning shares them.
@@ -90,8 +90,8 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Followers {
     /// Those of an app or less.
-    apps: HashMap<AppId, Vec<Arc<Queue>>>,
-    wide: Vec<Arc<Queue>>,
+    apps: HashMap<AppId, Vec<Arc<Inbox>>>,
+    wide: Vec<Arc<Inbox>>,
     has_ended: bool,
 }
 
@@ -130,33 +130,33 @@ impl Feed {
         !self.followers().has_ended
     }
 
-    /// From now on a queue gets what is read of a part.
-    pub(super) fn join(&self, part: &Resource, instance: Option<InstanceId>) -> Arc<Queue> {
+    /// From now on an inbox gets what is read of a part.
+    pub(super) fn join(&self, part: &Resource, instance: Option<InstanceId>) -> Arc<Inbox> {
         debug_assert!(self.whole.contains(part));
-        let queue = Arc::new(Queue::new(part.clone(), instance, Arc::clone(&self.budget)));
+        let inbox = Arc::new(Inbox::new(part.clone(), instance, Arc::clone(&self.budget)));
         let mut followers = self.followers();
         if followers.has_ended {
-            queue.end();
-            return queue;
+            inbox.end();
+            return inbox;
         }
         let own = match app(part) {
             Some(app) => followers.apps.entry(app.clone()).or_default(),
             None => &mut followers.wide,
         };
-        own.push(Arc::clone(&queue));
-        queue
+        own.push(Arc::clone(&inbox));
+        inbox
     }
 
-    /// A queue gets nothing any more.
-    pub(super) fn leave(&self, queue: &Arc<Queue>) {
-        queue.end();
+    /// An inbox gets nothing any more.
+    pub(super) fn leave(&self, inbox: &Arc<Inbox>) {
+        inbox.end();
         let mut followers = self.followers();
-        let Some(app) = app(queue.part()) else {
-            followers.wide.retain(|own| !Arc::ptr_eq(own, queue));
+        let Some(app) = app(inbox.part()) else {
+            followers.wide.retain(|own| !Arc::ptr_eq(own, inbox));
             return;
         };
         let Some(own) = followers.apps.get_mut(app) else { return };
-        own.retain(|own| !Arc::ptr_eq(own, queue));
+        own.retain(|own| !Arc::ptr_eq(own, inbox));
         if own.is_empty() {
             followers.apps.remove(app);
         }
@@ -168,12 +168,12 @@ impl Feed {
         let followers = self.followers();
         let Some(part) = read.part() else {
             let all = followers.apps.values().flatten().chain(&followers.wide);
-            all.for_each(|queue| queue.push(&read));
+            all.for_each(|inbox| inbox.push(&read));
             return;
         };
         let own = app(&part).and_then(|app| followers.apps.get(app)).into_iter().flatten();
-        for queue in own.chain(&followers.wide).filter(|queue| queue.wants(&part, &read)) {
-            queue.push(&read);
+        for inbox in own.chain(&followers.wide).filter(|inbox| inbox.wants(&part, &read)) {
+            inbox.push(&read);
         }
     }
 
@@ -182,7 +182,7 @@ impl Feed {
         let mut followers = self.followers();
         followers.has_ended = true;
         let all = followers.apps.drain().flat_map(|(_, own)| own).collect::<Vec<_>>();
-        all.iter().chain(&followers.wide).for_each(|queue| queue.end());
+        all.iter().chain(&followers.wide).for_each(|inbox| inbox.end());
         followers.wide.clear();
     }
 }

@@ -12,7 +12,7 @@ use paas_core::port::LogPorts;
 
 use super::FIRST_PAUSE;
 use super::feed::{Feed, Feeds};
-use super::queue::{Next, Queue};
+use super::inbox::{Inbox, Next};
 use super::read::Read;
 
 /// Where outputs are read up to.
@@ -20,7 +20,7 @@ pub(super) type Outputs = HashMap<(InstanceId, LogStream), LogPosition>;
 
 /// A part of a source, read with others.
 ///
-/// Whoever comes new or is behind reads for themselves what there is (a *round*), while what comes is kept in the queue. Both
+/// Whoever comes new or is behind reads for themselves what there is (a *round*), while what comes is kept in the inbox. Both
 /// overlap; where each output is read up to tells what came twice.
 pub(super) struct Follower {
     feeds: Feeds,
@@ -28,7 +28,7 @@ pub(super) struct Follower {
     /// What a round reads.
     selector: LogSelector,
     feed: Arc<Feed>,
-    queue: Arc<Queue>,
+    inbox: Arc<Inbox>,
     /// Up to where each output was given.
     ends: Outputs,
     round: Option<BoxStream<'static, Result<LogItem>>>,
@@ -40,10 +40,10 @@ impl Follower {
     /// One that begins where the ends say, and for other outputs at the oldest line that is there.
     pub(super) fn new(feeds: Feeds, ports: LogPorts, selector: &LogSelector, ends: Outputs) -> Self {
         let feed = feeds.of(&ports, &selector.resource);
-        let queue = feed.join(&selector.resource, selector.instance.clone());
+        let inbox = feed.join(&selector.resource, selector.instance.clone());
         let mut selector = selector.clone();
         selector.follow = false;
-        let mut own = Self { feeds, ports, selector, feed, queue, ends, round: None, lasts: true };
+        let mut own = Self { feeds, ports, selector, feed, inbox, ends, round: None, lasts: true };
         own.begin_round();
         own
     }
@@ -53,10 +53,10 @@ impl Follower {
         feeds: Feeds,
         ports: LogPorts,
         feed: Arc<Feed>,
-        queue: Arc<Queue>,
+        inbox: Arc<Inbox>,
     ) -> Self {
-        let selector = LogSelector::existing(queue.part().clone());
-        Self { feeds, ports, selector, feed, queue, ends: Outputs::new(), round: None, lasts: false }
+        let selector = LogSelector::existing(inbox.part().clone());
+        Self { feeds, ports, selector, feed, inbox, ends: Outputs::new(), round: None, lasts: false }
     }
 
     pub(super) fn part(&self) -> &Resource {
@@ -66,7 +66,7 @@ impl Follower {
     /// There is nothing to do, unless something has come.
     pub(super) fn rest(&self) {
         if self.round.is_none() {
-            self.queue.rest();
+            self.inbox.rest();
         }
     }
 
@@ -111,7 +111,7 @@ impl Follower {
                     }
                 }
             } else {
-                match self.queue.next().await {
+                match self.inbox.next().await {
                     Next::Read(read) => read,
                     Next::Behind => {
                         self.begin_round();
@@ -133,7 +133,7 @@ impl Follower {
     /// Goes on with another feed. Where that cannot be read either, the round tells.
     fn join_another(&mut self) {
         self.feed = self.feeds.of(&self.ports, &self.selector.resource);
-        self.queue = self.feed.join(&self.selector.resource, self.selector.instance.clone());
+        self.inbox = self.feed.join(&self.selector.resource, self.selector.instance.clone());
         self.begin_round();
         if let Some(round) = self.round.take() {
             // Not at once: this may be the next of many.
@@ -165,6 +165,6 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.feed.leave(&self.queue);
+        self.feed.leave(&self.inbox);
     }
 }

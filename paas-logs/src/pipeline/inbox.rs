@@ -21,7 +21,7 @@ pub(super) struct Budget(AtomicUsize);
 
 /// What waits for one.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Inbox {
     part: Resource,
     instance: Option<InstanceId>,
     budget: Arc<Budget>,
@@ -50,14 +50,14 @@ pub(super) enum Next {
     End,
 }
 
-impl Drop for Queue {
+impl Drop for Inbox {
     fn drop(&mut self) {
         let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.budget.0.fetch_sub(waiting.bytes, Ordering::Relaxed);
     }
 }
 
-impl Queue {
+impl Inbox {
     pub(super) fn new(part: Resource, instance: Option<InstanceId>, budget: Arc<Budget>) -> Self {
         Self { part, instance, budget, waiting: Mutex::default(), news: Notify::new() }
     }
@@ -70,13 +70,13 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something of this part is for whoever has the queue.
+    /// Whether something of this part is for whoever has the inbox.
     pub(super) fn wants(&self, part: &Resource, read: &Read) -> bool {
         let own = self.instance.as_ref();
         self.part.contains(part) && own.is_none_or(|own| read.instance().is_none_or(|other| own == other))
     }
 
-    /// Never waits: where there is no room, whoever has the queue is behind.
+    /// Never waits: where there is no room, whoever has the inbox is behind.
     pub(super) fn push(&self, read: &Arc<Read>) {
         let mut waiting = self.waiting();
         if waiting.is_behind || waiting.has_ended {
@@ -95,7 +95,7 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Whoever has the queue has nothing to do any more, unless something waits.
+    /// Whoever has the inbox has nothing to do any more, unless something waits.
     pub(super) fn rest(&self) {
         let mut waiting = self.waiting();
         waiting.rests = waiting.reads.is_empty() && !waiting.is_behind;

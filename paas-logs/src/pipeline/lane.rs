@@ -16,7 +16,7 @@ use super::stage::{Done, Stage};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, TICK};
 use crate::alert::AlertCounts;
 
-/// While so many bytes wait, nothing more is taken: they wait in the queue, and then the source keeps them, or tells
+/// While so many bytes wait, nothing more is taken: they wait in the inbox, and then the source keeps them, or tells
 /// what it could not keep.
 const WAITING: usize = 1024 * 1024;
 /// An app of which nothing came for so long is left alone until something does.
