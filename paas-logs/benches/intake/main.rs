@@ -1,9 +1,10 @@
 //! `cargo bench -p paas-logs --bench intake`: what it takes to take lines in over HTTP, and store them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, dead_code)]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use client::{exchange, request};
+use figure::{print, processor};
 
 #[path = "../../tests/intake/bed.rs"]
 mod bed;
@@ -11,17 +12,11 @@ mod bed;
 mod client;
 #[path = "../store/corpus.rs"]
 mod corpus;
+#[path = "../store/figure.rs"]
+mod figure;
 
 /// About so many bytes are sent in a request.
 const BODY: usize = 1_000_000;
-
-/// How long this process has had a processor.
-fn processor() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
 
 /// JSON lines of a corpus, in bodies.
 fn bodies(lines: usize) -> Vec<Vec<u8>> {
@@ -56,11 +51,7 @@ async fn main() {
     }
     let (took, used) = (started.elapsed().as_secs_f64(), (processor() - before).as_secs_f64());
     let rate = bytes as f64 / 1e6 / used;
-    let met = if rate >= 130.0 { "met" } else { "short" };
     println!("{:<44} {:>9} {:<10} {:>9} {:>8}", "figure", "ours", "", "peer", "goal");
-    println!(
-        "{:<44} {rate:>9.3} {:<10} {:>9} {:>8} {met}",
-        "intake: to the store, a sync a request", "MB/CPU-s", "-", 130
-    );
+    print("intake: to the store, a sync a request", rate, "MB/CPU-s", 130.0, false);
     println!("  {took:.1} s, {:.1} MB/s, whoever sends included", bytes as f64 / 1e6 / took);
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod corpus;
+mod figure;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,19 +11,7 @@ use paas_core::model::{LogFilter, LogQuery, Resource, Scope};
 use paas_core::port::LogStore;
 use paas_logs::{EmbeddedLogStore, LogStoreConfig};
 
-/// A figure: how it is, what it is to be, and whether less is better.
-fn print(name: &str, ours: f64, unit: &str, goal: f64, less: bool) {
-    let met = if (ours <= goal) == less { "met" } else { "short" };
-    println!("{name:<44} {ours:>9.3} {unit:<10} {:>9} {goal:>8} {met}", "-");
-}
-
-/// How long this process has had a processor.
-fn processor() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
+use figure::{print, processor};
 
 fn size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
