@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use paas_core::model::{
@@ -17,6 +18,9 @@ use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
+
+/// What is taken of memory is counted for all tests at once, so one runs at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What is given bytes of a file.
 type Target = fn(&[u8]);
@@ -107,6 +111,7 @@ fn change(bytes: &mut Vec<u8>, dice: &mut Dice) {
 
 #[test]
 fn no_file_makes_a_parser_panic_or_take_much_memory() {
+    let _alone = ALONE.lock().unwrap();
     let files = files();
     let header = files["open"][..80].to_vec();
     let targets: [(&str, Target, &[u8]); 7] = [
@@ -173,6 +178,7 @@ mail bob@example.com, call +44 20 7946 0958, card 4111 1111 1111 1111, id 078-05
 
 #[test]
 fn no_line_makes_a_rule_panic() {
+    let _alone = ALONE.lock().unwrap();
     let seeds = std::env::var("PAAS_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
     for seed in 0..=seeds {
         let mut bytes = LINES.as_bytes().to_vec();
