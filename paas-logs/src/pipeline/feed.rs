@@ -1,6 +1,7 @@
 //! One reading of the source, for all on this replica who follow a part of what it reads.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use futures_util::StreamExt;
@@ -24,11 +25,18 @@ impl Feeds {
 
     /// Follows a part of a source: from the ends that are given, or else from the oldest line that is there, and on.
     pub(super) fn follow(&self, ports: &LogPorts, selector: &LogSelector, ends: Outputs) -> Follower {
+        let mut follower = self.follow_on(ports, selector, ends);
+        follower.begin_round();
+        follower
+    }
+
+    /// Follows a part of a source from now on: nothing is missed that is born later. What is not stored yet may be given, too.
+    pub(super) fn follow_on(&self, ports: &LogPorts, selector: &LogSelector, ends: Outputs) -> Follower {
         Follower::new(self.clone(), ports.clone(), selector, ends)
     }
 
-    /// Who reads a part, be it among others; who begins to where nobody does.
-    pub(super) fn of(&self, ports: &LogPorts, part: &Resource) -> Arc<Feed> {
+    /// Who reads a part, be it among others. Where nobody does somebody begins to, after these ends.
+    pub(super) fn of(&self, ports: &LogPorts, part: &Resource, ends: &Outputs) -> Arc<Feed> {
         let mut open = self.open();
         open.retain(|_, feed| feed.strong_count() > 0);
         let around = open.iter().filter(|(whole, _)| whole.contains(part));
@@ -37,7 +45,7 @@ impl Feeds {
         }
         let feed = Feed::of(part.clone());
         open.insert(part.clone(), Arc::downgrade(&feed));
-        let reading = tokio::spawn(read(Arc::downgrade(&feed), ports.clone(), part.clone()));
+        let reading = tokio::spawn(read(Arc::downgrade(&feed), ports.clone(), after(part, ends)));
         let _first = feed.reading.set(reading.abort_handle());
         feed
     }
@@ -50,23 +58,25 @@ impl Feeds {
     }
 }
 
+/// What follows a part after some ends.
+fn after(part: &Resource, ends: &Outputs) -> LogSelector {
+    let mut selector = LogSelector::follow(part.clone());
+    let after = ends.iter().map(|((instance, stream), end)| (instance.clone(), *stream, *end));
+    selector.after = after.collect();
+    selector
+}
+
 /// Reads for a feed until it ends, or nobody follows it.
-async fn read(feed: Weak<Feed>, ports: LogPorts, whole: Resource) {
-    let Err(error) = read_on(&feed, &ports, &whole).await;
-    tracing::warn!(?error, resource = %whole, "lines are not read for a moment");
+async fn read(feed: Weak<Feed>, ports: LogPorts, selector: LogSelector) {
+    let resource = selector.resource.clone();
+    let Err(error) = read_on(&feed, &ports, selector).await;
+    tracing::warn!(?error, %resource, "lines are not read for a moment");
     if let Some(feed) = feed.upgrade() {
         feed.end();
     }
 }
 
-async fn read_on(feed: &Weak<Feed>, ports: &LogPorts, whole: &Resource) -> Result<std::convert::Infallible> {
-    let mut selector = LogSelector::follow(whole.clone());
-    if let Some(store) = &ports.store {
-        // Whoever wants older lines reads them for themselves.
-        let ends = store.ends(&ports.scope, whole).await?;
-        selector.after =
-            ends.into_iter().map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
-    }
+async fn read_on(feed: &Weak<Feed>, ports: &LogPorts, selector: LogSelector) -> Result<Infallible> {
     let mut items = ports.source.lines(&ports.scope, selector).await?;
     let ended = || Error::unavailable("the log source has ended");
     loop {

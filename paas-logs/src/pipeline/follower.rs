@@ -37,15 +37,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// One that begins where the ends say, and for other outputs at the oldest line that is there.
+    /// One that begins with what its feed is given next. Where nobody reads this part yet, that is what comes after the ends.
     pub(super) fn new(feeds: Feeds, ports: LogPorts, selector: &LogSelector, ends: Outputs) -> Self {
-        let feed = feeds.of(&ports, &selector.resource);
+        let feed = feeds.of(&ports, &selector.resource, &ends);
         let inbox = feed.join(&selector.resource, selector.instance.clone());
         let mut selector = selector.clone();
         selector.follow = false;
-        let mut own = Self { feeds, ports, selector, feed, inbox, ends, round: None, lasts: true };
-        own.begin_round();
-        own
+        Self { feeds, ports, selector, feed, inbox, ends, round: None, lasts: true }
     }
 
     /// One that begins with what the feed is given next, and ends with the feed.
@@ -76,7 +74,8 @@ impl Follower {
         self.begin_round();
     }
 
-    fn begin_round(&mut self) {
+    /// Reads what there is after the ends, before what comes.
+    pub(super) fn begin_round(&mut self) {
         let (ports, mut selector) = (self.ports.clone(), self.selector.clone());
         let after = self.ends.iter().map(|((instance, stream), end)| (instance.clone(), *stream, *end));
         selector.after = after.collect();
@@ -132,7 +131,7 @@ impl Follower {
 
     /// Goes on with another feed. Where that cannot be read either, the round tells.
     fn join_another(&mut self) {
-        self.feed = self.feeds.of(&self.ports, &self.selector.resource);
+        self.feed = self.feeds.of(&self.ports, &self.selector.resource, &self.ends);
         self.inbox = self.feed.join(&self.selector.resource, self.selector.instance.clone());
         self.begin_round();
         if let Some(round) = self.round.take() {

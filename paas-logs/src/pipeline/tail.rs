@@ -57,6 +57,9 @@ pub(super) async fn open(
         Some(store) => store.ends(&scope, &tail.resource).await?,
         None => Vec::new(),
     };
+    // What is born once this has been answered is shown, whoever stores it before it is read.
+    let begins_now = tail.follow && tail.since.is_none() && tail.after.is_empty() && live.reads_instances;
+    let follower = begins_now.then(|| live.feeds.follow_on(&ports, &selector(&tail), outputs(&stored)));
     let stage = Stage::new(services, ports.clone(), false);
     let (waiting, told) = (TailLines::default(), Instant::now());
     let work = Tail { stage, live, scope, ports, tail, matcher, query, from, waiting, told, shown };
@@ -65,7 +68,7 @@ pub(super) async fn open(
         tokio::select! {
             biased;
             () = shown.closed() => {}
-            outcome = work.run(stored) => {
+            outcome = work.run(stored, follower) => {
                 if let Err(error) = outcome {
                     // Who has gone need not know.
                     let _ = shown.send(Err(error)).await;
@@ -74,6 +77,16 @@ pub(super) async fn open(
         }
     });
     Ok(stream::unfold(watcher, async |mut watcher| Some((watcher.recv().await?, watcher))).boxed())
+}
+
+fn selector(tail: &LogTail) -> LogSelector {
+    let mut selector = LogSelector::existing(tail.resource.clone());
+    (selector.follow, selector.instance) = (tail.follow, tail.instance.clone());
+    selector
+}
+
+fn outputs(ends: &[(LogOrigin, LogPosition)]) -> Outputs {
+    ends.iter().map(|(own, end)| ((own.instance.clone(), own.stream), *end)).collect()
 }
 
 struct Tail {
@@ -94,12 +107,12 @@ struct Tail {
 
 impl Tail {
     /// First what is stored, up to where it ended when this began; from there on what the source has.
-    async fn run(mut self, stored: Vec<(LogOrigin, LogPosition)>) -> Result<()> {
+    /// Who shows only what comes has followed since this began.
+    async fn run(mut self, stored: Vec<(LogOrigin, LogPosition)>, follower: Option<Follower>) -> Result<()> {
         let mut ends: Outputs =
             self.tail.after.iter().map(|(own, stream, at)| ((own.clone(), *stream), *at)).collect();
         if let Some(store) = self.ports.store.clone() {
-            let stored: Outputs =
-                stored.into_iter().map(|(own, end)| ((own.instance, own.stream), end)).collect();
+            let stored = outputs(&stored);
             if self.tail.since.is_some() || !(self.tail.follow || self.live.reads_instances) {
                 self.history(&*store, &ends, &stored).await?;
             }
@@ -107,7 +120,7 @@ impl Tail {
                 ends.entry(output).and_modify(|own| *own = end.max(*own)).or_insert(end);
             }
         }
-        self.live(ends).await
+        self.live(ends, follower).await
     }
 
     /// Shows lines that are stored.
@@ -142,14 +155,13 @@ impl Tail {
     }
 
     /// Shows what the source has after these places.
-    async fn live(&mut self, ends: Outputs) -> Result<()> {
-        let mut selector = LogSelector::existing(self.tail.resource.clone());
-        (selector.follow, selector.instance) = (self.tail.follow, self.tail.instance.clone());
+    async fn live(&mut self, ends: Outputs, follower: Option<Follower>) -> Result<()> {
+        let mut selector = selector(&self.tail);
         let known = ends.clone();
         let reads = if !self.live.reads_instances {
             if self.tail.follow { stream::pending().boxed() } else { stream::empty().boxed() }
         } else if self.tail.follow {
-            let follower = self.live.feeds.follow(&self.ports, &selector, ends);
+            let follower = follower.unwrap_or_else(|| self.live.feeds.follow(&self.ports, &selector, ends));
             let next = async |mut follower: Follower| Some((follower.next().await?, follower));
             stream::unfold(follower, next).boxed()
         } else {
