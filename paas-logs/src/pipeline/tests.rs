@@ -532,6 +532,20 @@ async fn a_secret_that_was_replaced_is_known_for_lines_that_come_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_rest_of_a_private_key_is_taken_out_however_late_it_comes() {
+    let bed = bed("{}");
+    let _collecting = bed.collect();
+    for line in ["-----BEGIN PRIVATE KEY-----", "MIIabc", "MIIdef", "-----END PRIVATE KEY-----"] {
+        bed.source.push(&origin(), line);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+    }
+    bed.source.push(&origin(), "after");
+    let stored = bed.wait_for(5).await;
+    assert!(stored[..4].iter().all(|line| line == "[redacted:private-key]"), "{stored:?}");
+    assert_eq!(stored[4], "after");
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_service_that_nobody_knows_nothing_goes_on() {
     let bed = bed("{}");
     bed.services.is_gone.store(true, Ordering::Relaxed);

@@ -120,9 +120,9 @@ impl Joiner {
         }
     }
 
-    /// Whether a line that belongs to the last event may still come.
+    /// Whether what comes next may belong to what was before: to the last event, or to a private key that has not ended.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        self.waiting.is_some() || self.has_open_key
     }
 
     /// The event that waits, once nothing has come for a second.
