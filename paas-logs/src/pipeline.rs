@@ -36,6 +36,7 @@ mod feed;
 mod follower;
 mod inbox;
 mod lane;
+mod output;
 mod pushed;
 mod read;
 #[cfg(feature = "intake")]

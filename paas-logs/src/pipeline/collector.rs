@@ -15,6 +15,7 @@ use super::feed::{Feed, Feeds};
 use super::follower::Follower;
 use super::inbox::Inbox;
 use super::lane::{Lane, Work};
+use super::output::after;
 use super::services::Services;
 use super::sink::Sinks;
 
@@ -71,11 +72,7 @@ impl Collector {
     async fn items(&self) -> Result<BoxStream<'static, Result<LogItem>>> {
         let ports = &self.work.ports;
         let mut selector = LogSelector::follow(Resource::Platform);
-        if let Some(store) = &ports.store {
-            let ends = store.ends(&ports.scope, &Resource::Platform).await?;
-            selector.after =
-                ends.into_iter().map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
-        }
+        selector.after = after(self.work.ends(&Resource::Platform).await?);
         ports.source.lines(&ports.scope, selector).await
     }
 

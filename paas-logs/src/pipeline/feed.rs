@@ -10,8 +10,9 @@ use paas_core::port::LogPorts;
 use paas_core::{Error, Result};
 use tokio::task::AbortHandle;
 
-use super::follower::{Follower, Outputs};
+use super::follower::Follower;
 use super::inbox::{Budget, Inbox};
+use super::output::{Outputs, after};
 use super::read::Read;
 
 /// The feeds of a replica. Cloning shares them.
@@ -45,7 +46,9 @@ impl Feeds {
         }
         let feed = Feed::of(part.clone());
         open.insert(part.clone(), Arc::downgrade(&feed));
-        let reading = tokio::spawn(read(Arc::downgrade(&feed), ports.clone(), after(part, ends)));
+        let mut selector = LogSelector::follow(part.clone());
+        selector.after = after(ends.clone());
+        let reading = tokio::spawn(read(Arc::downgrade(&feed), ports.clone(), selector));
         let _first = feed.reading.set(reading.abort_handle());
         feed
     }
@@ -56,14 +59,6 @@ impl Feeds {
         self.open().insert(Resource::Platform, Arc::downgrade(&feed));
         feed
     }
-}
-
-/// What follows a part after some ends.
-fn after(part: &Resource, ends: &Outputs) -> LogSelector {
-    let mut selector = LogSelector::follow(part.clone());
-    let after = ends.iter().map(|((instance, stream), end)| (instance.clone(), *stream, *end));
-    selector.after = after.collect();
-    selector
 }
 
 /// Reads for a feed until it ends, or nobody follows it.

@@ -1,22 +1,19 @@
 //! One who follows a part of a source: every line once, in the order of its output, and nobody waits for them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use paas_core::Result;
-use paas_core::model::{InstanceId, LogItem, LogOrigin, LogPosition, LogSelector, LogStream, Resource};
+use paas_core::model::{LogItem, LogSelector, Resource};
 use paas_core::port::LogPorts;
 
 use super::FIRST_PAUSE;
 use super::feed::{Feed, Feeds};
 use super::inbox::{Inbox, Next};
+use super::output::{Outputs, after, stored};
 use super::read::Read;
-
-/// Where outputs are read up to.
-pub(super) type Outputs = HashMap<(InstanceId, LogStream), LogPosition>;
 
 /// A part of a source, read with others.
 ///
@@ -77,21 +74,16 @@ impl Follower {
     /// Reads what there is after the ends, before what comes.
     pub(super) fn begin_round(&mut self) {
         let (ports, mut selector) = (self.ports.clone(), self.selector.clone());
-        let after = self.ends.iter().map(|((instance, stream), end)| (instance.clone(), *stream, *end));
-        selector.after = after.collect();
+        let given = self.ends.clone();
         // Whoever is given all that is not stored was given nothing yet of outputs that only the store knows.
         let store = ports.store.clone().filter(|_| !self.lasts);
         let items = async move {
-            if let Some(store) = store {
-                let stored = store.ends(&ports.scope, &selector.resource).await?;
-                let given = std::mem::take(&mut selector.after);
-                let is_new = |of: &LogOrigin| {
-                    !given.iter().any(|(own, stream, _)| *own == of.instance && *stream == of.stream)
-                };
-                let stored = stored.into_iter().filter(|(origin, _)| is_new(origin));
-                selector.after = stored.map(|(origin, end)| (origin.instance, origin.stream, end)).collect();
-                selector.after.extend(given);
-            }
+            let mut ends = match store {
+                Some(store) => stored(store.ends(&ports.scope, &selector.resource).await?),
+                None => Outputs::new(),
+            };
+            ends.extend(given);
+            selector.after = after(ends);
             ports.source.lines(&ports.scope, selector).await
         };
         self.round = Some(stream::once(items).try_flatten().boxed());

@@ -8,7 +8,8 @@ use paas_core::model::{LogItem, Resource};
 use paas_core::port::LogPorts;
 use tokio::time::{Duration, Instant};
 
-use super::follower::{Follower, Outputs};
+use super::follower::Follower;
+use super::output::{Outputs, stored};
 use super::read::{Read, weight};
 use super::services::Services;
 use super::sink::{Load, Sinks};
@@ -45,11 +46,10 @@ struct Passage {
 }
 
 impl Work {
-    /// Up to where the lines of an app are stored.
-    async fn ends(&self, app: &Resource) -> Result<Outputs> {
+    /// Up to where the lines of a part are stored.
+    pub(super) async fn ends(&self, part: &Resource) -> Result<Outputs> {
         let Some(store) = &self.ports.store else { return Ok(Outputs::new()) };
-        let ends = store.ends(&self.ports.scope, app).await?;
-        Ok(ends.into_iter().map(|(origin, end)| ((origin.instance, origin.stream), end)).collect())
+        Ok(stored(store.ends(&self.ports.scope, part).await?))
     }
 }
 

@@ -6,8 +6,8 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use paas_core::Result;
 use paas_core::model::{
-    LogBatch, LogEntry, LogItem, LogMatcher, LogOrder, LogOrigin, LogPosition, LogQuery, LogSelector,
-    LogTail, Scope, TailItem, TailLines, Timestamp,
+    LogBatch, LogEntry, LogItem, LogMatcher, LogOrder, LogQuery, LogSelector, LogTail, Scope, TailItem,
+    TailLines, Timestamp,
 };
 use paas_core::port::{LogPorts, LogStore};
 use tokio::sync::broadcast::error::RecvError;
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::TICK;
 use super::feed::Feeds;
-use super::follower::{Follower, Outputs};
+use super::follower::Follower;
+use super::output::{Outputs, after, stored};
 use super::read::Read;
 use super::services::Services;
 use super::stage::{Done, Stage};
@@ -53,13 +54,13 @@ pub(super) async fn open(
     let (shown, watcher) = mpsc::channel(WAITING);
     let now = ports.clock.now();
     let from = tail.since.unwrap_or(if tail.follow { now } else { Timestamp(0) });
-    let stored = match &ports.store {
-        Some(store) => store.ends(&scope, &tail.resource).await?,
-        None => Vec::new(),
+    let ends = match &ports.store {
+        Some(store) => stored(store.ends(&scope, &tail.resource).await?),
+        None => Outputs::new(),
     };
     // What is born once this has been answered is shown, whoever stores it before it is read.
     let begins_now = tail.follow && tail.since.is_none() && tail.after.is_empty() && live.reads_instances;
-    let follower = begins_now.then(|| live.feeds.follow_on(&ports, &selector(&tail), outputs(&stored)));
+    let follower = begins_now.then(|| live.feeds.follow_on(&ports, &selector(&tail), ends.clone()));
     let stage = Stage::new(services, ports.clone(), false);
     let (waiting, told) = (TailLines::default(), Instant::now());
     let work = Tail { stage, live, scope, ports, tail, matcher, query, from, waiting, told, shown };
@@ -68,7 +69,7 @@ pub(super) async fn open(
         tokio::select! {
             biased;
             () = shown.closed() => {}
-            outcome = work.run(stored, follower) => {
+            outcome = work.run(ends, follower) => {
                 if let Err(error) = outcome {
                     // Who has gone need not know.
                     let _ = shown.send(Err(error)).await;
@@ -83,10 +84,6 @@ fn selector(tail: &LogTail) -> LogSelector {
     let mut selector = LogSelector::existing(tail.resource.clone());
     (selector.follow, selector.instance) = (tail.follow, tail.instance.clone());
     selector
-}
-
-fn outputs(ends: &[(LogOrigin, LogPosition)]) -> Outputs {
-    ends.iter().map(|(own, end)| ((own.instance.clone(), own.stream), *end)).collect()
 }
 
 struct Tail {
@@ -108,11 +105,10 @@ struct Tail {
 impl Tail {
     /// First what is stored, up to where it ended when this began; from there on what the source has.
     /// Who shows only what comes has followed since this began.
-    async fn run(mut self, stored: Vec<(LogOrigin, LogPosition)>, follower: Option<Follower>) -> Result<()> {
+    async fn run(mut self, stored: Outputs, follower: Option<Follower>) -> Result<()> {
         let mut ends: Outputs =
             self.tail.after.iter().map(|(own, stream, at)| ((own.clone(), *stream), *at)).collect();
         if let Some(store) = self.ports.store.clone() {
-            let stored = outputs(&stored);
             if self.tail.since.is_some() || !(self.tail.follow || self.live.reads_instances) {
                 self.history(&*store, &ends, &stored).await?;
             }
@@ -165,8 +161,7 @@ impl Tail {
             let next = async |mut follower: Follower| Some((follower.next().await?, follower));
             stream::unfold(follower, next).boxed()
         } else {
-            selector.after =
-                ends.into_iter().map(|((instance, stream), at)| (instance, stream, at)).collect();
+            selector.after = after(ends);
             let items = self.ports.source.lines(&self.scope, selector).await?;
             items.map_ok(|item| Arc::new(Read::new(item))).boxed()
         };
