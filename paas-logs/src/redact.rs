@@ -10,6 +10,7 @@ mod pattern;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod text;
 mod token;
 
 pub(crate) use credential::{is_key_line, is_open_key};
@@ -21,6 +22,7 @@ use paas_core::Result;
 use paas_core::model::{LogRuleKind, Redaction, Secret};
 
 use crate::counter::{Counter, Counters};
+use text::Text;
 
 /// How far around a span is looked for what it is a value of.
 const NEAR: usize = 16;
@@ -50,7 +52,7 @@ struct Rule {
 /// Finds one kind of thing.
 trait Detector: std::fmt::Debug + Send + Sync {
     /// Calls `found` with where each begins and ends, in any order.
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize));
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize));
 }
 
 impl Redactor {
@@ -92,10 +94,10 @@ impl Redactor {
 
     /// What is to be taken out of a text, in order; none lies over another.
     pub(crate) fn spans(&self, text: &[u8], counts: bool) -> Vec<Span> {
-        let mut spans = Vec::new();
+        let (mut spans, text) = (Vec::new(), Text::new(text));
         for (rule, own) in self.rules.iter().enumerate() {
             let (mut count, begun) = (0, Instant::now());
-            own.detector.find(text, &mut |start, end| {
+            own.detector.find(&text, &mut |start, end| {
                 count += 1;
                 spans.push(Span { start, end, rule });
             });

@@ -4,7 +4,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use memchr::memmem;
 use paas_core::{Error, Result};
 
-use super::Detector;
+use super::{Detector, Text};
 
 /// Private keys as in RFC 7468, from their first line to their last, or to the end of the text.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ fn key_body(rest: &[u8]) -> usize {
 }
 
 impl Detector for PrivateKeys {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        let text = text.bytes;
         // Where no end is found once, there is none further on.
         let mut has_ends = true;
         let mut at = 0;
@@ -109,15 +110,16 @@ impl Detector for PrivateKeys {
 
 impl Passwords {
     pub(super) fn new() -> Result<Self> {
-        let mut builder = AhoCorasickBuilder::new();
-        let finder = builder.ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest).build(NAMES);
+        // The search with SIMD does not look over the case of letters, so the text is made lower.
+        let finder = AhoCorasickBuilder::new().match_kind(MatchKind::LeftmostLongest).build(NAMES);
         let refused = |cause| Error::internal("the names of passwords cannot be compiled").with_source(cause);
         finder.map(Self).map_err(refused)
     }
 }
 
 impl Detector for Passwords {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        let (lower, text) = (text.lower(), text.bytes);
         for at in memmem::find_iter(text, b"://") {
             let start = at + 3;
             let length =
@@ -130,7 +132,7 @@ impl Detector for Passwords {
         }
         // Up to where a value was looked at: what stands within need not be looked at again.
         let mut seen = 0;
-        for name in self.0.find_iter(text) {
+        for name in self.0.find_iter(lower) {
             if name.end() < seen {
                 continue;
             }

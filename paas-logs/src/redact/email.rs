@@ -1,6 +1,6 @@
 //! Addresses of electronic mail, as people have them (a part of RFC 5322).
 
-use super::Detector;
+use super::{Detector, Text};
 
 /// Finds addresses.
 #[derive(Debug)]
@@ -11,7 +11,8 @@ const LOCAL: usize = 64;
 const DOMAIN: usize = 255;
 
 impl Detector for Emails {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        let text = text.bytes;
         for at in memchr::memchr_iter(b'@', text) {
             let local =
                 |byte: &&u8| byte.is_ascii_alphanumeric() || b"._%+-".contains(byte) || **byte >= 0x80;

@@ -1,6 +1,8 @@
 //! Numbers that stand for people: of cards, telephones, and states' registers.
 
-use super::Detector;
+use std::ops::Range;
+
+use super::{Detector, Text};
 
 /// Numbers of payment cards: known beginnings and lengths, grouped as printed on cards or not at all, with a right check
 /// digit (ISO/IEC 7812-1).
@@ -23,29 +25,20 @@ struct Digits<'a> {
     text: &'a [u8],
 }
 
-/// No number that is looked for has fewer digits, and what stands between them.
+/// No number of digits alone has fewer of them, and what stands between them.
 const SHORTEST: usize = 8;
 
-/// Runs of digits with single spaces, dots or hyphens between them, which no letter or digit touches. Short ones are left out.
-fn runs(text: &[u8], mut each: impl FnMut(Digits<'_>)) {
-    let mut at = 0;
-    while let Some(ahead) = text[at..].iter().position(u8::is_ascii_digit) {
-        let start = at + ahead;
-        let mut end = start + 1;
-        loop {
-            match (text.get(end), text.get(end + 1)) {
-                (Some(byte), _) if byte.is_ascii_digit() => end += 1,
-                (Some(b' ' | b'-' | b'.'), Some(next)) if next.is_ascii_digit() => end += 2,
-                _ => break,
-            }
-        }
-        let touched = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        let before = start.checked_sub(1).map(|at| &text[at]);
-        if end - start >= SHORTEST && !touched(before) && !touched(text.get(end)) {
-            each(Digits { start, end, text: &text[start..end] });
-        }
-        at = end;
-    }
+/// Numbers that no letter or digit touches.
+fn runs<'a>(text: &'a Text<'_>) -> impl Iterator<Item = Digits<'a>> {
+    let touched = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let bytes = text.bytes;
+    let is_whole = move |run: &&Range<usize>| {
+        let before = run.start.checked_sub(1).map(|at| &bytes[at]);
+        run.len() >= SHORTEST && !touched(before) && !touched(bytes.get(run.end))
+    };
+    let digits =
+        move |run: &Range<usize>| Digits { start: run.start, end: run.end, text: &bytes[run.clone()] };
+    text.numbers().iter().filter(is_whole).map(digits)
 }
 
 impl Digits<'_> {
@@ -127,11 +120,8 @@ fn luhn(digits: &[u8]) -> bool {
 }
 
 impl Detector for Cards {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
-        runs(text, |run| {
-            if run.text.len() < 13 {
-                return;
-            }
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        for run in runs(text).filter(|run| run.text.len() >= 13) {
             let groups = run.groups();
             let mut at = 0;
             while at < groups.len() {
@@ -143,86 +133,80 @@ impl Detector for Cards {
                     None => at += 1,
                 }
             }
-        });
+        }
     }
 }
 
 impl Detector for Phones {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
-        runs(text, |run| {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        for run in runs(text) {
             let count = || run.text.iter().filter(|byte| byte.is_ascii_digit()).count();
-            let before = run.start.checked_sub(1).map(|at| text[at]);
+            let before = run.start.checked_sub(1).map(|at| text.bytes[at]);
             if before == Some(b'+') && (8..=15).contains(&count()) {
                 found(run.start - 1, run.end);
             } else if run.is_shaped(&[3, 3, 4]) || run.is_shaped(&[1, 3, 3, 4]) {
                 found(run.start, run.end);
             }
-        });
+        }
         // `(555) 123-4567`.
-        for open in memchr::memchr_iter(b'(', text) {
-            let rest = &text[open + 1..];
-            let area =
-                rest.get(..4).is_some_and(|area| area[..3].iter().all(u8::is_ascii_digit) && area[3] == b')');
-            let Some(mut rest) = rest.get(4..).filter(|_| area) else { continue };
-            let mut end = open + 5;
-            if let Some(after) = rest.strip_prefix(b" ") {
-                (rest, end) = (after, end + 1);
-            }
-            let is_number = rest.get(..8).is_some_and(|number| {
-                let digits = number[..3].iter().chain(&number[4..]).all(u8::is_ascii_digit);
-                digits && matches!(number[3], b'-' | b'.' | b' ')
-            });
-            if is_number && !rest.get(8).is_some_and(u8::is_ascii_digit) {
-                found(open, end + 8);
+        for open in memchr::memchr_iter(b'(', text.bytes) {
+            if let Some(length) = after_area(&text.bytes[open + 1..]) {
+                found(open, open + 1 + length);
             }
         }
     }
 }
 
+/// How long the rest of a number is whose area stands in parentheses, of which the first was read.
+fn after_area(text: &[u8]) -> Option<usize> {
+    let (area, rest) = text.split_first_chunk::<4>()?;
+    if !area[..3].iter().all(u8::is_ascii_digit) || area[3] != b')' {
+        return None;
+    }
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+    let number = rest.first_chunk::<8>()?;
+    let is_number = number[..3].iter().chain(&number[4..]).all(u8::is_ascii_digit)
+        && matches!(number[3], b'-' | b'.' | b' ')
+        && !rest.get(8).is_some_and(u8::is_ascii_digit);
+    is_number.then(|| text.len() - rest.len() + 8)
+}
+
 impl Detector for NationalIds {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
-        runs(text, |run| {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        for run in runs(text) {
             let is_social =
                 run.is_shaped(&[3, 2, 4]) && run.text[3] == b'-' && run.text[6] == b'-' && is_ssn(run.text);
             if is_social || is_resident(run.text) {
                 found(run.start, run.end);
             }
-        });
-        words(text, |start, word| {
+        }
+        for Range { start, end } in words(text) {
+            let word = &text.bytes[start..end];
             if is_resident(word) || is_spanish(word) || is_insurance(word) {
-                found(start, start + word.len());
+                found(start, end);
             }
-        });
+        }
     }
 }
 
-/// Runs of letters and digits that have both, as long as the numbers that have letters.
-fn words(text: &[u8], mut each: impl FnMut(usize, &[u8])) {
-    let mut start = 0;
-    let mut word = |start: usize, end: usize| {
-        if matches!(end - start, 9 | 18) && text[start..end].iter().any(u8::is_ascii_alphabetic) {
-            each(start, &text[start..end]);
-        }
+/// Runs of letters and digits around numbers that begin or end with a letter, as long as the numbers that have letters.
+fn words<'a>(text: &'a Text<'_>) -> impl Iterator<Item = Range<usize>> {
+    let bytes = text.bytes;
+    // The longest has 18 bytes; of a longer run it need not be known how long it is.
+    let alphanumeric = |byte: &&u8| byte.is_ascii_alphanumeric();
+    let ahead = move |from: usize| bytes[from..].iter().take(20).take_while(alphanumeric).count();
+    let behind = move |to: usize| bytes[..to].iter().rev().take(20).take_while(alphanumeric).count();
+    let around = move |run: &Range<usize>| {
+        let first = run.start - behind(run.start)..run.start + ahead(run.start);
+        let last = run.end - behind(run.end)..run.end + ahead(run.end);
+        let last = (last != first).then_some(last);
+        std::iter::once(first).chain(last)
     };
-    for (at, byte) in text.iter().enumerate() {
-        if !IS_ALPHANUMERIC[usize::from(*byte)] {
-            word(start, at);
-            start = at + 1;
-        }
-    }
-    word(start, text.len());
+    let is_one = move |word: &Range<usize>| {
+        matches!(word.len(), 9 | 18) && bytes[word.clone()].iter().any(u8::is_ascii_alphabetic)
+    };
+    text.numbers().iter().flat_map(around).filter(is_one)
 }
-
-/// Letters and digits.
-const IS_ALPHANUMERIC: [bool; 256] = {
-    let mut all = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        all[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    all
-};
 
 /// Three digits that were given out, two, and four, none of them zeros.
 fn is_ssn(text: &[u8]) -> bool {

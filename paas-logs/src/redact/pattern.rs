@@ -3,7 +3,7 @@
 use paas_core::Result;
 use paas_core::model::{Pattern, PatternFinder};
 
-use super::Detector;
+use super::{Detector, Text};
 
 /// After so many in a line all of the rest is taken out: each may have cost a look at all of it.
 const MOST: usize = 1_000;
@@ -19,7 +19,8 @@ impl Matches {
 }
 
 impl Detector for Matches {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        let text = text.bytes;
         if !self.0.is_match(text) {
             return;
         }

@@ -6,7 +6,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use paas_core::model::Secret;
 use paas_core::{Error, Result};
 
-use super::Detector;
+use super::{Detector, Text};
 
 /// Shorter values stand in too many lines by chance.
 const SHORTEST: usize = 6;
@@ -109,7 +109,7 @@ fn base64_inner(value: &[u8], shift: usize, last: &[u8; 2]) -> Option<Vec<u8>> {
 }
 
 impl Detector for Values {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
-        self.0.find_iter(text).for_each(|part| found(part.start(), part.end()));
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        self.0.find_iter(text.bytes).for_each(|part| found(part.start(), part.end()));
     }
 }

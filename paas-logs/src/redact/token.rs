@@ -3,7 +3,7 @@
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use paas_core::{Error, Result};
 
-use super::Detector;
+use super::{Detector, Text};
 
 /// Finds tokens.
 #[derive(Debug)]
@@ -90,7 +90,8 @@ impl Of {
 }
 
 impl Detector for Tokens {
-    fn find(&self, text: &[u8], found: &mut dyn FnMut(usize, usize)) {
+    fn find(&self, text: &Text<'_>, found: &mut dyn FnMut(usize, usize)) {
+        let text = text.bytes;
         let mut known = 0;
         for beginning in self.0.find_iter(text) {
             let (start, rest) = (beginning.start(), &text[beginning.end()..]);
