@@ -1,6 +1,5 @@
 //! Lines of one tenant in memory, and as a block of a file: columns of what is known of each line, and the text of all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,6 +60,7 @@ pub(super) struct Encoded {
 pub(super) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     words: WordSet,
+    text: Vec<u8>,
 }
 
 /// How hard zstd tries: what a faster disk would take longer for.
@@ -68,13 +68,15 @@ const EFFORT: i32 = 1;
 
 impl Encoder {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { zstd: zstd::bulk::Compressor::new(EFFORT)?, words: WordSet::default() })
+        let zstd = zstd::bulk::Compressor::new(EFFORT)?;
+        Ok(Self { zstd, words: WordSet::default(), text: Vec::new() })
     }
 
     /// The lines as a block, in the order of their keys.
     pub(super) fn encode(&mut self, lines: &Lines) -> std::io::Result<Encoded> {
         let rows = lines.ordered();
-        let mut text = Vec::with_capacity(lines.text.len());
+        let text = &mut self.text;
+        text.clear();
         self.words.clear();
         for row in &rows {
             let (line, fields) = (lines.line(row), lines.fields(row));
@@ -96,7 +98,7 @@ impl Encoder {
         Ok(Encoded {
             summary,
             rows: self.zstd.compress(&columns)?,
-            text: self.zstd.compress(&text)?,
+            text: self.zstd.compress(text)?,
             filter: self.words.filter(),
         })
     }
@@ -174,20 +176,19 @@ impl Lines {
     }
 
     /// The same lines in the order of their keys, in parts of about so many bytes.
-    pub(super) fn parts(self, size: usize) -> Vec<Self> {
-        if self.size() < 2 * size {
-            return vec![self];
+    pub(super) fn parts(lines: Arc<Self>, size: usize) -> Vec<Arc<Self>> {
+        if lines.size() < 2 * size {
+            return vec![lines];
         }
-        let rows = self.ordered();
-        let mut parts = vec![Self { origins: self.origins.clone(), ..Self::default() }];
-        for row in &rows {
-            let mut last = parts.len() - 1;
-            if parts[last].size() >= size {
-                parts.push(Self { origins: self.origins.clone(), ..Self::default() });
-                last += 1;
+        let empty = || Self { origins: lines.origins.clone(), ..Self::default() };
+        let (mut parts, mut last) = (Vec::new(), empty());
+        for row in &lines.ordered() {
+            if last.size() >= size {
+                parts.push(Arc::new(std::mem::replace(&mut last, empty())));
             }
-            parts[last].push(row.origin, *row, self.line(row), self.fields(row));
+            last.push(row.origin, *row, lines.line(row), lines.fields(row));
         }
+        parts.push(Arc::new(last));
         parts
     }
 
@@ -241,7 +242,7 @@ impl Lines {
         rows.iter().for_each(|row| put_number(&mut out, row.fields.into()));
         rows.iter().for_each(|row| out.push(code(row.level)));
         rows.iter().for_each(|row| put_number(&mut out, row.position.index.into()));
-        let mut next = Next::default();
+        let mut next = Next::of_origins(self.origins.len());
         for row in rows {
             let expected = next.after(row);
             put_signed(&mut out, row.position.incarnation.wrapping_sub(expected.incarnation) as i64);
@@ -283,9 +284,9 @@ impl Lines {
         for row in &mut rows {
             row.position.index = reader.small()?;
         }
-        let mut next = Next::default();
+        let mut next = Next::of_origins(origins.len());
         for row in &mut rows {
-            let expected = next.of(row.origin);
+            let expected = next.of(row);
             row.position.incarnation = expected.incarnation.wrapping_add(reader.signed()? as u64);
             row.position.sequence = expected.sequence.wrapping_add(reader.signed()? as u64);
             next.after(row);
@@ -306,19 +307,21 @@ impl Lines {
 }
 
 /// Where the next line of each origin begins if positions are offsets, and nothing is missing.
-#[derive(Default)]
-struct Next(HashMap<u32, LogPosition>);
+struct Next(Vec<LogPosition>);
 
 impl Next {
-    fn of(&self, origin: u32) -> LogPosition {
-        self.0.get(&origin).copied().unwrap_or(LogPosition::offset(0, 0))
+    fn of_origins(count: usize) -> Self {
+        Self(vec![LogPosition::offset(0, 0); count])
+    }
+
+    fn of(&self, row: &Row) -> LogPosition {
+        self.0[row.origin()]
     }
 
     /// What was expected of a line; what comes after it is from then on.
     fn after(&mut self, row: &Row) -> LogPosition {
         let sequence = row.position.sequence.wrapping_add(u64::from(row.length) + 1);
-        let next = LogPosition { sequence, ..row.position };
-        self.0.insert(row.origin, next).unwrap_or(LogPosition::offset(0, 0))
+        std::mem::replace(&mut self.0[row.origin()], LogPosition { sequence, ..row.position })
     }
 }
 

@@ -90,7 +90,7 @@ fn slices(filters: &[Filter], power: u32) -> Vec<u8> {
     let width = filters.len().div_ceil(8);
     let mut slices = vec![0; width << power];
     for (at, filter) in filters.iter().enumerate() {
-        for probe in (0..1 << power).filter(|probe| filter.is_set(*probe)) {
+        for probe in filter.set(power) {
             slices[probe * width + at / 8] |= 1 << (at % 8);
         }
     }

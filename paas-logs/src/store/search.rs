@@ -77,9 +77,12 @@ impl<'a> Search<'a> {
 
     /// What is in memory, and the segments that go with it.
     fn look_at_head(&self, tenant: &Tenant, mut each: impl FnMut(&Lines, &Row)) -> Vec<Segment> {
-        let view = tenant.read();
-        self.look_at_lines(&view.head, &self.rows(&view.head, None), &mut each);
-        view.segments.values().cloned().collect()
+        let (head, segments) = {
+            let view = tenant.read();
+            (Arc::clone(&view.head), view.segments.values().cloned().collect())
+        };
+        self.look_at_lines(&head, &self.rows(&head, None), &mut each);
+        segments
     }
 
     /// The blocks that may have something, by what is known of them.

@@ -89,7 +89,7 @@ impl OpenSegment {
     }
 
     /// Writes blocks of lines, or none. They are there after a crash once it is synced.
-    pub(super) fn append(&mut self, parts: &[Lines], encoders: &Pool<Encoder>) -> Result<()> {
+    pub(super) fn append(&mut self, parts: &[Arc<Lines>], encoders: &Pool<Encoder>) -> Result<()> {
         let (count, length) = (self.blocks.len(), self.length);
         let mut write = |at: usize, encoder: &mut _| self.write(&parts[at], at + 1 < parts.len(), encoder);
         let appended = encoders.with(|encoder| (0..parts.len()).try_for_each(|at| write(at, encoder)));

@@ -48,8 +48,8 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) ends: Ends,
-    /// What is in no segment.
-    pub(super) head: Lines,
+    /// What is in no segment. Whoever writes it to one, or looks at it for long, shares it meanwhile.
+    pub(super) head: Arc<Lines>,
     /// By their numbers; of the last it may be that it is open.
     pub(super) segments: BTreeMap<u64, Segment>,
 }
@@ -185,7 +185,7 @@ impl Tenant {
     fn take_in(&self, new: &[LogBatch]) {
         let mut view = self.write();
         for batch in new {
-            view.head.add(batch);
+            Arc::make_mut(&mut view.head).add(batch);
             extend(&mut view.ends, [(Arc::new(batch.origin.clone()), batch.end())]);
         }
     }
@@ -207,16 +207,16 @@ impl Tenant {
 
     /// Writes what is in memory to the open segment, and seals that once it is full.
     fn flush(&self, writer: &mut Writer, encoders: &Pool<Encoder>) -> Result<()> {
-        let head = self.read().head.clone();
+        let head = Arc::clone(&self.read().head);
         if head.is_empty() {
             return Ok(());
         }
         let open = self.open(writer)?;
-        open.append(&head.parts(self.sizes.block), encoders)?;
+        open.append(&Lines::parts(head, self.sizes.block), encoders)?;
         let (view, is_full) = (open.view(), open.is_full(&self.sizes));
         {
             let mut shown = self.write();
-            shown.head = Lines::default();
+            shown.head = Arc::default();
             shown.segments.insert(writer.last, view);
         }
         if is_full { self.seal(writer, Timestamp(0), encoders) } else { Ok(()) }

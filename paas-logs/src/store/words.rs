@@ -82,7 +82,7 @@ impl WordSet {
     /// Takes in the words of a line, as it stands and without escapes.
     pub(super) fn add_line(&mut self, line: &[u8]) {
         self.add_text(line);
-        if line.contains(&b'\\') {
+        if memchr::memchr(b'\\', line).is_some() {
             self.add_text(&unescaped(line));
         }
     }
@@ -171,11 +171,29 @@ impl Filter {
         probes(hash, self.power).all(|probe| self.is_set(probe))
     }
 
+    /// The bits that are set in the filter as it is with more bits, each as often as it is larger.
+    pub(super) fn set(&self, power: u32) -> impl Iterator<Item = usize> {
+        let larger = 0..1 << (power - self.power);
+        larger.flat_map(move |part| ones(&self.bytes).map(move |probe| (part << self.power) + probe))
+    }
+
     /// A bit of the filter as it is with more bits: a probe of the larger one is one of the smaller one, without its high bits.
     pub(super) fn is_set(&self, probe: usize) -> bool {
         let probe = probe & ((1 << self.power) - 1);
         self.bytes[probe / 8] & 1 << (probe % 8) != 0
     }
+}
+
+/// The bits that are set, the lowest of a byte first.
+fn ones(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    bytes.iter().enumerate().flat_map(|(at, byte)| {
+        let mut left = *byte;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 8 + bit)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -224,6 +242,9 @@ mod tests {
                 prop_assert!(filter.has(hash));
                 prop_assert!(probes(hash, filter.power() + more).all(|probe| filter.is_set(probe)));
             }
+            let power = filter.power() + more;
+            let all: Vec<usize> = (0..1 << power).filter(|probe| filter.is_set(*probe)).collect();
+            prop_assert_eq!(filter.set(power).collect::<Vec<_>>(), all);
         }
     }
 }
