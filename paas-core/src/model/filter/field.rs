@@ -73,36 +73,39 @@ fn skip(value: &[u8]) -> Option<&[u8]> {
 /// A JSON string's text. What is no escape stays as it stands.
 #[must_use]
 pub fn unescaped(inner: &[u8]) -> Cow<'_, [u8]> {
-    if !inner.contains(&b'\\') {
-        return Cow::Borrowed(inner);
-    }
+    let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut text = Vec::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some((first, after)) = rest.split_first() {
-        let escape = after.first().filter(|_| *first == b'\\');
-        let plain = match escape {
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 8,
-            Some(b'f') => 12,
-            Some(kept @ (b'"' | b'\\' | b'/')) => *kept,
-            Some(b'u') => {
-                let (character, after) = unicode(rest).unwrap_or((char::REPLACEMENT_CHARACTER, &after[1..]));
-                text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                rest = after;
-                continue;
-            }
-            _ => {
-                text.push(*first);
-                rest = after;
-                continue;
-            }
-        };
-        text.push(plain);
-        rest = &after[1..];
+    let (mut rest, mut next) = (inner, Some(first));
+    while let Some(at) = next {
+        text.extend_from_slice(&rest[..at]);
+        rest = unescape(&rest[at..], &mut text);
+        next = memchr::memchr(b'\\', rest);
     }
+    text.extend_from_slice(rest);
     Cow::Owned(text)
+}
+
+/// Adds what a text begins with, which is a backslash, as it is meant, and gives what comes after.
+fn unescape<'a>(rest: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
+    let plain = match rest.get(1) {
+        Some(b'n') => b'\n',
+        Some(b't') => b'\t',
+        Some(b'r') => b'\r',
+        Some(b'b') => 8,
+        Some(b'f') => 12,
+        Some(kept @ (b'"' | b'\\' | b'/')) => *kept,
+        Some(b'u') => {
+            let (character, after) = unicode(rest).unwrap_or((char::REPLACEMENT_CHARACTER, &rest[2..]));
+            text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            return after;
+        }
+        _ => {
+            text.push(b'\\');
+            return &rest[1..];
+        }
+    };
+    text.push(plain);
+    &rest[2..]
 }
 
 /// The character that `\uXXXX` stands for, or two of them, and what comes after.
