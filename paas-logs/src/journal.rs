@@ -97,6 +97,31 @@ impl<F: Format> Journal<F> {
     ) -> Result<Self> {
         let file = File::create(&*disk, &folder, &format, number, start);
         let file = file.map_err(|cause| failed("begin a journal", &folder, cause))?;
+        Ok(Self::of(disk, folder, format, old, file))
+    }
+
+    /// Goes on with a new file in the place of those that are there, of which it has what is still needed.
+    pub(crate) fn begin_with(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        format: F,
+        number: u64,
+        content: &[u8],
+    ) -> Result<Self> {
+        let file = File::create_with(&*disk, &folder, F::NAME, number, content);
+        let file = file.map_err(|cause| failed("begin a journal", &folder, cause))?;
+        let journal = Self::of(disk, folder, format, [], file);
+        journal.remove_before(number)?;
+        Ok(journal)
+    }
+
+    fn of(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        format: F,
+        old: impl IntoIterator<Item = Part>,
+        file: File,
+    ) -> Self {
         let end = file.end();
         let state = State {
             waiting: Vec::new(),
@@ -107,7 +132,7 @@ impl<F: Format> Journal<F> {
             end,
             old: old.into_iter().collect(),
         };
-        Ok(Self { disk, folder, format, state: Mutex::new(state), written: Condvar::new() })
+        Self { disk, folder, format, state: Mutex::new(state), written: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -274,6 +299,26 @@ impl File {
         }
         disk.sync_folder(folder)?;
         Ok(Self { number, start, file: file.into(), length: head.len() as u64, is_broken: false })
+    }
+
+    /// One that is there with all of its content, or not at all.
+    fn create_with(
+        disk: &dyn Disk,
+        folder: &Path,
+        name: &str,
+        number: u64,
+        content: &[u8],
+    ) -> io::Result<Self> {
+        let path = path(folder, name, number);
+        let draft = path.with_extension("new");
+        disk.remove(&draft)?;
+        let file = disk.create(&draft)?;
+        file.write_at(content, 0)?;
+        file.sync()?;
+        disk.rename(&draft, &path)?;
+        disk.sync_folder(folder)?;
+        let (start, length) = (Place::default(), content.len() as u64);
+        Ok(Self { number, start, file: file.into(), length, is_broken: false })
     }
 
     /// The place at its end, while nothing but its head is in it.

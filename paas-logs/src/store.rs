@@ -110,7 +110,7 @@ impl EmbeddedLogStore {
             Ok((Arc::new(inner), config))
         };
         let (inner, config) = blocking(open).await?;
-        tokio::spawn(retain(Arc::downgrade(&inner), config));
+        tokio::spawn(keep_up(Arc::downgrade(&inner), config));
         Ok(Self(inner))
     }
 
@@ -210,8 +210,13 @@ async fn run<S: Send + Sync + 'static, T: Send + 'static>(
     blocking(move || work(&store, &given_up)).await
 }
 
-/// Forgets what is too old or too much, for as long as somebody has the store.
-async fn retain(store: Weak<Inner>, config: LogStoreConfig) {
+/// Writes what opening has left in memory, and then forgets what is too old or too much, for as long as somebody has the store.
+async fn keep_up(store: Weak<Inner>, config: LogStoreConfig) {
+    if let Some(inner) = store.upgrade()
+        && let Err(error) = blocking(move || inner.unburden()).await
+    {
+        tracing::warn!(?error, "lines wait in memory");
+    }
     loop {
         tokio::time::sleep(PAUSE).await;
         let Some(inner) = store.upgrade() else { return };

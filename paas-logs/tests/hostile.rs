@@ -38,13 +38,13 @@ impl Dice {
     }
 }
 
-fn batch(number: u64) -> LogBatch {
+fn batch(number: u64, lines: u64) -> LogBatch {
     let [environment, app, service] = ["e-1", "a-1", "s-1"];
     let ids = (environment.parse().unwrap(), app.parse().unwrap(), service.parse().unwrap());
     let service = Resource::Service(TenantId::new("t-1").unwrap(), ids.0, ids.1, ids.2);
     let instance = InstanceId::new(format!("i-{}", number % 3)).unwrap();
     let origin = LogOrigin::new(&service, RevisionNumber(1), instance, LogStream::Stdout).unwrap();
-    let text: String = (0..20).map(|line| format!("line {line} of {number}, an error\n")).collect();
+    let text: String = (0..lines).map(|line| format!("line {line} of {number}, an error\n")).collect();
     let position = LogPosition { incarnation: number, sequence: 0, index: 0 };
     LogBatch::new(origin, Bytes::from(text), Timestamp(1_000 + number), position)
 }
@@ -62,7 +62,9 @@ fn files() -> BTreeMap<String, Vec<u8>> {
             let store = EmbeddedLogStore::open(LogStoreConfig::new(&path)).await.unwrap();
             keep(&path);
             for number in 0..10 {
-                store.append(&scope, &[batch(round * 10 + number)]).await.unwrap();
+                // The last is enough for a block.
+                let lines = if (round, number) == (2, 9) { 10_000 } else { 20 };
+                store.append(&scope, &[batch(round * 10 + number, lines)]).await.unwrap();
             }
             if round == 1 {
                 store.purge(&scope, &tenant, Some(Timestamp(1_002))).await.unwrap();

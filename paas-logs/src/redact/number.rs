@@ -190,7 +190,7 @@ impl Detector for NationalIds {
 }
 
 /// Runs of letters and digits around numbers that begin or end with a letter, as long as the numbers that have letters.
-fn words<'a>(text: &'a Text<'_>) -> impl Iterator<Item = Range<usize>> {
+fn words(text: &Text<'_>) -> impl Iterator<Item = Range<usize>> {
     let bytes = text.bytes;
     // The longest has 18 bytes; of a longer run it need not be known how long it is.
     let alphanumeric = |byte: &&u8| byte.is_ascii_alphanumeric();

@@ -61,21 +61,34 @@ pub(super) struct Journaled {
     pub(super) ends: BTreeMap<(TenantId, u64), Ends>,
     /// Those that are over: their folders go when the store is opened.
     over: BTreeSet<(TenantId, u64)>,
+    /// Of which open segment how much was synced.
+    synced: BTreeMap<(TenantId, u64), (u64, u64)>,
 }
 
-/// The folders of lives that are not over, and up to where the journal has their origins.
+/// What the journal has of a life.
+#[derive(Debug, Default)]
+pub(super) struct OfLife {
+    /// Up to where it has the origins.
+    ends: Ends,
+    /// The number of an open segment, and how much of it was synced.
+    synced: (u64, u64),
+}
+
+/// The folders of lives that are not over, and what the journal has of them.
 pub(super) fn lives(
     disk: &dyn Disk,
     folder: &Path,
     mut journaled: Journaled,
-) -> Result<Vec<(PathBuf, Ends)>> {
+) -> Result<Vec<(PathBuf, OfLife)>> {
     let root = folder.join("tenants");
     let names = names(disk, folder, &root)?;
     let lives = names.iter().filter_map(|name| Some((name, life_of(name)?)));
-    let lives = lives.filter(|(_, life)| !journaled.over.contains(life));
-    Ok(lives
-        .map(|(name, life)| (root.join(name), journaled.ends.remove(&life).unwrap_or_default()))
-        .collect())
+    let lives: Vec<_> = lives.filter(|(_, life)| !journaled.over.contains(life)).collect();
+    let mut of = |life| OfLife {
+        ends: journaled.ends.remove(&life).unwrap_or_default(),
+        synced: journaled.synced.remove(&life).unwrap_or_default(),
+    };
+    Ok(lives.into_iter().map(|(name, life)| (root.join(name), of(life))).collect())
 }
 
 /// The names in the folder of tenants: none where a crash came before it was made.
@@ -107,7 +120,7 @@ pub(super) fn store(disk: &dyn Disk, folder: &Path) -> Result<LogStoreReport> {
     Ok(report)
 }
 
-fn check_life(disk: &dyn Disk, folder: &Path, journaled: &Ends, report: &mut LogStoreReport) -> Result<()> {
+fn check_life(disk: &dyn Disk, folder: &Path, journaled: &OfLife, report: &mut LogStoreReport) -> Result<()> {
     report.take(check_kept(disk, folder)?);
     let Ok(found) = Folder::list(disk, folder) else { return Ok(()) };
     let mut lasts = Lasts::default();

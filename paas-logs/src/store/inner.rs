@@ -1,6 +1,6 @@
 //! The store itself, which waits for the disk where it has to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use paas_core::{Error, Result};
 use super::Sizes;
 use super::ask::Ask;
 use super::files::Files;
-use super::journal::{Frame, Journal};
+use super::journal::{self, Frame, Journal, Synced, put_frame};
 use super::lines::Encoder;
 use super::pool::Pool;
 use super::tenant::Tenant;
@@ -28,7 +28,7 @@ pub(super) struct Inner {
     sizes: Sizes,
     pub(super) root: PathBuf,
     journal: Journal,
-    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
     pub(super) encoders: Pool<Encoder>,
     /// Folders that could not be removed, of lives that are over.
     graves: Mutex<Vec<PathBuf>>,
@@ -45,44 +45,35 @@ impl Inner {
         lock: Option<std::fs::File>,
     ) -> Result<Self> {
         let root = folder.join("tenants");
+        // The folders of tenants may not be synced, either.
         let made = disk.ensure_folder(&root).and_then(|()| disk.sync_folder(folder));
+        let made = made.and_then(|()| disk.sync_folder(&root));
         made.map_err(|cause| failed("make a folder", &root, cause))?;
         let files = Arc::new(Files::new(Arc::clone(&disk)));
         let encoders = Pool::new(Encoder::new);
-        let mut lives: BTreeMap<(TenantId, u64), Arc<Tenant>> = BTreeMap::new();
-        for name in disk.names(&root).map_err(|cause| failed("list tenants", &root, cause))? {
-            let Some((id, life)) = life_of(&name) else { continue };
-            let tenant = Tenant::recover(Arc::clone(&files), sizes, &root, id.clone(), life)?;
-            lives.insert((id, life), Arc::new(tenant));
-        }
-        let journal = Journal::open(disk, folder.to_owned(), |frame| match frame {
-            Frame::Lines(id, life, batches) => {
-                let make = || Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id.clone(), life));
-                let tenant = lives.entry((id.clone(), life)).or_insert_with(make);
-                tenant.append(&batches, &encoders, |_| Ok(())).map(drop)
-            }
-            Frame::Forgotten(id, life) => {
-                let over = lives.remove(&(id.clone(), life));
-                let over =
-                    over.unwrap_or_else(|| Arc::new(Tenant::new(Arc::clone(&files), sizes, &root, id, life)));
-                files.remove_folder(&over.end(|| Ok(()))?)
-            }
-        })?;
+        let mut lives =
+            Lives { files: Arc::clone(&files), sizes, root: root.clone(), encoders, all: BTreeMap::new() };
+        lives.recover(folder)?;
+        let frames = lives.recall(folder)?;
+        let journal = Journal::begin(disk, folder.to_owned(), &frames)?;
         // Of two lives the later one goes on: the one before it is over, or its lines were never acknowledged.
-        let tenants = lives.into_iter().map(|((id, _), tenant)| (id, tenant)).collect();
-        let inner = Self {
+        let tenants = lives.all.into_iter().map(|((id, _), tenant)| (id, tenant)).collect();
+        Ok(Self {
             files,
             sizes,
             root,
             journal,
             tenants: RwLock::new(tenants),
-            encoders,
+            encoders: lives.encoders,
             graves: Mutex::default(),
             upkeep: Mutex::default(),
             _lock: lock,
-        };
-        inner.settle(inner.journal.number())?;
-        Ok(inner)
+        })
+    }
+
+    /// Writes what is long enough to segments: searches are faster there.
+    pub(super) fn unburden(&self) -> Result<()> {
+        self.all().iter().try_for_each(|tenant| tenant.unburden(&self.encoders))
     }
 
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
@@ -147,8 +138,9 @@ impl Inner {
 
     /// Brings to segments what the journals before this one have, and removes them.
     fn settle(&self, number: u64) -> Result<()> {
+        let mut synced = Vec::new();
         for tenant in self.all() {
-            tenant.checkpoint(&self.encoders)?;
+            synced.extend(tenant.checkpoint(&self.encoders)?);
         }
         let mut graves = self.graves.lock().unwrap_or_else(PoisonError::into_inner);
         graves.iter().try_for_each(|grave| self.files.remove_folder(grave))?;
@@ -157,6 +149,9 @@ impl Inner {
             .disk()
             .sync_folder(&self.root)
             .map_err(|cause| failed("sync a folder", &self.root, cause))?;
+        if !synced.is_empty() {
+            self.journal.write(&Frame::synced(&synced))?;
+        }
         self.journal.remove_before(number)
     }
 
@@ -207,6 +202,76 @@ impl Ask for Inner {
 
     fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+/// The lives of a store that is being opened.
+struct Lives {
+    files: Arc<Files>,
+    sizes: Sizes,
+    root: PathBuf,
+    encoders: Pool<Encoder>,
+    all: BTreeMap<(TenantId, u64), Arc<Tenant>>,
+}
+
+impl Lives {
+    /// Those that have folders, as far as their files are sure to outlive a crash. Of those that are over any part may be there.
+    fn recover(&mut self, folder: &Path) -> Result<()> {
+        let (disk, mut synced, mut over) = (self.files.disk(), HashMap::new(), HashSet::new());
+        journal::read(disk, folder, |path, payload| {
+            if Frame::has_lines(payload) {
+                return Ok(());
+            }
+            match journal::said(path, payload)? {
+                Frame::Synced(all) => {
+                    let own = |own: Synced| ((own.tenant, own.life), (own.number, own.length));
+                    synced.extend(all.into_iter().map(own));
+                }
+                Frame::Forgotten(id, life) => drop(over.insert((id, life))),
+                Frame::Lines(..) | Frame::Anew => {}
+            }
+            Ok(())
+        })?;
+        let names = disk.names(&self.root).map_err(|cause| failed("list tenants", &self.root, cause))?;
+        for life in names.iter().filter_map(|name| life_of(name)).filter(|life| !over.contains(life)) {
+            let own = synced.get(&life).copied().unwrap_or_default();
+            let length = |number| if own.0 == number { own.1 } else { 0 };
+            let (id, number) = life.clone();
+            let files = Arc::clone(&self.files);
+            let tenant = Tenant::recover(files, self.sizes, &self.root, id, number, length)?;
+            self.all.insert(life, Arc::new(tenant));
+        }
+        Ok(())
+    }
+
+    /// What the journals have beside that. Gives the frames that are still needed.
+    fn recall(&mut self, folder: &Path) -> Result<Vec<u8>> {
+        let (files, mut frames) = (Arc::clone(&self.files), Vec::new());
+        journal::read(files.disk(), folder, |path, payload| {
+            let is_needed = match journal::said(path, payload)? {
+                Frame::Lines(id, life, batches) => self.life(id, life).recall(&batches, &self.encoders)?,
+                Frame::Forgotten(id, life) => {
+                    let over = self.life(id.clone(), life);
+                    self.all.remove(&(id, life));
+                    self.files.remove_folder(&over.end(|| Ok(()))?)?;
+                    true
+                }
+                Frame::Synced(_) => true,
+                Frame::Anew => false,
+            };
+            if is_needed {
+                put_frame(&mut frames, payload);
+            }
+            Ok(())
+        })?;
+        self.all.values().try_for_each(|tenant| tenant.recalled())?;
+        Ok(frames)
+    }
+
+    fn life(&mut self, id: TenantId, life: u64) -> Arc<Tenant> {
+        let make = |id| Tenant::new(Arc::clone(&self.files), self.sizes, &self.root, id, life);
+        let own = self.all.entry((id.clone(), life)).or_insert_with(|| Arc::new(make(id)));
+        Arc::clone(own)
     }
 }
 

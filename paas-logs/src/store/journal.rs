@@ -11,10 +11,16 @@ use paas_core::model::{LogBatch, TenantId};
 use crate::codec::{Damage, Decoded, Reader, batch, put_bytes, put_number};
 use crate::disk::Disk;
 use crate::error::failed;
-use crate::journal::{self, Format, Part, Place};
+use crate::journal::{self, Format, Place};
 
 /// Before each frame: its length and its check sum, both four bytes, the lowest first.
 pub(super) const HEAD: usize = 8;
+
+/// How frames begin.
+const LINES: u8 = 1;
+const FORGOTTEN: u8 = 2;
+const SYNCED: u8 = 3;
+const ANEW: u8 = 4;
 
 /// What a frame says.
 #[derive(Debug, PartialEq)]
@@ -23,6 +29,20 @@ pub(super) enum Frame {
     Lines(TenantId, u64, Vec<LogBatch>),
     /// That life is over: all of it is to be forgotten.
     Forgotten(TenantId, u64),
+    /// What open segments have that no journal need have.
+    Synced(Vec<Synced>),
+    /// At the beginning of a file: it has all that is needed of those before it, which do not count any more.
+    Anew,
+}
+
+/// How much of the open segment of a life is sure to outlive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Synced {
+    pub(super) tenant: TenantId,
+    pub(super) life: u64,
+    /// The segment's number.
+    pub(super) number: u64,
+    pub(super) length: u64,
 }
 
 /// The journal.
@@ -54,19 +74,13 @@ impl Format for Frames {
 }
 
 impl Journal {
-    /// Begins a new file after those that are there, and gives what they say, in order.
-    pub(super) fn open(
-        disk: Arc<dyn Disk>,
-        folder: PathBuf,
-        mut each: impl FnMut(Frame) -> Result<()>,
-    ) -> Result<Self> {
-        let mut old = Vec::new();
-        for number in numbers(&*disk, &folder)? {
-            replay(&*disk, &path(&folder, number), &mut each)?;
-            old.push(Part { number, ..Part::default() });
-        }
-        let next = old.last().map_or(1, |last| last.number + 1);
-        let files = journal::Journal::begin(disk, folder, Frames, old, next, Place::default())?;
+    /// Begins a new file in the place of those that are there, with the frames of theirs that are still needed.
+    pub(super) fn begin(disk: Arc<dyn Disk>, folder: PathBuf, frames: &[u8]) -> Result<Self> {
+        let next = numbers(&*disk, &folder)?.last().map_or(1, |last| last + 1);
+        let mut content = Vec::with_capacity(frames.len() + HEAD + 1);
+        put_frame(&mut content, &[ANEW]);
+        content.extend(frames);
+        let files = journal::Journal::begin_with(disk, folder, Frames, next, &content)?;
         Ok(Self { files, lives: AtomicU64::new(0) })
     }
 
@@ -106,30 +120,70 @@ pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     journal::path(folder, Frames::NAME, number)
 }
 
+/// The numbers of the files that count, in order.
+pub(super) fn counting(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
+    let mut numbers = numbers(disk, folder)?;
+    for at in (0..numbers.len()).rev() {
+        if begins_anew(disk, &path(folder, numbers[at]))? {
+            numbers.drain(..at);
+            break;
+        }
+    }
+    Ok(numbers)
+}
+
+/// Whether the files before this one count no more.
+fn begins_anew(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    let mut anew = Vec::new();
+    put_frame(&mut anew, &[ANEW]);
+    let mut head = vec![0; anew.len()];
+    let broken = |cause| failed("read a journal", path, cause);
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(cause) => return Err(broken(cause)),
+    };
+    if file.length().map_err(broken)? < head.len() as u64 {
+        return Ok(false);
+    }
+    file.read_at(&mut head, 0).map_err(broken)?;
+    Ok(head == anew)
+}
+
 /// The numbers of the files that are there, in order.
-pub(super) fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
+fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
     journal::numbers(disk, folder, Frames::NAME)
 }
 
-/// Gives what all files say, in order.
-pub(super) fn read(disk: &dyn Disk, folder: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<()> {
-    numbers(disk, folder)?.into_iter().try_for_each(|number| replay(disk, &path(folder, number), &mut each))
+/// Gives the payloads of all frames, in order, up to the first of each file that is not whole. `false` where files went meanwhile:
+/// what they said stands in a newer one, or in segments.
+pub(super) fn read(
+    disk: &dyn Disk,
+    folder: &Path,
+    mut each: impl FnMut(&Path, &[u8]) -> Result<()>,
+) -> Result<bool> {
+    let mut are_there = true;
+    for number in counting(disk, folder)? {
+        let path = path(folder, number);
+        let content = content(disk, &path)?;
+        are_there &= content.is_some();
+        let content = content.unwrap_or_default();
+        let mut rest = &content[..];
+        while let Some((payload, after)) = frame(rest) {
+            each(&path, payload)?;
+            rest = after;
+        }
+        if !rest.is_empty() {
+            tracing::info!(path = %path.display(), bytes = rest.len(), "the end of a journal was not written whole");
+        }
+    }
+    Ok(are_there)
 }
 
-/// Gives the frames of a file, up to the first that is not whole.
-fn replay(disk: &dyn Disk, path: &Path, each: &mut impl FnMut(Frame) -> Result<()>) -> Result<()> {
-    // Where it is gone, whoever has the store open has brought to segments what it said.
-    let content = content(disk, path)?.unwrap_or_default();
-    let mut rest = &content[..];
-    while let Some((frame, after)) = frame(rest) {
-        // It was written so: what cannot be read is of a later version.
-        each(Frame::of_bytes(frame).map_err(|damage| crate::error::damaged(path, damage))?)?;
-        rest = after;
-    }
-    if !rest.is_empty() {
-        tracing::info!(path = %path.display(), bytes = rest.len(), "the end of a journal was not written whole");
-    }
-    Ok(())
+/// What a payload says.
+pub(super) fn said(path: &Path, payload: &[u8]) -> Result<Frame> {
+    // It was written so: what cannot be read is of a later version.
+    Frame::of_bytes(payload).map_err(|damage| crate::error::damaged(path, damage))
 }
 
 /// All that a file has; `None` where it is gone.
@@ -167,7 +221,7 @@ impl Frame {
     pub(super) fn lines(tenant: &TenantId, life: u64, batches: &[LogBatch]) -> Vec<u8> {
         let size: usize = batches.iter().map(|batch| batch.buffer.len() + batch.starts.len() * 4 + 512).sum();
         let mut out = Vec::with_capacity(size);
-        put_life(&mut out, 1, tenant, life);
+        put_life(&mut out, LINES, tenant, life);
         put_number(&mut out, batches.len() as u64);
         batches.iter().for_each(|batch| batch::put_batch(&mut out, batch));
         out
@@ -176,27 +230,62 @@ impl Frame {
     /// A frame that says that a life is over, as bytes.
     pub(super) fn forgotten(tenant: &TenantId, life: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        put_life(&mut out, 2, tenant, life);
+        put_life(&mut out, FORGOTTEN, tenant, life);
         out
+    }
+
+    /// A frame that says what was synced, as bytes.
+    pub(super) fn synced(all: &[Synced]) -> Vec<u8> {
+        let mut out = vec![SYNCED];
+        put_number(&mut out, all.len() as u64);
+        for own in all {
+            put_bytes(&mut out, own.tenant.as_str().as_bytes());
+            [own.life, own.number, own.length].into_iter().for_each(|number| put_number(&mut out, number));
+        }
+        out
+    }
+
+    /// Whether a payload has lines: most do, and they take long to read.
+    pub(super) fn has_lines(payload: &[u8]) -> bool {
+        payload.first() == Some(&LINES)
     }
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Decoded<Self> {
         let mut reader = Reader(bytes);
         let [kind] = reader.fixed()?;
-        let tenant = std::str::from_utf8(reader.bytes()?).ok().and_then(|id| TenantId::new(id).ok());
-        let (tenant, life) = (tenant.ok_or(Damage("a tenant's id is none"))?, reader.number()?);
+        if kind == SYNCED {
+            let count = reader.count()?;
+            let all = (0..count).map(|_| synced(&mut reader)).collect::<Decoded<_>>()?;
+            reader.end()?;
+            return Ok(Self::Synced(all));
+        }
+        if kind == ANEW {
+            reader.end()?;
+            return Ok(Self::Anew);
+        }
+        let (tenant, life) = (tenant(&mut reader)?, reader.number()?);
         let frame = match kind {
-            1 => {
+            LINES => {
                 let count = reader.count()?;
                 let batches = (0..count).map(|_| batch::batch(&mut reader)).collect::<Decoded<_>>()?;
                 Self::Lines(tenant, life, batches)
             }
-            2 => Self::Forgotten(tenant, life),
+            FORGOTTEN => Self::Forgotten(tenant, life),
             _ => return Err(Damage("a frame of a kind that is not known")),
         };
         reader.end()?;
         Ok(frame)
     }
+}
+
+fn tenant(reader: &mut Reader<'_>) -> Decoded<TenantId> {
+    let id = std::str::from_utf8(reader.bytes()?).ok();
+    id.and_then(|id| TenantId::new(id).ok()).ok_or(Damage("a tenant's id is none"))
+}
+
+fn synced(reader: &mut Reader<'_>) -> Decoded<Synced> {
+    let (tenant, life) = (tenant(reader)?, reader.number()?);
+    Ok(Synced { tenant, life, number: reader.number()?, length: reader.number()? })
 }
 
 fn put_life(out: &mut Vec<u8>, kind: u8, tenant: &TenantId, life: u64) {

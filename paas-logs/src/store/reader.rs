@@ -88,8 +88,8 @@ impl Look {
 
     fn journaled(&self, wanted: impl Fn(&TenantId) -> bool) -> Result<Journaled> {
         let mut found = Journaled::default();
-        journal::read(self.files.disk(), &self.folder, |frame| {
-            match frame {
+        let are_there = journal::read(self.files.disk(), &self.folder, |path, payload| {
+            match journal::said(path, payload)? {
                 Frame::Lines(id, life, batches) if wanted(&id) => {
                     found.batches.entry((id, life)).or_default().extend(batches);
                 }
@@ -101,6 +101,9 @@ impl Look {
             }
             Ok(())
         })?;
+        if !are_there {
+            return Err(Error::unavailable("files of the journal go while they are read"));
+        }
         Ok(found)
     }
 

@@ -10,7 +10,7 @@ use paas_core::Result;
 use super::Sizes;
 use super::check::journal::{self, Walked};
 use super::check::segment::{self, Seen};
-use super::check::{self, Journaled};
+use super::check::{self, Journaled, OfLife};
 use super::folder::Folder;
 use super::journal::put_frame;
 use super::keep;
@@ -18,7 +18,7 @@ use super::lines::{Encoder, Lines};
 use super::report::{LogLoss, LogStoreRepair, LogStoreRepaired};
 use super::salvage;
 use super::sealing::Sealing;
-use super::segment::{Ends, unread};
+use super::segment::unread;
 use crate::disk::Disk;
 use crate::error::failed;
 
@@ -52,7 +52,7 @@ pub(super) fn store(disk: &dyn Disk, folder: &Path, sizes: Sizes) -> Result<LogS
 }
 
 impl Repair<'_> {
-    fn life(&mut self, folder: &Path, journaled: &Ends) -> Result<()> {
+    fn life(&mut self, folder: &Path, journaled: &OfLife) -> Result<()> {
         if check::check_kept(self.disk, folder)?.is_damaged() {
             let path = folder.join(keep::NAME);
             let moved_to = self.put_aside(&path)?;
@@ -76,7 +76,7 @@ impl Repair<'_> {
         number: u64,
         path: &Path,
         bytes: u64,
-        journaled: &Ends,
+        journaled: &OfLife,
     ) -> Result<()> {
         let (draft, sealed) =
             (folder.join(format!("{number:010}.new")), folder.join(format!("{number:010}.sealed")));

@@ -71,17 +71,21 @@ impl OpenSegment {
         Ok(Self::new(path, file, Vec::new(), 0))
     }
 
-    /// Opens one that is there, as far as it is whole: what comes after stands in the journal. Gives where its origins end.
-    pub(super) fn recover(disk: &dyn Disk, path: PathBuf) -> Result<(Self, Ends)> {
+    /// Opens one that is there, of which so much was synced: what stands after it may be on no disk, and the journal has it. Gives
+    /// where its origins end, and where those after it do.
+    pub(super) fn recover(disk: &dyn Disk, path: PathBuf, synced: u64) -> Result<(Self, Ends, Ends)> {
         let broken = |cause| failed("read a segment", &path, cause);
         let file = disk.open_to_write(&path).map_err(broken)?;
         let all = file.length().map_err(broken)?;
-        let whole = read_open(&*file, all).map_err(|cause| unread(&path, cause))?;
-        if whole.length < all {
-            tracing::info!(path = %path.display(), bytes = all - whole.length, "the end of a segment was not written whole");
-            file.truncate(whole.length).map_err(broken)?;
-        }
-        Ok((Self::new(path, file, whole.blocks, whole.length), whole.ends))
+        let mut whole = read_open(&*file, all).map_err(|cause| unread(&path, cause))?;
+        let Some(count) = whole.until(synced) else {
+            return Err(damaged(&path, Damage("what was synced of it is not whole")));
+        };
+        whole.blocks.truncate(count);
+        let (ends, after) = whole.ends_at(count);
+        let mut own = Self::new(path, file, whole.blocks, synced);
+        own.has_rest = synced < all;
+        Ok((own, ends, after))
     }
 
     fn new(path: PathBuf, file: Box<dyn DiskFile>, blocks: Vec<Block>, length: u64) -> Self {
@@ -127,6 +131,11 @@ impl OpenSegment {
             (self.is_synced, self.is_suspect, self.has_rest) = (true, false, false);
         }
         Ok(())
+    }
+
+    /// How many bytes it has.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// How much text it has.
@@ -177,22 +186,48 @@ impl OpenSegment {
 pub(super) struct Whole {
     pub(super) blocks: Vec<Block>,
     pub(super) length: u64,
-    pub(super) ends: Ends,
+    /// Where the origins of each block end.
+    ends: Vec<Ends>,
+}
+
+impl Whole {
+    /// How many blocks there are up to a length; `None` where no block ends there.
+    pub(super) fn until(&self, length: u64) -> Option<usize> {
+        let count = self.blocks.partition_point(|block| block.end() <= length);
+        let end = count.checked_sub(1).map_or(0, |last| self.blocks[last].end());
+        (end == length).then_some(count)
+    }
+
+    /// Where the origins of so many blocks end, and those of the others.
+    pub(super) fn ends_at(&self, count: usize) -> (Ends, Ends) {
+        let of = |blocks: &[Ends]| {
+            let mut all = Ends::new();
+            blocks.iter().for_each(|ends| extend(&mut all, ends.clone()));
+            all
+        };
+        (of(&self.ends[..count]), of(&self.ends[count..]))
+    }
+
+    /// Where all origins end.
+    pub(super) fn ends(&self) -> Ends {
+        self.ends_at(0).1
+    }
 }
 
 /// Reads an open segment of so many bytes.
 pub(super) fn read_open(file: &dyn DiskFile, all: u64) -> std::result::Result<Whole, Unread> {
-    let (mut blocks, mut ends) = (Vec::new(), Ends::new());
+    let (mut blocks, mut ends) = (Vec::new(), Vec::new());
     let (mut at, mut length, mut count) = (0, 0, 0);
     while let Some((block, lines)) = next_block(file, at, all, blocks.last())? {
         at = block.end();
+        ends.push(lines.origins().iter().cloned().collect());
         blocks.push(block);
         if !block.goes_on {
             (length, count) = (at, blocks.len());
-            extend(&mut ends, lines.origins().iter().cloned());
         }
     }
     blocks.truncate(count);
+    ends.truncate(count);
     Ok(Whole { blocks, length, ends })
 }
 
@@ -214,9 +249,11 @@ fn next_block(
     if block.rows.offset != at + HEADER as u64 || block.end() > end || !follows {
         return Ok(None);
     }
+    // Of the text only the check sum is looked at: it is what takes long.
     let filter =
         block.filter.read(file).and_then(|bytes| Ok(Filter::of(bytes).ok_or(Damage("a filter is none"))?));
-    let whole = filter.and_then(|_| block.read(file));
+    let text = filter.and_then(|_| block.text.read(file));
+    let whole = text.and_then(|_| block.read_rows(file));
     match whole {
         Ok(lines) => Ok(Some((block, lines))),
         Err(Unread::Damaged(_)) => Ok(None),
@@ -239,9 +276,10 @@ impl Segment {
         let broken = |cause| failed("read a segment", path, cause);
         let file = disk.open(path).map_err(broken)?;
         let all = file.length().map_err(broken)?;
-        let Whole { blocks, length, ends } = read_open(&*file, all).map_err(|cause| unread(path, cause))?;
-        let (path, blocks, file) = (path.into(), blocks.into(), Some(file.into()));
-        Ok((Self { path, blocks, slices: None, floor: Timestamp(0), bytes: length, file }, ends))
+        let whole = read_open(&*file, all).map_err(|cause| unread(path, cause))?;
+        let (ends, bytes) = (whole.ends(), whole.length);
+        let (path, blocks, file) = (path.into(), whole.blocks.into(), Some(file.into()));
+        Ok((Self { path, blocks, slices: None, floor: Timestamp(0), bytes, file }, ends))
     }
 
     /// The latest line of it.

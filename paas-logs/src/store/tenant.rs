@@ -10,12 +10,14 @@ use paas_core::{Error, Result};
 use super::Sizes;
 use super::files::Files;
 use super::folder::Folder;
+use super::journal::Synced;
 use super::keep;
 use super::lines::{Encoder, Lines};
 use super::pool::Pool;
 use super::segment::{Ends, OpenSegment, Segment, extend};
+use crate::codec::Damage;
 use crate::disk::Disk;
-use crate::error::failed;
+use crate::error::{damaged, failed};
 
 /// So many bytes may wait in memory while they cannot be written to a segment.
 const WAITING: usize = 32 * 1024 * 1024;
@@ -42,6 +44,8 @@ pub(super) struct Writer {
     has_folder: bool,
     /// Names in its folder may not outlive a crash.
     has_new_names: bool,
+    /// While it is opened: where origins end that the journal is to have.
+    unsynced: Ends,
 }
 
 /// What searches see.
@@ -74,25 +78,36 @@ impl Tenant {
         Self { id, life, folder, files, sizes, writer: Mutex::default(), view: RwLock::default() }
     }
 
-    /// Opens what is there of it.
+    /// Opens what is there of it. `synced` tells how much of an open segment, by its number, is sure to be on the disk.
+    ///
+    /// A process that went may have left changes that this one sees and that were never synced: a crash may still undo them.
     pub(super) fn recover(
         files: Arc<Files>,
         sizes: Sizes,
         root: &Path,
         id: TenantId,
         life: u64,
+        synced: impl Fn(u64) -> u64,
     ) -> Result<Self> {
         let tenant = Self::new(files, sizes, root, id, life);
         let disk = tenant.files.disk();
         let found = Folder::list(disk, &tenant.folder)?;
         let mut view = View::of_sealed(disk, &found)?;
-        found.stale.iter().try_for_each(|path| tenant.files.remove(path))?;
-        let mut writer = Writer { has_folder: true, last: found.last(), ..Writer::default() };
+        let last = found.last();
+        let mut writer = Writer { has_folder: true, last, has_new_names: true, ..Writer::default() };
+        if !found.stale.is_empty() {
+            // What stands for them outlives a crash before they go.
+            tenant.sync_names(&mut writer)?;
+            found.stale.iter().try_for_each(|path| tenant.files.remove(path))?;
+        }
         for (number, path) in found.open {
-            let (segment, ends) = OpenSegment::recover(disk, path)?;
+            if writer.open.is_some() {
+                return Err(damaged(&path, Damage("another segment of this tenant is open, too")));
+            }
+            let (segment, ends, after) = OpenSegment::recover(disk, path, synced(number))?;
             extend(&mut view.ends, ends);
             view.segments.insert(number, segment.view());
-            writer.open = Some(segment);
+            (writer.open, writer.unsynced) = (Some(segment), after);
         }
         *tenant.lock() = writer;
         *tenant.write() = view;
@@ -167,14 +182,46 @@ impl Tenant {
         }
         record(&new)?;
         self.take_in(&new);
-        let size = self.read().head.size();
-        if size >= self.sizes.block
-            && let Err(error) = self.flush(&mut writer, encoders)
-        {
+        drop(writer);
+        if let Err(error) = self.unburden(encoders) {
             // The journal has it: it is tried again with the next.
             tracing::warn!(tenant = %self.id, ?error, "lines wait in memory");
         }
         Ok(true)
+    }
+
+    /// Takes in what is new of batches that a journal has, and tells whether anything is. They stay in memory, as far as there is
+    /// room: whoever opens the store waits for it.
+    pub(super) fn recall(&self, batches: &[LogBatch], encoders: &Pool<Encoder>) -> Result<bool> {
+        if self.read().head.size() >= WAITING {
+            self.flush(&mut self.lock(), encoders)?;
+        }
+        let news = self.news(batches);
+        self.take_in(&news);
+        Ok(!news.is_empty())
+    }
+
+    /// Writes what is in memory to the open segment, where it is a block or more.
+    pub(super) fn unburden(&self, encoders: &Pool<Encoder>) -> Result<()> {
+        let mut writer = self.lock();
+        let is_long = !writer.is_over && self.read().head.size() >= self.sizes.block;
+        if is_long { self.flush(&mut writer, encoders) } else { Ok(()) }
+    }
+
+    /// All that a journal has was recalled.
+    ///
+    /// # Errors
+    /// `Internal` where the open segment has more, which no journal has.
+    pub(super) fn recalled(&self) -> Result<()> {
+        let (mut writer, view) = (self.lock(), self.read());
+        let is_missing = |(origin, end): (&Arc<LogOrigin>, &LogPosition)| {
+            view.ends.get(origin).is_none_or(|own| own < end)
+        };
+        if std::mem::take(&mut writer.unsynced).iter().any(is_missing) {
+            let path = self.path(writer.last, "open");
+            return Err(damaged(&path, Damage("it has lines that were not synced, and that no journal has")));
+        }
+        Ok(())
     }
 
     /// Shows what is new of batches that the journal of another process has.
@@ -232,6 +279,8 @@ impl Tenant {
             writer.has_folder = true;
         }
         if writer.open.is_none() {
+            // Or else a crash leaves two that are open: this one, and one that was sealed.
+            self.sync_names(writer)?;
             let path = self.path(writer.last + 1, "open");
             let segment = OpenSegment::create(self.files.disk(), path)?;
             writer.last += 1;
@@ -276,17 +325,20 @@ impl Tenant {
         Ok(())
     }
 
-    /// All that was taken in before outlives a crash without the journal.
-    pub(super) fn checkpoint(&self, encoders: &Pool<Encoder>) -> Result<()> {
+    /// All that was taken in before outlives a crash without the journal, which is to have what this gives.
+    pub(super) fn checkpoint(&self, encoders: &Pool<Encoder>) -> Result<Option<Synced>> {
         let mut writer = self.lock();
         if writer.is_over {
-            return Ok(());
+            return Ok(None);
         }
         self.flush(&mut writer, encoders)?;
         self.sync_names(&mut writer)?;
         let synced = writer.open.as_mut().map_or(Ok(()), OpenSegment::sync);
         // What the disk did not take once it may never have: it is written again.
-        synced.or_else(|_| self.seal(&mut writer, Timestamp(0), encoders))
+        synced.or_else(|_| self.seal(&mut writer, Timestamp(0), encoders))?;
+        let open = writer.open.as_ref().filter(|open| open.length() > 0);
+        let (tenant, life, number) = (self.id.clone(), self.life, writer.last);
+        Ok(open.map(|open| Synced { tenant, life, number, length: open.length() }))
     }
 
     /// Forgets lines from before a time.
@@ -335,13 +387,15 @@ impl Tenant {
         if !writer.has_folder {
             return Ok(());
         }
+        let disk = self.files.disk();
+        // What is in no sealed segment is told by the journal: it must not be taken for known.
+        let mut ends = keep::read(disk, &self.folder)?.ends;
+        for number in gone {
+            extend(&mut ends, Segment::open(disk, &self.path(*number, "sealed"))?.1);
+        }
         let floors = segments.iter().map(|(number, segment)| (*number, segment.floor)).collect();
-        let kept = keep::Kept {
-            ends: self.read().ends.clone(),
-            floors,
-            last: writer.last - u64::from(writer.open.is_some()),
-        };
-        keep::write(self.files.disk(), &self.folder, &kept)?;
+        let last = writer.last - u64::from(writer.open.is_some());
+        keep::write(disk, &self.folder, &keep::Kept { ends, floors, last })?;
         self.write().segments = segments;
         for number in gone {
             let path = self.path(*number, "sealed");

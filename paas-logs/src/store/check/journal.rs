@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use paas_core::Result;
 
-use super::super::journal::{self, Frame};
+use super::super::journal::{self, Frame, Synced};
 use super::super::report::{LogLoss, LogStoreSeverity};
 use super::super::segment::extend;
 use super::{Checked, Journaled};
@@ -23,7 +23,7 @@ pub(in crate::store) struct Walked {
 }
 
 pub(in crate::store) fn files(disk: &dyn Disk, folder: &Path) -> Result<Vec<PathBuf>> {
-    let numbers = journal::numbers(disk, folder)?;
+    let numbers = journal::counting(disk, folder)?;
     Ok(numbers.into_iter().map(|number| journal::path(folder, number)).collect())
 }
 
@@ -69,7 +69,7 @@ fn said_end(content: &[u8], at: usize) -> usize {
 fn is_one_after(content: &[u8], at: usize) -> bool {
     let looks_like_one = |rest: &[u8]| {
         // Its kind, and how long the id of its tenant is.
-        matches!(rest.get(journal::HEAD..), Some([1 | 2, 1..=64, ..])) && journal::frame(rest).is_some()
+        matches!(rest.get(journal::HEAD..), Some([1..=3, 1..=64, ..])) && journal::frame(rest).is_some()
     };
     (at + 1..content.len()).any(|from| looks_like_one(&content[from..]))
 }
@@ -86,6 +86,11 @@ pub(in crate::store) fn check(disk: &dyn Disk, path: &Path, journaled: &mut Jour
                 }
             }
             Frame::Forgotten(id, life) => drop(journaled.over.insert((id, life))),
+            Frame::Synced(all) => {
+                let own = |own: Synced| ((own.tenant, own.life), (own.number, own.length));
+                journaled.synced.extend(all.into_iter().map(own));
+            }
+            Frame::Anew => {}
         }
     })?;
     (checked.bytes, checked.lines) = (walked.content.len() as u64, lines);
@@ -118,6 +123,6 @@ pub(in crate::store) fn loss(walked: &Walked) -> LogLoss {
 pub(in crate::store) fn lines(frame: &Frame) -> u64 {
     match frame {
         Frame::Lines(_, _, batches) => batches.iter().map(|batch| batch.starts.len() as u64).sum(),
-        Frame::Forgotten(..) => 0,
+        Frame::Forgotten(..) | Frame::Synced(_) | Frame::Anew => 0,
     }
 }

@@ -8,12 +8,13 @@ use paas_core::Result;
 use paas_core::model::{LogOrigin, LogPosition, Timestamp};
 
 use super::super::block::{Block, Unread};
+use super::super::folder::part;
 use super::super::lines::{Lines, Row};
 use super::super::report::{LogLoss, LogStoreSeverity};
 use super::super::salvage;
 use super::super::segment::{Ends, Segment, read_open, read_sealed, unread};
 use super::super::words::{Filter, WordSet, probes};
-use super::{Checked, Spans};
+use super::{Checked, OfLife, Spans};
 use crate::codec::Damage;
 use crate::disk::{Disk, DiskFile};
 use crate::error::failed;
@@ -30,22 +31,26 @@ struct Looking<'a> {
     path: &'a Path,
     file: &'a dyn DiskFile,
     length: u64,
-    /// Up to where the journal has the origins.
-    journaled: &'a Ends,
+    journaled: &'a OfLife,
+    /// How much of it was synced, if it is open.
+    synced: u64,
     checked: Checked,
     spans: Spans,
     words: WordSet,
 }
 
 /// Looks at a segment, and tells from where to where it has lines of each origin.
-pub(in crate::store) fn check(disk: &dyn Disk, path: &Path, journaled: &Ends) -> Result<(Checked, Spans)> {
+pub(in crate::store) fn check(disk: &dyn Disk, path: &Path, journaled: &OfLife) -> Result<(Checked, Spans)> {
     let broken = |cause| failed("read a segment", path, cause);
     let file = disk.open(path).map_err(broken)?;
     let length = file.length().map_err(broken)?;
     let checked = Checked { bytes: length, ..Checked::default() };
     let (spans, words) = (Spans::new(), WordSet::default());
-    let mut looking = Looking { path, file: &*file, length, journaled, checked, spans, words };
-    let is_open = path.extension().is_some_and(|kind| kind == "open");
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(part);
+    let (number, kind) = name.unwrap_or_default();
+    let synced = if journaled.synced.0 == number { journaled.synced.1 } else { 0 };
+    let mut looking = Looking { path, file: &*file, length, journaled, synced, checked, spans, words };
+    let is_open = kind == "open";
     let looked = if is_open { looking.look_at_open() } else { looking.look_at_sealed() };
     looked.map_err(|cause| unread(path, cause))?;
     Ok((looking.checked, looking.spans))
@@ -86,40 +91,60 @@ impl Looking<'_> {
 
     fn look_at_open(&mut self) -> Result<(), Unread> {
         let whole = read_open(self.file, self.length)?;
-        let mut known = Seen::default();
+        let (mut known, ends) = (Seen::default(), whole.ends());
         for (at, block) in whole.blocks.iter().enumerate() {
-            self.look_at_block(at, block, &whole.ends, Some(&Filters::Own), &mut known)?;
+            self.look_at_block(at, block, &ends, Some(&Filters::Own), &mut known)?;
         }
-        if whole.length < self.length { self.look_at_tail(whole.length, &whole.ends) } else { Ok(()) }
+        let Some(count) = whole.until(self.synced) else {
+            let loss = LogLoss::of_bytes(self.synced.saturating_sub(whole.length));
+            let what = "what was synced of it is not whole: lines are lost";
+            return self.look_for_lost(whole.length, what, loss);
+        };
+        let (synced, journaled) = (whole.ends_at(count).0, self.journaled);
+        let is_there = |origin: &Arc<LogOrigin>, end: &LogPosition| {
+            [&synced, &journaled.ends].iter().any(|ends| ends.get(origin).is_some_and(|own| end <= own))
+        };
+        if !ends.iter().all(|(origin, end)| is_there(origin, end)) {
+            let what = "it has lines that were not synced, and that the journal does not have: repair it";
+            self.find(LogStoreSeverity::Wrong, Some(self.synced), what, LogLoss::default());
+        }
+        if whole.length < self.length { self.look_at_tail(whole.length, is_there) } else { Ok(()) }
     }
 
-    /// What stands after the last block that counts stands elsewhere, too, if a crash or a failed write left it.
-    fn look_at_tail(&mut self, from: u64, ends: &Ends) -> Result<(), Unread> {
-        let (mut loss, mut is_lost) = (LogLoss::of_bytes(self.length - from), false);
-        let (file, journaled) = (self.file, self.journaled);
+    /// What stands after the last block that counts the journal has, too, if a crash or a failed write left it.
+    fn look_at_tail(
+        &mut self,
+        from: u64,
+        is_there: impl Fn(&Arc<LogOrigin>, &LogPosition) -> bool,
+    ) -> Result<(), Unread> {
+        let mut are_there = true;
+        salvage::blocks(self.file, from, self.length, |_, _, lines| {
+            let rows = lines.iter().flat_map(|lines| lines.rows().iter().map(|row| (lines.origin(row), row)));
+            // A line ends after where it begins.
+            let is_one = |(origin, row): (&Arc<LogOrigin>, &Row)| {
+                is_there(origin, &LogPosition { index: row.position.index + 1, ..row.position })
+            };
+            are_there &= rows.into_iter().all(is_one);
+        })?;
+        if are_there {
+            let what = "its end was not written whole: the journal has what was acknowledged of it";
+            self.find(LogStoreSeverity::Harmless, Some(from), what, LogLoss::default());
+            return Ok(());
+        }
+        let what =
+            "a block is not whole, and whole ones after it are in no journal: repair it before it is opened";
+        self.look_for_lost(from, what, LogLoss::default())
+    }
+
+    /// Whole blocks after one that is not are found again by a repair.
+    fn look_for_lost(&mut self, from: u64, what: &str, mut loss: LogLoss) -> Result<(), Unread> {
+        let file = self.file;
         salvage::blocks(file, from, self.length, |_, block, lines| {
-            let Some(lines) = lines else { return };
-            let is_before =
-                |ends: &Ends, row: &Row| ends.get(lines.origin(row)).is_some_and(|end| row.position < *end);
-            let is_known = |row: &Row| is_before(ends, row) || is_before(journaled, row);
-            if !lines.rows().iter().all(is_known) {
-                is_lost = true;
+            if lines.is_none() {
                 salvage::lose(&mut loss, block, file);
             }
         })?;
-        // What was written after the last sync the journal has. If it has nothing more, this was whole once.
-        let is_past =
-            |(origin, end): (&Arc<LogOrigin>, &LogPosition)| ends.get(origin).is_none_or(|own| own < end);
-        if is_lost {
-            let what = "a block is not whole, and whole ones after it are cut off when the store is opened: repair it before";
-            self.find(LogStoreSeverity::Wrong, Some(from), what, loss);
-        } else if !journaled.iter().any(is_past) {
-            let what = "its end is damaged: lines are lost";
-            self.find(LogStoreSeverity::Wrong, Some(from), what, loss);
-        } else {
-            let what = "its end was not written whole: the journal has what was acknowledged of it";
-            self.find(LogStoreSeverity::Harmless, Some(from), what, LogLoss::default());
-        }
+        self.find(LogStoreSeverity::Wrong, Some(from), what, loss);
         Ok(())
     }
 
