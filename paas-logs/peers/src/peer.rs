@@ -1,0 +1,4 @@
+//! Those that ours are held against.
+
+#[cfg(hyperscan)]
+pub(crate) mod hyperscan;
