@@ -1,5 +1,6 @@
 //! How long something takes.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -27,12 +28,12 @@ pub(crate) struct Taken {
 }
 
 /// Does something over and over, for a while and at least a few times.
-pub(crate) fn over_and_over(mut work: impl FnMut()) -> Taken {
+pub(crate) fn over_and_over<T>(mut work: impl FnMut() -> T) -> Taken {
     let (began, mut waited) = (Instant::now(), Vec::new());
     let (processor, ()) = processor(|| {
         while waited.len() < 5 || began.elapsed() < Duration::from_millis(200) {
             let started = Instant::now();
-            work();
+            drop(black_box(work()));
             waited.push(started.elapsed().as_secs_f64() * 1e3);
         }
     });

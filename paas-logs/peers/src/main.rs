@@ -13,7 +13,9 @@ mod corpus;
 mod figure;
 mod keywords;
 mod line;
+mod ours;
 mod peer;
+mod store;
 
 use std::process::ExitCode;
 
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
     for figure in figures {
         match figure {
             Figure::Keywords => keywords::measure(&batches),
-            Figure::Ingest | Figure::Queries => (),
+            Figure::Ingest => store::ingest(&batches),
+            Figure::Queries => store::queries(&batches),
         }
     }
     let short = line::tail();
