@@ -4,7 +4,7 @@
 //! (Aho-Corasick with SIMD); only a line that has one is held against the query.
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
-use paas_core::model::{LogBatch, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
+use paas_core::model::{LogBatch, LogFields, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
 use paas_core::{Error, Result};
 
 /// Queries that are ready to be held against batches.
@@ -61,7 +61,8 @@ impl Keywords {
         }
         if let Some(words) = &self.words {
             words.candidates(&batch.buffer, &batch.starts, &mut candidates);
-            words.candidates(batch.fields.text(), batch.fields.starts(), &mut candidates);
+            let (fields, starts) = apart(&batch.fields);
+            words.candidates(&fields, &starts, &mut candidates);
         }
         candidates.sort_unstable();
         candidates.dedup();
@@ -71,6 +72,18 @@ impl Keywords {
             }
         }
     }
+}
+
+/// The fields of all lines with a newline after each line's, so that no word goes on in the next one's; and where they begin.
+fn apart(fields: &LogFields) -> (Vec<u8>, Vec<u32>) {
+    let lines = fields.starts().len();
+    let (mut text, mut starts) = (Vec::with_capacity(fields.text().len() + lines), Vec::with_capacity(lines));
+    for line in 0..lines {
+        starts.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        text.extend_from_slice(fields.of(line));
+        text.push(b'\n');
+    }
+    (text, starts)
 }
 
 impl Words {
@@ -214,6 +227,16 @@ mod tests {
         for (number, query) in queries.iter().enumerate() {
             assert!(found.iter().any(|(own, _)| *own == number), "{query}");
         }
+    }
+
+    #[test]
+    fn fields_of_a_line_end_before_those_of_the_next() {
+        let filters: Vec<LogFilter> = ["a:out", "b:of"].map(|query| query.parse().unwrap()).to_vec();
+        let mut batch = batch(b"x\ny\n");
+        ["a=out", "b=of"].iter().for_each(|pairs| batch.fields.push(pairs.as_bytes()));
+        let mut found = Vec::new();
+        Keywords::new(&filters).unwrap().find(&batch, |query, line| found.push((query, line)));
+        assert_eq!(found, [(0, 0), (1, 1)]);
     }
 
     proptest! {
