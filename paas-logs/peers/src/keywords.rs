@@ -60,15 +60,9 @@ pub(crate) fn measure(batches: &[LogBatch]) {
         let name = format!("keywords: {count} words, GB/CPU-s");
         alone(&name, (0..ROUNDS).map(|_| ours().0), least);
         for is_caseless in [true, false] {
-            let case = if is_caseless { "any case" } else { "one case" };
-            beside(
-                &format!("{name}, beside Hyperscan in {case}"),
-                ratio,
-                batches,
-                &words,
-                is_caseless,
-                &ours,
-            );
+            let name =
+                if is_caseless { "  beside Hyperscan, any case" } else { "  beside Hyperscan, one case" };
+            beside(name, ratio, batches, &words, is_caseless, &ours);
         }
     }
 }
