@@ -1,11 +1,22 @@
 //! Finds which lines of a batch match any of many queries, in one pass over its bytes.
 //!
 //! Most lines have none of the words that are looked for. So a block is first scanned for the words that the queries need
-//! (Aho-Corasick with SIMD); only a line that has one is held against the query.
+//! (Aho-Corasick with SIMD; where they are too many for that, `grams`); only a line that has one is held against the query.
+
+mod grams;
+
+use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
-use paas_core::model::{LogBatch, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
+use paas_core::model::{LogBatch, LogFields, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
 use paas_core::{Error, Result};
+
+use grams::Grams;
+
+/// Of more words than these SIMD does not look for any at once.
+const FEW: usize = 64;
+/// About so many bytes are put into lower case at a time: they are still near when they are searched.
+const PIECE: usize = 16 * 1024;
 
 /// Queries that are ready to be held against batches.
 #[derive(Clone, Debug)]
@@ -13,16 +24,22 @@ pub(crate) struct Keywords {
     matchers: Vec<LogMatcher>,
     /// Those that need no word: every line is held against them.
     wordless: Vec<usize>,
-    words: Option<Words>,
+    words: Vec<Words>,
 }
 
 /// Words in lower case, and which queries want a look where one stands.
 #[derive(Clone, Debug)]
 struct Words {
+    finder: Finder,
+    queries: Vec<Vec<usize>>,
+}
+
+#[derive(Clone, Debug)]
+enum Finder {
     /// The longest first, so that where several begin the longest is found. Of the others at that place none stands there
     /// whole.
-    finder: AhoCorasick,
-    queries: Vec<Vec<usize>>,
+    Few(AhoCorasick),
+    Many(Grams),
 }
 
 impl Keywords {
@@ -32,22 +49,21 @@ impl Keywords {
     /// Where an expression in one of them takes too much memory.
     pub(crate) fn new<'a>(filters: impl IntoIterator<Item = &'a LogFilter>) -> Result<Self> {
         let (mut matchers, mut wordless) = (Vec::new(), Vec::new());
-        let mut wanted: Vec<(Box<[u8]>, Vec<usize>)> = Vec::new();
+        let mut wanted: HashMap<Box<[u8]>, Vec<usize>> = HashMap::new();
         for (query, filter) in filters.into_iter().enumerate() {
             matchers.push(filter.matcher()?);
-            let Some(words) = one_of(&filter.words()) else {
-                wordless.push(query);
-                continue;
-            };
-            for word in words {
-                match wanted.iter_mut().find(|(own, _)| *own == word) {
-                    Some((_, queries)) => queries.push(query),
-                    None => wanted.push((word, vec![query])),
-                }
+            match one_of(&filter.words()) {
+                Some(words) => words.into_iter().for_each(|word| wanted.entry(word).or_default().push(query)),
+                None => wordless.push(query),
             }
         }
-        wanted.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
-        Ok(Self { matchers, wordless, words: Words::new(wanted)? })
+        let (mut many, mut few): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(word, _)| Grams::takes(word));
+        if many.len() <= FEW {
+            few.append(&mut many);
+        }
+        let words = [Words::many(many), Words::few(few)?];
+        Ok(Self { matchers, wordless, words: words.into_iter().flatten().collect() })
     }
 
     /// Calls `each` with every query and the number of every line that it matches, line by line of each query.
@@ -59,9 +75,10 @@ impl Keywords {
         for query in &self.wordless {
             candidates.extend((0..batch.starts.len()).map(|line| (*query, line)));
         }
-        if let Some(words) = &self.words {
+        let (fields, starts) = if self.words.is_empty() { Default::default() } else { apart(&batch.fields) };
+        for words in &self.words {
             words.candidates(&batch.buffer, &batch.starts, &mut candidates);
-            words.candidates(batch.fields.text(), batch.fields.starts(), &mut candidates);
+            words.candidates(&fields, &starts, &mut candidates);
         }
         candidates.sort_unstable();
         candidates.dedup();
@@ -73,46 +90,81 @@ impl Keywords {
     }
 }
 
+/// The fields of all lines with a newline after each line's, so that no word goes on in the next one's; and where they begin.
+fn apart(fields: &LogFields) -> (Vec<u8>, Vec<u32>) {
+    let lines = fields.starts().len();
+    let (mut text, mut starts) = (Vec::with_capacity(fields.text().len() + lines), Vec::with_capacity(lines));
+    for line in 0..lines {
+        starts.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        text.extend_from_slice(fields.of(line));
+        text.push(b'\n');
+    }
+    (text, starts)
+}
+
 impl Words {
-    fn new(wanted: Vec<(Box<[u8]>, Vec<usize>)>) -> Result<Option<Self>> {
+    fn many(wanted: Vec<(Box<[u8]>, Vec<usize>)>) -> Option<Self> {
+        let (words, queries): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+        (!words.is_empty()).then(|| Self { finder: Finder::Many(Grams::new(words)), queries })
+    }
+
+    fn few(mut wanted: Vec<(Box<[u8]>, Vec<usize>)>) -> Result<Option<Self>> {
         if wanted.is_empty() {
             return Ok(None);
         }
+        wanted.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
         let (words, queries): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
         // `Standard` would turn the search with SIMD off.
         let finder = AhoCorasickBuilder::new().match_kind(MatchKind::LeftmostFirst).build(words);
         let refused = |cause| Error::invalid("there are too many words to look for").with_source(cause);
-        Ok(Some(Self { finder: finder.map_err(refused)?, queries }))
+        Ok(Some(Self { finder: Finder::Few(finder.map_err(refused)?), queries }))
     }
 
     /// Adds the lines that may match by a text of theirs, and the queries they may match.
     fn candidates(&self, text: &[u8], starts: &[u32], candidates: &mut Vec<(usize, usize)>) {
-        let text = text.to_ascii_lowercase();
         let mut line = Cursor::new(starts);
         let mut last = None;
-        for found in self.finder.find_iter(&text) {
-            let before = found.start().checked_sub(1).is_some_and(|at| is_word(text[at]));
-            if before || text.get(found.end()).is_some_and(|byte| is_word(*byte)) {
-                continue;
+        let each = |start, word: usize| {
+            let at = line.of(start);
+            if last.replace((word, at)) != Some((word, at)) {
+                candidates.extend(self.queries[word].iter().map(|query| (*query, at)));
             }
-            let at = line.of(found.start());
-            let word = found.pattern().as_usize();
-            if last.replace((word, at)) == Some((word, at)) {
-                continue;
-            }
-            let queries = &self.queries[word];
-            candidates.extend(queries.iter().map(|query| (*query, at)));
+        };
+        match &self.finder {
+            Finder::Few(finder) => few(finder, text, starts, each),
+            Finder::Many(grams) => grams.find(text, each),
         }
         // Without escapes a line may have words that it does not have as it stands.
         let mut line = Cursor::new(starts);
         let mut last = None;
-        for place in memchr::memchr_iter(b'\\', &text) {
+        for place in memchr::memchr_iter(b'\\', text) {
             let at = line.of(place);
             if last != Some(at) {
                 candidates.extend(self.queries.iter().flatten().map(|query| (*query, at)));
                 last = Some(at);
             }
         }
+    }
+}
+
+/// Calls `each` with where a whole word begins and its number.
+fn few(finder: &AhoCorasick, text: &[u8], starts: &[u32], mut each: impl FnMut(usize, usize)) {
+    let mut lower = Vec::with_capacity(PIECE);
+    let mut begin = 0;
+    // A piece ends where a line does, and no word goes beyond.
+    for end in starts.iter().map(|start| *start as usize).chain([text.len()]) {
+        if end < text.len() && end - begin < PIECE {
+            continue;
+        }
+        lower.clear();
+        lower.extend(text[begin..end].iter().map(u8::to_ascii_lowercase));
+        for found in finder.find_iter(&lower) {
+            let before = found.start().checked_sub(1).is_some_and(|at| is_word(lower[at]));
+            if !before && !lower.get(found.end()).is_some_and(|byte| is_word(*byte)) {
+                each(begin + found.start(), found.pattern().as_usize());
+            }
+        }
+        begin = end;
     }
 }
 
@@ -216,6 +268,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fields_of_a_line_end_before_those_of_the_next() {
+        let filters: Vec<LogFilter> = ["a:out", "b:of"].map(|query| query.parse().unwrap()).to_vec();
+        let mut batch = batch(b"x\ny\n");
+        ["a=out", "b=of"].iter().for_each(|pairs| batch.fields.push(pairs.as_bytes()));
+        let mut found = Vec::new();
+        Keywords::new(&filters).unwrap().find(&batch, |query, line| found.push((query, line)));
+        assert_eq!(found, [(0, 0), (1, 1)]);
+    }
+
     proptest! {
         #[test]
         fn what_is_found_is_what_a_look_at_every_line_finds(
@@ -229,6 +291,24 @@ mod tests {
                 _ => format!("\"{word} {word}\""),
             }).collect();
             let [found, naive] = both(&queries.iter().map(String::as_str).collect::<Vec<_>>(), &text);
+            prop_assert_eq!(found, naive);
+        }
+    }
+
+    proptest! {
+        // Hundreds of queries take their time.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn many_words_are_found_as_few_are(
+            words in prop::collection::hash_set("[ab]{4,8}|[a-z_]{3,9}", 100..200),
+            text in prop::collection::vec(prop::sample::select(b"aabbAB_z \n\\".to_vec()), 0..400),
+        ) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut text = text;
+            // Some of the words stand in it.
+            words.iter().step_by(7).for_each(|word| text.extend(format!("{word} {}", word.to_ascii_uppercase()).bytes()));
+            let [found, naive] = both(&words, &text);
             prop_assert_eq!(found, naive);
         }
     }

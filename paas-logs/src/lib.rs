@@ -23,6 +23,9 @@ mod intake;
 mod journal;
 mod keyword;
 mod level;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod measure;
 mod pipeline;
 mod process;
 mod queue;

@@ -1,4 +1,6 @@
-//! Measures backends on real peers.
+//! Measures what we have beside real peers.
+
+mod logs;
 
 use std::process::ExitCode;
 
@@ -11,6 +13,7 @@ use crate::{Result, STRICT, interrupt, kubernetes, live, machine};
 mod figure;
 
 use figure::Figure;
+pub(crate) use logs::logs;
 
 /// The program that measures the backends of a cluster, in the package `paas-k8s`.
 const PROGRAM: &str = "cluster";

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 
+/// The file that says what a folder was built from.
+const STAMP: &str = "stamp";
+
 /// The testbed's own folder: `PAAS_TESTBED`, or `paas-testbed` in the user's cache.
 pub(crate) fn root() -> Result<PathBuf> {
     if let Some(own) = std::env::var_os("PAAS_TESTBED") {
@@ -26,11 +29,14 @@ pub(crate) fn folder(name: &str) -> Result<PathBuf> {
 /// Builds something once: it is there once its folder has the stamp. A build that was interrupted starts over.
 pub(crate) fn built(name: &str, stamp: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = folder(name)?;
-    let file = folder.join("stamp");
-    if fs::read_to_string(&file).is_ok_and(|known| known == stamp) {
-        return Ok(folder);
+    if !has(name, stamp)? {
+        build(&folder)?;
+        fs::write(folder.join(STAMP), stamp)?;
     }
-    build(&folder)?;
-    fs::write(&file, stamp)?;
     Ok(folder)
+}
+
+/// Whether it is there.
+pub(crate) fn has(name: &str, stamp: &str) -> Result<bool> {
+    Ok(fs::read_to_string(root()?.join(name).join(STAMP)).is_ok_and(|known| known == stamp))
 }

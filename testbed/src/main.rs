@@ -41,11 +41,13 @@ usage: cargo run -p testbed -- COMMAND
                             --full adds what takes long
   bench kubernetes [NAME..] measures the backends on a cluster of its own: all figures, or those of these names;
                             ends with 3 under --strict where one is short of its goal
+  bench logs [NAME..]       measures how log lines are kept and searched, beside Hyperscan, tantivy and chDB, where they
+                            are installed; likewise
 
 Ctrl-C and SIGTERM end `up`, `test` and `bench`, too: they stop what they started, and end with 130 or 143.
 
-It installs Debian packages and builds Go programs into a cache outside the checkout. Outside continuous integration it
-asks for --change-this-machine before it installs anything.";
+It installs Debian packages, and builds Go programs and puts Python packages into a cache outside the checkout. Outside
+continuous integration it asks for --change-this-machine before it installs anything.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -76,6 +78,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         ["test", arguments @ ..] => live::test(arguments, flags.contains(&FULL), consent),
         ["bench", "kubernetes", names @ ..] => bench::kubernetes(names, flags.contains(&STRICT), consent),
+        ["bench", "logs", names @ ..] => bench::logs(names, flags.contains(&STRICT), consent),
         ["status"] => status(),
         ["down"] => kubernetes::down().map(|()| ExitCode::SUCCESS),
         ["exec", program, arguments @ ..] => kubernetes::exec(program, arguments, &[]),
@@ -111,8 +114,9 @@ mod tests {
 
     #[test]
     fn a_figure_that_nobody_knows_is_refused_before_anything_is_built() {
-        let words = ["bench", "kubernetes", "speed"].map(str::to_owned);
-        let error = run(&words).unwrap_err().to_string();
-        assert!(error.contains("`speed`") && error.contains("readiness"), "{error}");
+        for (bench, one) in [("kubernetes", "readiness"), ("logs", "keywords")] {
+            let error = run(&["bench", bench, "speed"].map(str::to_owned)).unwrap_err().to_string();
+            assert!(error.contains("`speed`") && error.contains(one), "{error}");
+        }
     }
 }

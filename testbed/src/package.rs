@@ -21,10 +21,15 @@ pub(crate) fn install(packages: &[(&str, &str)], consent: bool) -> Result<()> {
         )
         .into());
     }
+    add(&missing)
+}
+
+/// Installs packages.
+pub(crate) fn add(missing: &[&str]) -> Result<()> {
     step(&format!("install {}", missing.join(", ")), || {
         run(Command::new("apt-get").args(["update", "-qq"]))?;
         let mut install = Command::new("apt-get");
-        install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing);
+        install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(missing);
         run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
         // Debian starts what it has just installed; the testbed starts its own. What was there before goes on.
         for (package, service) in [("containerd", "containerd"), ("etcd-server", "etcd")] {
