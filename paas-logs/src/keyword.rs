@@ -8,9 +8,10 @@ mod grams;
 use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
-use paas_core::model::{LogBatch, LogFields, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
+use paas_core::model::{LogBatch, LogFilter, LogMatcher, StoredLine, WordNeed, is_word};
 use paas_core::{Error, Result};
 
+use crate::fields::apart;
 use grams::Grams;
 
 /// Of more words than these SIMD does not look for any at once.
@@ -88,18 +89,6 @@ impl Keywords {
             }
         }
     }
-}
-
-/// The fields of all lines with a newline after each line's, so that no word goes on in the next one's; and where they begin.
-fn apart(fields: &LogFields) -> (Vec<u8>, Vec<u32>) {
-    let lines = fields.starts().len();
-    let (mut text, mut starts) = (Vec::with_capacity(fields.text().len() + lines), Vec::with_capacity(lines));
-    for line in 0..lines {
-        starts.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        text.extend_from_slice(fields.of(line));
-        text.push(b'\n');
-    }
-    (text, starts)
 }
 
 impl Words {

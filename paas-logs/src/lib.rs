@@ -8,6 +8,7 @@ mod counter;
 mod disk;
 mod error;
 mod export;
+mod fields;
 mod folder;
 /// What fuzzers call.
 #[cfg(feature = "fuzzing")]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use paas_core::model::{LogFields, pairs, put_pair, unescaped};
 
+use crate::fields::apart;
 use crate::redact::{Redactor, Span};
 
 /// The fields without what is taken out of them; `None` where that is nothing.
@@ -11,22 +12,16 @@ pub(super) fn fields(redactor: &Redactor, fields: &LogFields, counts: bool) -> O
     if fields.is_empty() {
         return None;
     }
-    // Each line for itself, so that the end of one is not taken for a part of what follows.
-    let lines = fields.starts().len();
-    let mut text = Vec::with_capacity(fields.text().len() + lines);
-    let mut ends = Vec::with_capacity(lines);
-    for line in 0..lines {
-        text.extend_from_slice(fields.of(line));
-        text.push(b'\n');
-        ends.push(text.len());
-    }
+    let (text, starts) = apart(fields);
     let spans = redactor.spans(&text, counts);
     if spans.is_empty() && !text.contains(&b'\\') {
         return None;
     }
-    let (mut concealed, mut start) = (LogFields::new(), 0);
+    let mut concealed = LogFields::new();
     let mut spans = spans.iter().peekable();
-    for (line, end) in ends.into_iter().enumerate() {
+    for line in 0..starts.len() {
+        let start = starts[line] as usize;
+        let end = starts.get(line + 1).map_or(text.len(), |next| *next as usize);
         while spans.next_if(|span| span.end <= start).is_some() {}
         let is_hit = spans.peek().is_some_and(|span| span.start < end);
         // What is escaped may be seen only without its escapes.
@@ -35,7 +30,6 @@ pub(super) fn fields(redactor: &Redactor, fields: &LogFields, counts: bool) -> O
         } else {
             concealed.push(fields.of(line));
         }
-        start = end;
     }
     Some(concealed)
 }
