@@ -13,6 +13,7 @@ use paas_core::Result;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::failed;
+use crate::whole;
 
 /// What the files of a journal are made of.
 pub(crate) trait Format: Debug + Send + Sync {
@@ -108,8 +109,10 @@ impl<F: Format> Journal<F> {
         number: u64,
         content: &[u8],
     ) -> Result<Self> {
-        let file = File::create_with(&*disk, &folder, F::NAME, number, content);
+        let file = whole::replace(&*disk, &path(&folder, F::NAME, number), content);
         let file = file.map_err(|cause| failed("begin a journal", &folder, cause))?;
+        let (start, length) = (Place::default(), content.len() as u64);
+        let file = File { number, start, file: file.into(), length, is_broken: false };
         let journal = Self::of(disk, folder, format, [], file);
         journal.remove_before(number)?;
         Ok(journal)
@@ -299,26 +302,6 @@ impl File {
         }
         disk.sync_folder(folder)?;
         Ok(Self { number, start, file: file.into(), length: head.len() as u64, is_broken: false })
-    }
-
-    /// One that is there with all of its content, or not at all.
-    fn create_with(
-        disk: &dyn Disk,
-        folder: &Path,
-        name: &str,
-        number: u64,
-        content: &[u8],
-    ) -> io::Result<Self> {
-        let path = path(folder, name, number);
-        let draft = path.with_extension("new");
-        disk.remove(&draft)?;
-        let file = disk.create(&draft)?;
-        file.write_at(content, 0)?;
-        file.sync()?;
-        disk.rename(&draft, &path)?;
-        disk.sync_folder(folder)?;
-        let (start, length) = (Place::default(), content.len() as u64);
-        Ok(Self { number, start, file: file.into(), length, is_broken: false })
     }
 
     /// The place at its end, while nothing but its head is in it.

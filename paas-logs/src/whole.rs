@@ -6,7 +6,7 @@ use std::path::Path;
 use paas_core::Result;
 
 use crate::codec::{Damage, Decoded};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{damaged, failed};
 
 /// What a file says, as `decode` reads it; what stands for nothing where it is not there.
@@ -45,13 +45,18 @@ fn checked(bytes: &[u8]) -> Decoded<&[u8]> {
 pub(crate) fn write(disk: &dyn Disk, folder: &Path, name: &str, mut content: Vec<u8>) -> Result<()> {
     let sum = crc32fast::hash(&content);
     content.extend(sum.to_le_bytes());
-    let (draft, path) = (folder.join(format!("{name}.new")), folder.join(name));
-    let written = disk.remove(&draft).and_then(|()| {
-        let file = disk.create(&draft)?;
-        file.write_at(&content, 0)?;
-        file.sync()?;
-        disk.rename(&draft, &path)?;
-        disk.sync_folder(folder)
-    });
-    written.map_err(|cause| failed("write a file", &path, cause))
+    let path = folder.join(name);
+    replace(disk, &path, &content).map(drop).map_err(|cause| failed("write a file", &path, cause))
+}
+
+/// As [`write`], whatever the file has; gives it.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let draft = path.with_extension("new");
+    disk.remove(&draft)?;
+    let file = disk.create(&draft)?;
+    file.write_at(content, 0)?;
+    file.sync()?;
+    disk.rename(&draft, path)?;
+    disk.sync_folder(path.parent().unwrap_or(path))?;
+    Ok(file)
 }
