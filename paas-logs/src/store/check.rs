@@ -9,6 +9,7 @@ use paas_core::model::{LogOrigin, LogPosition, TenantId};
 
 use super::folder::Folder;
 use super::inner::life_of;
+use super::journal::Synced;
 use super::keep;
 use super::report::{LogLoss, LogStoreFinding, LogStoreReport, LogStoreSeverity};
 use super::segment::Ends;
@@ -62,7 +63,7 @@ pub(super) struct Journaled {
     /// Those that are over: their folders go when the store is opened.
     over: BTreeSet<(TenantId, u64)>,
     /// Of which open segment how much was synced.
-    synced: BTreeMap<(TenantId, u64), (u64, u64)>,
+    synced: BTreeMap<(TenantId, u64), Synced>,
 }
 
 /// What the journal has of a life.
@@ -70,8 +71,8 @@ pub(super) struct Journaled {
 pub(super) struct OfLife {
     /// Up to where it has the origins.
     ends: Ends,
-    /// The number of an open segment, and how much of it was synced.
-    synced: (u64, u64),
+    /// How much of the open segment was synced.
+    synced: Option<Synced>,
 }
 
 /// The folders of lives that are not over, and what the journal has of them.
@@ -86,7 +87,7 @@ pub(super) fn lives(
     let lives: Vec<_> = lives.filter(|(_, life)| !journaled.over.contains(life)).collect();
     let mut of = |life| OfLife {
         ends: journaled.ends.remove(&life).unwrap_or_default(),
-        synced: journaled.synced.remove(&life).unwrap_or_default(),
+        synced: journaled.synced.remove(&life),
     };
     Ok(lives.into_iter().map(|(name, life)| (root.join(name), of(life))).collect())
 }

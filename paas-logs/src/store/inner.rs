@@ -223,10 +223,7 @@ impl Lives {
                 return Ok(());
             }
             match journal::said(path, payload)? {
-                Frame::Synced(all) => {
-                    let own = |own: Synced| ((own.tenant, own.life), (own.number, own.length));
-                    synced.extend(all.into_iter().map(own));
-                }
+                Frame::Synced(all) => synced.extend(all.into_iter().map(Synced::keyed)),
                 Frame::Forgotten(id, life) => drop(over.insert((id, life))),
                 Frame::Lines(..) | Frame::Anew => {}
             }
@@ -234,8 +231,7 @@ impl Lives {
         })?;
         let names = disk.names(&self.root).map_err(|cause| failed("list tenants", &self.root, cause))?;
         for life in names.iter().filter_map(|name| life_of(name)).filter(|life| !over.contains(life)) {
-            let own = synced.get(&life).copied().unwrap_or_default();
-            let length = |number| if own.0 == number { own.1 } else { 0 };
+            let length = |number| Synced::of(synced.get(&life), number);
             let (id, number) = life.clone();
             let files = Arc::clone(&self.files);
             let tenant = Tenant::recover(files, self.sizes, &self.root, id, number, length)?;

@@ -45,6 +45,18 @@ pub(super) struct Synced {
     pub(super) length: u64,
 }
 
+impl Synced {
+    /// By the life that it is of.
+    pub(super) fn keyed(self) -> ((TenantId, u64), Self) {
+        ((self.tenant.clone(), self.life), self)
+    }
+
+    /// How much of the segment of a number was synced, where this is the last that was said.
+    pub(super) fn of(own: Option<&Self>, number: u64) -> u64 {
+        own.filter(|own| own.number == number).map_or(0, |own| own.length)
+    }
+}
+
 /// The journal.
 #[derive(Debug)]
 pub(super) struct Journal {

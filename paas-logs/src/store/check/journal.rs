@@ -86,10 +86,7 @@ pub(in crate::store) fn check(disk: &dyn Disk, path: &Path, journaled: &mut Jour
                 }
             }
             Frame::Forgotten(id, life) => drop(journaled.over.insert((id, life))),
-            Frame::Synced(all) => {
-                let own = |own: Synced| ((own.tenant, own.life), (own.number, own.length));
-                journaled.synced.extend(all.into_iter().map(own));
-            }
+            Frame::Synced(all) => journaled.synced.extend(all.into_iter().map(Synced::keyed)),
             Frame::Anew => {}
         }
     })?;

@@ -9,6 +9,7 @@ use paas_core::model::{LogOrigin, LogPosition, Timestamp};
 
 use super::super::block::{Block, Unread};
 use super::super::folder::part;
+use super::super::journal::Synced;
 use super::super::lines::{Lines, Row};
 use super::super::report::{LogLoss, LogStoreSeverity};
 use super::super::salvage;
@@ -48,7 +49,7 @@ pub(in crate::store) fn check(disk: &dyn Disk, path: &Path, journaled: &OfLife) 
     let (spans, words) = (Spans::new(), WordSet::default());
     let name = path.file_name().and_then(|name| name.to_str()).and_then(part);
     let (number, kind) = name.unwrap_or_default();
-    let synced = if journaled.synced.0 == number { journaled.synced.1 } else { 0 };
+    let synced = Synced::of(journaled.synced.as_ref(), number);
     let mut looking = Looking { path, file: &*file, length, journaled, synced, checked, spans, words };
     let is_open = kind == "open";
     let looked = if is_open { looking.look_at_open() } else { looking.look_at_sealed() };
