@@ -182,8 +182,7 @@ impl Tenant {
         }
         record(&new)?;
         self.take_in(&new);
-        drop(writer);
-        if let Err(error) = self.unburden(encoders) {
+        if let Err(error) = self.flush_block(&mut writer, encoders) {
             // The journal has it: it is tried again with the next.
             tracing::warn!(tenant = %self.id, ?error, "lines wait in memory");
         }
@@ -204,8 +203,12 @@ impl Tenant {
     /// Writes what is in memory to the open segment, where it is a block or more.
     pub(super) fn unburden(&self, encoders: &Pool<Encoder>) -> Result<()> {
         let mut writer = self.lock();
-        let is_long = !writer.is_over && self.read().head.size() >= self.sizes.block;
-        if is_long { self.flush(&mut writer, encoders) } else { Ok(()) }
+        if writer.is_over { Ok(()) } else { self.flush_block(&mut writer, encoders) }
+    }
+
+    fn flush_block(&self, writer: &mut Writer, encoders: &Pool<Encoder>) -> Result<()> {
+        let size = self.read().head.size();
+        if size >= self.sizes.block { self.flush(writer, encoders) } else { Ok(()) }
     }
 
     /// All that a journal has was recalled.
