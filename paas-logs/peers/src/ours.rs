@@ -1,14 +1,14 @@
 //! The embedded store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use paas_core::model::{LogBatch, LogFilter, LogQuery, Resource, Scope};
+use paas_core::model::{LogBatch, LogFilter, LogQuery, Resource, Scope, Timestamp};
 use paas_core::port::LogStore;
 use paas_logs::{EmbeddedLogStore, LogStoreConfig};
 use tokio::runtime::Runtime;
 
-use crate::corpus::{FREQUENT, tenant};
+use crate::corpus::{FREQUENT, TENANTS, tenant};
 use crate::store::{Question, Store};
 
 /// A store that was just opened, and all that it takes to ask it.
@@ -20,7 +20,7 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Stores lines, a sync for each batch, until all is as it stays.
+    /// Stores lines, a sync for each batch.
     pub(crate) fn fill(folder: &Path, batches: &[LogBatch]) {
         let ours = Self::open(folder);
         for batch in batches {
@@ -34,6 +34,15 @@ impl Ours {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let store = runtime.block_on(EmbeddedLogStore::open(LogStoreConfig::new(folder))).unwrap();
         Self { runtime, store, scope: Scope::testing(Resource::Platform) }
+    }
+
+    /// Brings all lines to segments, and gives the folder of these: nothing is as old as what is forgotten.
+    pub(crate) fn settle(&self, folder: &Path) -> PathBuf {
+        for tenant in (0..TENANTS).map(tenant) {
+            let settled = self.store.purge(&self.scope, &tenant, Some(Timestamp(0)));
+            self.runtime.block_on(settled).unwrap();
+        }
+        folder.join("tenants")
     }
 }
 

@@ -63,11 +63,10 @@ pub(crate) fn ingest(batches: &[LogBatch]) {
     for _ in 0..INGESTS {
         let folder = folder();
         let measured = |name: &str, fill: &dyn Fn(&Path)| {
-            let folder = folder.path().join(name);
+            let mut folder = folder.path().join(name);
             let (used, ()) = processor(|| fill(&folder));
             if name == "ours" {
-                // What the journal has goes where it stays.
-                drop(Ours::open(&folder));
+                folder = Ours::open(&folder).settle(&folder);
             }
             (bytes / 1e6 / used, size(&folder) as f64 / bytes)
         };
@@ -110,24 +109,24 @@ pub(crate) fn queries(batches: &[LogBatch]) {
     let folder = folder();
     let [ours, tantivy] = ["ours", "tantivy"].map(|name| folder.path().join(name));
     Ours::fill(&ours, batches);
-    // What the journal has goes where it stays.
     let own = Ours::open(&ours);
     Tantivy::fill(&tantivy, batches, Commit::Once);
     let chdb = Chdb::fill(folder.path(), batches);
-    let name = "queries: bytes on disk for each byte, beside chDB";
-    match &chdb {
-        Ok(chdb) => {
-            let [own, peer] = [&ours, &chdb.folder].map(|folder| size(folder) as f64 / bytes(batches));
-            beside(name, &[(own, peer)], Goal::None);
-        }
-        Err(reason) => ignored(name, Goal::None, reason),
-    }
     let mut asked = Asked { ours: own, tantivy: Tantivy::open(&tantivy), chdb };
     let own = batches.iter().filter(|own| own.origin.tenant == tenant(0));
     let lines: usize = own.map(|own| own.starts.len()).sum();
     asked.measure("newest 100", &Question::Newest, 0.2);
     asked.measure("a rare word", &Question::Rare(rare(batches)), 0.3);
     asked.measure(&format!("count of `{FREQUENT}` in {lines} lines"), &Question::Count, 25.0);
+    let name = "queries: bytes on disk for each byte, beside chDB";
+    match &asked.chdb {
+        Ok(chdb) => {
+            let folders = [&asked.ours.settle(&ours), &chdb.folder];
+            let [own, peer] = folders.map(|folder| size(folder) as f64 / bytes(batches));
+            beside(name, &[(own, peer)], Goal::None);
+        }
+        Err(reason) => ignored(name, Goal::None, reason),
+    }
 }
 
 impl Asked {
